@@ -1,0 +1,31 @@
+# The two commands: `make train` and `make test`, from a bare checkout with Python 3.11 or newer and make.
+PYTHON ?= python3
+BIN := .venv/bin
+THREADS ?= 2
+INSTALLED := .venv/installed
+
+.PHONY: train test test-all lint clean
+
+train: $(INSTALLED)
+	$(BIN)/marl train experiment=default $(ARGS)
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+test-all: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --timeout 1800 -m "not gpu" $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+# torch comes first, so that nothing else can draw a newer build of it with gigabytes of CUDA packages.
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("marl needs Python 3.11 or newer; set PYTHON=" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,tensorboard]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,287 @@
+"""MAPPO and IPPO: proximal policy optimisation with a critic of any scope (Yu et al. 2022).
+
+The loss, per agent i with ratio r = pi(a|o) / pi_old(a|o):
+
+    actor   -min(r A, clip(r, 1-eps, 1+eps) A) - c H(pi)          averaged over live agents
+    critic  max(huber(V - R), huber(clip(V, V_old +- eps) - R))   in normalised values
+
+with A by generalised advantage estimation from denormalised values, R = A + V. IPPO is the same
+with a critic of scope ``agent`` and the agents' own rewards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from marl import losses, returns
+from marl.algorithm import (
+    REWARDS,
+    Optimizer,
+    Setting,
+    check_range,
+    check_word,
+    team_alive,
+    team_reward,
+    team_terminated,
+)
+from marl.critics import SCOPES, value_critic
+from marl.errors import UserError
+from marl.onpolicy import Batch, Memory, minibatches, rollout_carries, rollout_values
+from marl.policies import IndependentPolicy, act
+from marl.types import Carry, Metrics, Observation, PolicyStep, Rollout
+
+
+@dataclass
+class MAPPOConfig:
+    """Hyperparameters of MAPPO."""
+
+    critic: str = "team"  # what the critic sees: agent, team, all (every team), or state
+    reward: str = "team_mean"  # own, team_sum or team_mean
+    actor_lr: float = 5e-4
+    critic_lr: float = 5e-4
+    anneal_lr: bool = False  # linearly to 0 over the run
+    adam_eps: float = 1e-5
+    max_grad_norm: float = 10.0
+    gamma: float = 0.99  # discount
+    gae_lambda: float = 0.95
+    clip: float = 0.2  # of the ratio
+    value_clip: float | None = 0.2  # of the value, in normalised units; null for none
+    huber: float | None = 10.0  # error beyond which the value loss grows linearly; null for never
+    entropy: float = 0.01  # weight of the entropy bonus
+    epochs: int = 10  # passes over each rollout
+    minibatch_size: int = 0  # frames (environment steps, all agents); 0 for the whole rollout
+    chunk_length: int = 10  # steps backpropagated through, with a recurrent network
+    normalize_advantage: bool = True
+    normalize_value: bool = True
+    target_kl: float | None = None  # stop the epochs above 1.5 times this; null for never
+    compile: bool = False  # torch.compile the losses
+
+    def __post_init__(self) -> None:
+        check_word("critic", self.critic, SCOPES)
+        check_word("reward", self.reward, REWARDS)
+        check_range(
+            self, actor_lr=(0, 1), critic_lr=(0, 1), gamma=(0, 1), gae_lambda=(0, 1), clip=(0, 10),
+            value_clip=(0, math.inf), huber=(0, math.inf), entropy=(0, math.inf), epochs=(1, 1000),
+            minibatch_size=(0, math.inf), chunk_length=(1, math.inf), max_grad_norm=(0, math.inf),
+            target_kl=(0, math.inf),
+        )  # fmt: skip
+
+    def policy(self, setting: Setting) -> IndependentPolicy:
+        return IndependentPolicy(setting.team, setting.model).to(setting.device)
+
+    def build(self, setting: Setting) -> MAPPO:
+        return MAPPO(self, setting)
+
+
+@dataclass
+class IPPOConfig(MAPPOConfig):
+    """Independent PPO (de Witt et al. 2020): every agent's critic sees its own observation only."""
+
+    critic: str = "agent"
+    reward: str = "own"
+
+
+class MAPPO:
+    def __init__(self, config: MAPPOConfig, setting: Setting):
+        self.config, self.setting, self.team = config, setting, setting.team
+        own = config.reward == "own"
+        self.policy = config.policy(setting)
+        critic = value_critic(
+            config.critic,
+            self.team,
+            setting.everyone,
+            setting.state_size,
+            own,
+            setting.critic_model,
+        )
+        assert isinstance(critic, nn.Module)
+        self.critic = critic.to(setting.device)
+        norm = returns.ValueNorm() if config.normalize_value else returns.NoNorm()
+        self.value_norm = norm.to(setting.device)
+        self.optimizer = Optimizer(
+            {"actor": self.policy.parameters(), "critic": self.critic.parameters()},
+            {"actor": config.actor_lr, "critic": config.critic_lr},
+            config.adam_eps,
+            config.max_grad_norm,
+        )
+        self.critic_carry: Carry = self.critic.initial_carry(setting.num_envs)
+        self.iteration = 0
+        self.chunk = self._chunk_length()
+        self.losses = torch.compile(self._losses) if config.compile else self._losses
+
+    def act(
+        self,
+        obs: Observation,
+        carry: Carry,
+        start: Tensor,
+        generator: torch.Generator,
+        explore: bool = True,
+    ) -> PolicyStep:
+        return act(self.policy, obs, carry, start, generator, explore)
+
+    # ------------------------------------------------------------------------------------- learning
+
+    def update(self, rollout: Rollout) -> Metrics:
+        """Several epochs over one rollout (Yu et al. 2022, algorithm 1)."""
+        self._schedule()
+        batch, memory = self._prepare(rollout)
+        totals, count = torch.zeros(7, device=self.setting.device), 0
+        for _ in range(self.config.epochs):
+            epoch = torch.zeros_like(totals)
+            for minibatch in self._minibatches(batch, memory):
+                epoch += self._step(*minibatch)
+                count += 1
+            totals += epoch
+            if self._moved_too_far(epoch):
+                break
+        names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
+        names += ("actor_grad_norm", "critic_grad_norm")
+        return dict(zip(names, (totals / count).unbind(), strict=True))
+
+    def _step(self, batch: Batch, memory: Memory) -> Tensor:
+        """One gradient step of actor and critic; returns the statistics as one vector."""
+        loss, stats = self.losses(batch, memory)
+        return torch.cat([stats, self.optimizer.step(loss)])
+
+    def _losses(self, batch: Batch, memory: Memory) -> tuple[Tensor, Tensor]:
+        """The actor's and the critic's loss (they share no parameter) summed, and statistics."""
+        config = self.config
+        log_probs, entropies = self.policy.evaluate(
+            batch.obs, batch.action, memory.actor, batch.start, batch.aux
+        )
+        log_ratio = torch.cat([log_probs[name] for name in self.team], dim=-1) - batch.log_prob
+        surrogate = losses.clipped_surrogate(log_ratio, batch.advantage, config.clip)
+        policy_loss = losses.masked_mean(surrogate, batch.alive)
+        entropy = losses.masked_mean(
+            torch.cat([entropies[name] for name in self.team], dim=-1), batch.alive
+        )
+        value, _ = self.critic(batch.obs, memory.critic, batch.start)
+        errors = losses.value_loss(
+            value, batch.value, batch.target, config.value_clip, config.huber
+        )
+        value_loss = losses.masked_mean(errors, self._value_mask(batch.alive))
+        with torch.no_grad():
+            kl = losses.masked_mean(losses.approximate_kl(log_ratio), batch.alive)
+            clipped = (log_ratio.expm1().abs() > config.clip).float()
+            clip_fraction = losses.masked_mean(clipped, batch.alive)
+            stats = torch.stack([policy_loss, value_loss, entropy, kl, clip_fraction])
+        return policy_loss - config.entropy * entropy + value_loss, stats
+
+    # ---------------------------------------------------------------------------- before the epochs
+
+    @torch.no_grad()
+    def _prepare(self, rollout: Rollout) -> tuple[Batch, Memory]:
+        """Values, advantages and targets of the rollout, and the memories its chunks start from."""
+        value, next_value, critic_memory, self.critic_carry = rollout_values(
+            self.critic, rollout, self.critic_carry, self.chunk, self._frames
+        )
+        alive = team_alive(rollout.obs, self.team)
+        shape, word = value.shape, self.config.reward
+        advantage, target = returns.gae(
+            team_reward(rollout, self.team, word).expand(shape),
+            self.value_norm.denormalize(value),
+            self.value_norm.denormalize(next_value),
+            team_terminated(rollout, self.team, word).expand(shape),
+            rollout.done.unsqueeze(-1).expand(shape),
+            self.config.gamma,
+            self.config.gae_lambda,
+        )
+        mask = self._value_mask(alive)
+        self.value_norm.update(target, torch.ones_like(target) if mask is None else mask)
+        if self.config.normalize_advantage:
+            advantage = normalize(advantage, mask)
+        batch = Batch(
+            obs=self._relevant(rollout.obs),
+            action={name: rollout.action[name] for name in self.team},
+            aux={name: rollout.aux[name] for name in self.team},
+            start=rollout.start,
+            log_prob=torch.cat([rollout.log_prob[name] for name in self.team], dim=-1),
+            alive=alive,
+            advantage=advantage,
+            value=value,
+            target=self.value_norm.normalize(target),
+        )
+        return batch, Memory(rollout_carries(self.policy, rollout, self.chunk), critic_memory)
+
+    def _value_mask(self, alive: Tensor | None) -> Tensor | None:
+        """The absent have no return of their own; a team's reward goes on without them."""
+        return alive if self.config.reward == "own" else None
+
+    def _relevant(self, obs: Observation) -> Observation:
+        seen = self.setting.everyone if self.config.critic == "all" else self.team
+        state = obs.state if self.config.critic == "state" else None
+        return Observation({name: obs.groups[name] for name in seen}, state, obs.graph)
+
+    # ---------------------------------------------------------------------------------- minibatches
+
+    def _minibatches(self, batch: Batch, memory: Memory) -> Iterator[tuple[Batch, Memory]]:
+        random = self.setting.generator
+        return minibatches(batch, memory, self.chunk, self._frames, self._recurrent, random)
+
+    @property
+    def _frames(self) -> int:
+        """Frames of one minibatch."""
+        return self.config.minibatch_size or self.setting.steps * self.setting.num_envs
+
+    @property
+    def _recurrent(self) -> bool:
+        return bool(self.critic_carry or self.policy.initial_carry(1))
+
+    def _chunk_length(self) -> int:
+        """L: 1 without memory.
+
+        Raises:
+            UserError: a chunk length that does not divide the rollout's.
+        """
+        length, steps = self.config.chunk_length, self.setting.steps
+        if not self._recurrent:
+            return 1
+        if steps % length:
+            raise UserError(
+                f"chunk_length={length} must divide steps={steps} with a recurrent network"
+            )
+        return length
+
+    # ---------------------------------------------------------------------------------------- state
+
+    def _schedule(self) -> None:
+        left = 1 - self.iteration / self.setting.iterations if self.config.anneal_lr else 1.0
+        self.optimizer.scale_lr(left)
+        self.iteration += 1
+
+    def _moved_too_far(self, epoch: Tensor) -> bool:
+        """Whether to stop the epochs: waits for the device, so only where a target is set."""
+        target = self.config.target_kl
+        batches = math.ceil(self.setting.steps * self.setting.num_envs / self._frames)
+        return target is not None and float(epoch[3]) / batches > 1.5 * target
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "policy": self.policy.state_dict(),
+            "critic": self.critic.state_dict(),
+            "value_norm": self.value_norm.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "critic_carry": dict(self.critic_carry),
+            "generator": self.setting.generator.get_state(),
+            "iteration": self.iteration,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name in ("policy", "critic", "value_norm", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        self.critic_carry = state["critic_carry"]
+        self.setting.generator.set_state(state["generator"].cpu())
+        self.iteration = state["iteration"]
+
+
+def normalize(advantage: Tensor, mask: Tensor | None) -> Tensor:
+    """Zero mean and unit deviation over the live samples."""
+    mean = losses.masked_mean(advantage, mask)
+    std = losses.masked_mean((advantage - mean).square(), mask).sqrt()
+    return (advantage - mean) / (std + 1e-5)

@@ -1,0 +1,104 @@
+"""Environments by name: ``Task("vmas/balance")(32, device)`` gives 32 copies."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from marl.config import import_path
+from marl.env import VectorEnv
+from marl.errors import UserError, unknown
+
+# Entry points of other packages' environments: name -> callable(num_envs, device, **kwargs).
+ENTRY_POINTS = "marl.tasks"
+
+
+@dataclass
+class Task:
+    """An environment by name, with its options.
+
+    ``name`` is ``vmas/<scenario>``, ``mpe2/<name>``, ``pettingzoo/<registry id>``, a name that an
+    installed package gives, or ``module:factory``, an import path to a callable that takes
+    ``num_envs`` and ``device`` and returns a VectorEnv, or takes neither and returns a parallel
+    PettingZoo environment."""
+
+    name: str = "vmas/navigation"
+    max_steps: int | None = None  # of an episode; null for the environment's own (VMAS: 100)
+    groups: dict[str, list[str]] = field(
+        default_factory=dict
+    )  # group -> agents; empty: found by name
+    kwargs: dict[str, Any] = field(default_factory=dict)  # the environment's own options
+    actions: str = "continuous"  # VMAS: continuous, discrete or multidiscrete
+    state: bool = False  # PettingZoo: observe the environment's state() for critic=state
+    workers: int = 0  # PettingZoo: processes that step the copies; 0 for none
+
+    def __post_init__(self) -> None:
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UserError(f"task.max_steps={self.max_steps} must be at least 1")
+        if self.workers < 0:
+            raise UserError(f"task.workers={self.workers} must not be negative")
+
+    def __call__(self, num_envs: int, device: torch.device) -> VectorEnv:
+        """Makes ``num_envs`` copies.
+
+        Raises:
+            UserError: an unknown name or option.
+        """
+        provider = self.name.split("/")[0]
+        if ":" in self.name:
+            return self._from_path(num_envs, device)
+        if provider == "vmas":
+            return self._vmas(num_envs, device)
+        if provider in ("mpe2", "pettingzoo"):
+            return self._pettingzoo(self.name, num_envs, device)
+        for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+            if entry.name == self.name:
+                return entry.load()(num_envs=num_envs, device=device, **self.kwargs)
+        raise unknown("task", self.name, task_names())
+
+    def _vmas(self, num_envs: int, device: torch.device) -> VectorEnv:
+        from envs.vmas.env import VmasEnv
+
+        return VmasEnv(
+            self.name.removeprefix("vmas/"),
+            num_envs,
+            device,
+            self.max_steps,
+            self.actions,
+            self.groups or None,
+            **self.kwargs,
+        )
+
+    def _pettingzoo(self, name: str, num_envs: int, device: torch.device) -> VectorEnv:
+        from envs.pettingzoo.env import make
+
+        return make(
+            name,
+            num_envs,
+            device,
+            max_steps=self.max_steps,
+            groups=self.groups or None,
+            workers=min(self.workers, num_envs),
+            state=self.state,
+            **self.kwargs,
+        )
+
+    def _from_path(self, num_envs: int, device: torch.device) -> VectorEnv:
+        factory: Callable[..., Any] = import_path(self.name)
+        if "num_envs" in inspect.signature(factory).parameters:
+            return factory(num_envs=num_envs, device=device, **self.kwargs)
+        return self._pettingzoo(self.name, num_envs, device)
+
+
+def task_names() -> tuple[str, ...]:
+    """Every task that has a name here, other packages' included."""
+    from envs.pettingzoo.env import names
+    from envs.vmas.env import SCENARIOS
+
+    others = (entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))
+    return (*(f"vmas/{name}" for name in SCENARIOS), *names(), *others)

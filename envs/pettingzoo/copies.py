@@ -1,0 +1,163 @@
+"""Steps copies of a PettingZoo parallel environment in plain numpy: deaths, ends and resets.
+
+An episode is over when no agent is left in ``env.agents``, or when all that are have ended. Runs in
+the training process or in a worker, and imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from envs.pettingzoo.factories import create
+from envs.pettingzoo.layout import Arrays, Factory, Frame, GroupArrays, GroupLayout, Layout
+from envs.pettingzoo.spaces import Bounded, find_mask, write_mask
+
+
+class Copies:
+    """The copies ``rows`` of an environment; each reads and writes its own row of ``arrays``."""
+
+    def __init__(self, make: Factory, layout: Layout, arrays: Arrays, rows: range) -> None:
+        self.layout, self.arrays, self.rows = layout, arrays, rows
+        self._groups = tuple(zip(layout.groups, arrays.groups, strict=True))
+        self._known = {agent for group in layout.groups for agent in group.agents}
+        self._envs = {row: create(make) for row in rows}
+        self._age = dict.fromkeys(rows, 0)
+        self._living: dict[int, set[str]] = {}  # who acts next
+        self._sums = np.zeros((layout.num_envs, len(layout.info)))
+
+    def reset(self) -> None:
+        for row in self.rows:
+            self._start(row, seed=int(self.arrays.seed[row]))
+
+    def step(self) -> None:
+        for row in self.rows:
+            self._step(row)
+
+    def render(self, index: int) -> np.ndarray:
+        image = self._envs[index].render()
+        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[-1] != 3:
+            raise ValueError(f"render() gave {type(image).__name__}; expected an [H, W, 3] array")
+        return np.ascontiguousarray(image, dtype=np.uint8)
+
+    def close(self) -> None:
+        for env in self._envs.values():
+            env.close()
+        self._envs.clear()
+
+    # ---------------------------------------------------------------------- one copy, one step
+
+    def _start(self, row: int, seed: int | None = None) -> None:
+        env = self._envs[row]
+        observations, infos = env.reset(seed=seed)  # without a seed, its random numbers go on
+        if not env.agents:
+            raise RuntimeError("the environment has no agents after reset")
+        self._check_known(env.agents)
+        self._living[row] = set(env.agents)
+        self._age[row] = 0
+        self._sums[row] = 0
+        for group, arrays in self._groups:
+            _write_frame(group, arrays.now, row, env.agents, observations, infos)
+        self._write_state(row, self.arrays.state)
+
+    def _step(self, row: int) -> None:
+        env, arrays = self._envs[row], self.arrays
+        observations, rewards, terminations, truncations, infos = env.step(self._actions(row))
+        acted, left = self._living[row], living(env.agents, terminations, truncations)
+        self._check_known(left)
+        self._living[row] = left
+        self._age[row] += 1
+        over = not left
+        # Who has a future, lived or not: the living, and those whom a time limit cut off.
+        cut = _truncated(acted, terminations, truncations) if over else set()
+        lasting = left | cut
+        arrays.done[row] = done = over or self._age[row] == self.layout.max_steps
+        arrays.truncated[row] = done and bool(lasting)
+        for group, group_arrays in self._groups:
+            _write_outcome(group, group_arrays, row, rewards, acted, lasting)
+            frame = group_arrays.final if done else group_arrays.now
+            # Where agents cannot die, even an ended episode shows them all.
+            seen = observations if over and not group.mortal else lasting
+            _write_frame(group, frame, row, seen, observations, infos)
+        self._write_state(row, arrays.final_state if done else arrays.state)
+        self._add_info(row, infos)
+        if done:
+            arrays.info[row] = self._sums[row]
+            self._start(row)
+
+    def _actions(self, row: int) -> dict[str, Any]:
+        chosen: dict[str, Any] = {}
+        for group, arrays in self._groups:
+            values = arrays.action[row]
+            numbers = values if isinstance(group.decoders[0], Bounded) else values.tolist()
+            for agent, decoder, number in zip(group.agents, group.decoders, numbers, strict=True):
+                chosen[agent] = decoder.decode(number)
+        return {agent: chosen[agent] for agent in self._envs[row].agents}
+
+    def _write_state(self, row: int, out: np.ndarray) -> None:
+        if self.layout.state_size is not None:
+            out[row] = np.ravel(self._envs[row].state())
+
+    def _add_info(self, row: int, infos: Mapping[str, Any]) -> None:
+        for index, key in enumerate(self.layout.info):
+            values = [infos[a][key] for a in infos if a in self._known and key in infos[a]]
+            if values:
+                self._sums[row, index] += np.mean(values, dtype=np.float64)
+
+    def _check_known(self, agents: Iterable[str]) -> None:
+        for agent in agents:
+            if agent not in self._known:
+                raise RuntimeError(f"agent {agent!r} appeared, which is not in possible_agents")
+
+
+def living(
+    agents: Iterable[str], terminations: Mapping[str, bool], truncations: Mapping[str, bool]
+) -> set[str]:
+    """Who acts next, of those still listed."""
+    return {a for a in agents if not (terminations.get(a) or truncations.get(a))}
+
+
+def _truncated(
+    agents: Iterable[str], terminations: Mapping[str, bool], truncations: Mapping[str, bool]
+) -> set[str]:
+    return {a for a in agents if truncations.get(a) and not terminations.get(a)}
+
+
+def _write_outcome(
+    group: GroupLayout,
+    arrays: GroupArrays,
+    row: int,
+    rewards: Mapping[str, float],
+    acted: Container[str],
+    lasting: Container[str],
+) -> None:
+    """Rewards of those who acted, and which of them died."""
+    arrays.reward[row] = [rewards.get(a, 0.0) if a in acted else 0.0 for a in group.agents]
+    arrays.terminated[row] = [a in acted and a not in lasting for a in group.agents]
+
+
+def _write_frame(
+    group: GroupLayout,
+    frame: Frame,
+    row: int,
+    seen: Container[str],
+    observations: Mapping[str, Any],
+    infos: Mapping[str, Any],
+) -> None:
+    obs, mask = frame.obs[row], frame.mask[row]
+    for n, agent in enumerate(group.agents):
+        here = agent in seen
+        frame.alive[row, n] = here
+        if here:
+            group.encoders[n].write(observations[agent], obs[n])
+        elif group.mortal:
+            obs[n] = 0
+        else:
+            raise RuntimeError(
+                f"agent {agent!r} is absent from an environment declared mortal=False"
+            )
+        if group.nvec:
+            found = find_mask(observations[agent], infos.get(agent)) if here else None
+            write_mask(found, group.nvec, mask[n])

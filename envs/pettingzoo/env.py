@@ -1,0 +1,213 @@
+"""Copies of any PettingZoo parallel environment, stepped together.
+
+Agents may differ, die and appear. An agent that dies is ``terminated`` in its last step, and from
+then on ``alive`` is False, its observation and reward zero. PettingZoo can truncate one agent
+alone, in the midst of an episode; that counts as a death, for nothing is left to bootstrap from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.groups import find_teams
+from envs.pettingzoo import factories
+from envs.pettingzoo.copies import Copies
+from envs.pettingzoo.factories import names
+from envs.pettingzoo.groups import build_groups, group_layout, valid_action
+from envs.pettingzoo.layout import Arena, Factory, Frame, Layout, Runner, carve, size_of
+from envs.pettingzoo.probe import probe
+from envs.pettingzoo.workers import Workers
+from marl.env import copy_seeds
+from marl.errors import UserError
+from marl.types import AgentGroup, GroupObservation, Observation, Transition
+
+__all__ = ["PettingZooEnv", "make", "names"]
+
+
+def make(
+    name: str,
+    num_envs: int,
+    device: str | torch.device = "cpu",
+    max_steps: int | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    workers: int = 0,
+    state: bool = False,
+    mortal: bool | None = None,
+    **kwargs: Any,
+) -> PettingZooEnv:
+    """The task ``name``: ``mpe2/<name>``, ``pettingzoo/<registry id>`` or ``module:factory``.
+
+    ``kwargs`` go to the environment; ``mortal`` None knows which tasks keep all their agents.
+
+    Raises:
+        UserError: an unknown or turn-based environment, unusable spaces, arguments it does not
+            take, or a missing package, with the command that installs it.
+    """
+    factory = factories.factory(name, **kwargs)
+    if mortal is None:
+        mortal = not factories.IMMORTAL.match(name)
+    try:
+        return PettingZooEnv(factory, num_envs, device, max_steps, groups, workers, state, mortal)
+    except TypeError as error:
+        if not kwargs or "argument" not in str(error):
+            raise
+        raise UserError(f"task {name!r} does not take {kwargs}: {error}") from error
+
+
+class PettingZooEnv:
+    """``num_envs`` copies of the environment that ``make`` makes; see ``marl.env.VectorEnv``.
+
+    Args:
+        make: makes one ParallelEnv; for workers, importable by name or a ``partial`` of such.
+        max_steps: a time limit on top of the environment's own.
+        groups: group -> agents, instead of the default by name prefix and spaces.
+        workers: processes that the copies are divided over; 0 steps them here.
+        state: whether to give the environment's own ``state()``, flattened.
+        mortal: whether agents may be absent; False drops ``alive``, and an absence raises.
+
+    ``info`` holds the numbers of the agents' infos (those that a probe of 32 random steps met): the
+    mean over agents, summed over the episode. ``state_dict`` is None: environments in Python can be
+    saved only by pickling, and loading a pickle runs code. A resumed run restarts its episodes from
+    new seeds.
+    """
+
+    def __init__(
+        self,
+        make: Factory,
+        num_envs: int,
+        device: str | torch.device = "cpu",
+        max_steps: int | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        workers: int = 0,
+        state: bool = False,
+        mortal: bool = True,
+    ) -> None:
+        _check_counts(num_envs, max_steps, workers)
+        self.num_envs, self.device = num_envs, torch.device(device)
+        profile = probe(make, state)
+        self.groups = build_groups(profile, groups, mortal)
+        self.teams = find_teams(self.groups)
+        self.state_size = profile.state_size
+        self._layout = Layout(
+            num_envs,
+            tuple(group_layout(group, profile) for group in self.groups.values()),
+            profile.state_size,
+            profile.info,
+            max_steps,
+        )
+        self._runner: Runner
+        if workers:
+            self._runner = Workers(make, self._layout, workers)
+            self._arrays = self._runner.arrays
+        else:
+            self._arrays = carve(self._layout, Arena(bytearray(size_of(self._layout))))
+            self._runner = Copies(make, self._layout, self._arrays, range(num_envs))
+        self._started = False
+
+    def reset(self, seed: int) -> Observation:
+        self._arrays.seed[:] = copy_seeds(seed, self.num_envs)
+        self._runner.reset()
+        self._started = True
+        return self._observation()
+
+    def step(self, action: Mapping[str, Tensor]) -> Transition:
+        """One step of every copy. Actions of the absent are ignored.
+
+        Raises:
+            ValueError: a living agent's action outside its space.
+            WorkerError: an environment failed in a worker, or the worker was killed.
+        """
+        if not self._started:
+            raise RuntimeError("step() before reset(seed)")
+        for group, arrays in zip(self.groups.values(), self._arrays.groups, strict=True):
+            arrays.action[...] = valid_action(group, action[group.name], arrays.now.alive)
+        self._runner.step()
+        groups = dict(zip(self.groups, self._arrays.groups, strict=True))
+        obs = self._observation()
+        return Transition(
+            obs=obs,
+            next_obs=self._successor() if self._arrays.done.any() else obs,
+            reward={name: self._tensor(arrays.reward) for name, arrays in groups.items()},
+            terminated={name: self._tensor(arrays.terminated) for name, arrays in groups.items()},
+            truncated=self._tensor(self._arrays.truncated),
+            done=self._tensor(self._arrays.done),
+            info={
+                k: self._tensor(self._arrays.info[:, i]) for i, k in enumerate(self._layout.info)
+            },
+        )
+
+    def state_dict(self) -> None:
+        return None
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        raise RuntimeError(
+            "PettingZoo environments have no state to load; reset them with a new seed"
+        )
+
+    def render(self, index: int = 0) -> np.ndarray:
+        if not 0 <= index < self.num_envs:
+            raise IndexError(f"copy {index} of {self.num_envs}")
+        return self._runner.render(index)
+
+    def close(self) -> None:
+        self._runner.close()
+
+    # ----------------------------------------------------------------------- arrays to tensors
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array.copy()).to(self.device)
+
+    def _observation(self) -> Observation:
+        return Observation(
+            {
+                name: self._seen(group, arrays.now)
+                for (name, group), arrays in zip(
+                    self.groups.items(), self._arrays.groups, strict=True
+                )
+            },
+            self._tensor(self._arrays.state) if self.state_size is not None else None,
+        )
+
+    def _successor(self) -> Observation:
+        """The final frames where episodes ended, the current ones elsewhere."""
+        frames = {
+            name: self._seen(group, self._merged(arrays.now, arrays.final))
+            for (name, group), arrays in zip(self.groups.items(), self._arrays.groups, strict=True)
+        }
+        if self.state_size is None:
+            return Observation(frames)
+        return Observation(
+            frames, self._tensor(self._where_done(self._arrays.final_state, self._arrays.state))
+        )
+
+    def _merged(self, now: Frame, final: Frame) -> Frame:
+        return Frame(
+            self._where_done(final.obs, now.obs),
+            self._where_done(final.mask, now.mask),
+            self._where_done(final.alive, now.alive),
+        )
+
+    def _where_done(self, ended: np.ndarray, going_on: np.ndarray) -> np.ndarray:
+        merged = going_on.copy()
+        merged[self._arrays.done] = ended[self._arrays.done]
+        return merged
+
+    def _seen(self, group: AgentGroup, frame: Frame) -> GroupObservation:
+        return GroupObservation(
+            self._tensor(frame.obs),
+            self._tensor(frame.mask) if group.masked else None,
+            self._tensor(frame.alive) if group.mortal else None,
+        )
+
+
+def _check_counts(num_envs: int, max_steps: int | None, workers: int) -> None:
+    for name, value, least in (("num_envs", num_envs, 1), ("workers", workers, 0)):
+        if value < least:
+            raise UserError(f"{name} is {value}; expected {least} or more")
+    if max_steps is not None and max_steps < 1:
+        raise UserError(f"max_steps is {max_steps}; expected 1 or more, or null for none")

@@ -1,0 +1,105 @@
+"""Looks at one copy of an environment before any layout is known: spaces, masks, state, infos."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from envs.pettingzoo.copies import living
+from envs.pettingzoo.factories import create
+from envs.pettingzoo.layout import Factory
+from envs.pettingzoo.spaces import (
+    MASK,
+    ActionDecoder,
+    Bounded,
+    Encoder,
+    action_decoder,
+    find_mask,
+    observation_encoder,
+    write_mask,
+)
+from marl.errors import UserError
+
+STEPS = 32  # of random actions: info keys that appear later than this are not reported
+
+
+@dataclass(frozen=True)
+class Profile:
+    encoders: Mapping[str, Encoder]  # by agent, in the order of possible_agents
+    decoders: Mapping[str, ActionDecoder]
+    masked: frozenset[str]  # agents
+    info: tuple[str, ...]  # numbers that some agent's info holds
+    state_size: int | None
+
+
+def probe(make: Factory, state: bool) -> Profile:
+    """The profile of the environments that ``make`` makes, from one that is closed again.
+
+    Raises:
+        UserError: spaces that cannot be used, or a state that was asked for and cannot be had.
+    """
+    env = create(make)
+    try:
+        encoders = {
+            a: observation_encoder(env.observation_space(a), a) for a in env.possible_agents
+        }
+        decoders = {a: action_decoder(env.action_space(a), a) for a in env.possible_agents}
+        masked, info = _play(env, decoders)
+        return Profile(encoders, decoders, masked, info, _state_size(env) if state else None)
+    finally:
+        env.close()
+
+
+def _play(
+    env: Any, decoders: Mapping[str, ActionDecoder]
+) -> tuple[frozenset[str], tuple[str, ...]]:
+    """A few random steps, at most to the episode's end: who is masked, and the keys of infos."""
+    rng = np.random.default_rng(0)
+    observations, infos = env.reset(seed=0)
+    masked, keys = _masked(observations, infos, decoders), set()
+    for _ in range(STEPS):
+        actions = {
+            a: decoders[a].sample(rng, _mask(decoders[a], observations.get(a), infos.get(a)))
+            for a in env.agents
+        }
+        observations, _, terminations, truncations, infos = env.step(actions)
+        masked |= _masked(observations, infos, decoders)
+        keys |= {k for a in infos if a in decoders for k, v in infos[a].items() if _is_number(k, v)}
+        if not living(env.agents, terminations, truncations):
+            break
+    return frozenset(masked), tuple(sorted(keys))
+
+
+def _masked(
+    observations: Mapping[str, Any], infos: Mapping[str, Any], decoders: Mapping[str, ActionDecoder]
+) -> set[str]:
+    agents = [a for a in decoders if not isinstance(decoders[a], Bounded)]
+    return {a for a in agents if find_mask(observations.get(a), infos.get(a)) is not None}
+
+
+def _mask(decoder: ActionDecoder, observation: Any, info: Any) -> np.ndarray | None:
+    found = find_mask(observation, info)
+    if isinstance(decoder, Bounded) or found is None:
+        return None
+    mask = np.zeros(sum(decoder.nvec), dtype=bool)
+    write_mask(found, decoder.nvec, mask)
+    return mask
+
+
+def _is_number(key: str, value: Any) -> bool:
+    single = isinstance(value, numbers.Real | np.bool_)  # numpy's floats and ints are Real
+    return key != MASK and (single or (isinstance(value, np.ndarray) and value.ndim == 0))
+
+
+def _state_size(env: Any) -> int:
+    try:
+        return int(np.size(np.asarray(env.state(), dtype=np.float32)))
+    except Exception as error:  # whatever an unfinished state() raises
+        raise UserError(
+            f"state=true, but {env} has no usable state(): {type(error).__name__}: {error}; "
+            "without it, critics concatenate observations"
+        ) from error

@@ -1,0 +1,246 @@
+"""Gymnasium's spaces as numbers: how one agent's observations are written, its actions read.
+
+Plain numpy and plain picklable data, so that worker processes need no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from marl.errors import UserError
+
+MASK = "action_mask"
+
+
+class Encoder(Protocol):
+    """Writes one observation into ``out``, of this shape (or flat, inside a larger one)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def image(self) -> bool: ...
+
+    def write(self, value: Any, out: np.ndarray) -> None: ...
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A box or binary vector, as numbers; an image keeps uint8 and gets a channel axis."""
+
+    shape: tuple[int, ...]
+    image: bool = False
+
+    def write(self, value: Any, out: np.ndarray) -> None:
+        out[...] = value if np.shape(value) == out.shape else np.reshape(value, out.shape)
+
+
+@dataclass(frozen=True)
+class OneHots:
+    """Choices side by side, each one-hot."""
+
+    nvec: tuple[int, ...]
+    start: tuple[int, ...]
+    image: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (sum(self.nvec),)
+
+    def write(self, value: Any, out: np.ndarray) -> None:
+        out[...] = 0
+        offset = 0
+        for choice, n, start in zip(np.ravel(value).tolist(), self.nvec, self.start, strict=True):
+            out[offset + choice - start] = 1
+            offset += n
+
+
+@dataclass(frozen=True)
+class Concatenation:
+    """The flattened parts of a dict or tuple, one after the other."""
+
+    keys: tuple[Hashable, ...]
+    parts: tuple[Encoder, ...]
+    image: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (sum(math.prod(part.shape) for part in self.parts),)
+
+    def write(self, value: Any, out: np.ndarray) -> None:
+        offset = 0
+        for key, part in zip(self.keys, self.parts, strict=True):
+            size = math.prod(part.shape)
+            part.write(value[key], out[offset : offset + size])
+            offset += size
+
+
+@dataclass(frozen=True)
+class MaskedDict:
+    """A dict of observation and ``action_mask``: the mask is read apart, see ``find_mask``."""
+
+    inner: Encoder
+    key: str | None  # of the observation; None where the rest of the dict is the observation
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.inner.shape
+
+    @property
+    def image(self) -> bool:
+        return self.inner.image
+
+    def write(self, value: Any, out: np.ndarray) -> None:
+        self.inner.write(value if self.key is None else value[self.key], out)
+
+
+def observation_encoder(space: Any, agent: str) -> Encoder:
+    """The encoder of an agent's observation space.
+
+    Raises:
+        UserError: a space that has no fixed number of numbers.
+    """
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Box):
+        return _box(space)
+    if isinstance(space, spaces.Discrete):
+        return OneHots((int(space.n),), (int(space.start),))
+    if isinstance(space, spaces.MultiDiscrete):
+        return OneHots(_ints(space.nvec), _ints(space.start))
+    if isinstance(space, spaces.MultiBinary):
+        return Numbers((math.prod(space.shape),))
+    if isinstance(space, spaces.Dict):
+        return _dict(space, agent)
+    if isinstance(space, spaces.Tuple):
+        parts = tuple(observation_encoder(part, agent) for part in space.spaces)
+        return Concatenation(tuple(range(len(parts))), parts)
+    raise UserError(f"agent {agent!r} observes {space}, which cannot be laid out as numbers")
+
+
+def _box(space: Any) -> Numbers:
+    if space.dtype == np.uint8 and len(space.shape) in (2, 3):
+        return Numbers((*space.shape, 1)[:3], image=True)
+    return Numbers(tuple(space.shape) or (1,))
+
+
+def _dict(space: Any, agent: str) -> Encoder:
+    rest = {key: part for key, part in space.spaces.items() if key != MASK}
+    if MASK in space.spaces and list(rest) == ["observation"]:
+        return MaskedDict(observation_encoder(rest["observation"], agent), "observation")
+    parts = tuple(observation_encoder(part, agent) for part in rest.values())
+    whole = Concatenation(tuple(rest), parts)
+    return MaskedDict(whole, None) if MASK in space.spaces else whole
+
+
+def _ints(values: np.ndarray) -> tuple[int, ...]:
+    return tuple(np.ravel(values).tolist())
+
+
+# ------------------------------------------------------------------------------------------ actions
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Indices from 0, turned into what the space wants."""
+
+    nvec: tuple[int, ...]
+    start: tuple[int, ...]
+    scalar: bool  # one plain integer rather than an array
+    shape: tuple[int, ...] = ()  # of the environment's array
+    dtype: str = "int64"
+
+    def decode(self, value: Any) -> Any:
+        """One agent's index, or list of indices, as the environment takes it."""
+        if self.scalar:
+            return value + self.start[0]
+        return np.add(value, self.start).astype(self.dtype).reshape(self.shape)
+
+    def sample(self, rng: np.random.Generator, mask: np.ndarray | None) -> Any:
+        """Uniformly among the allowed."""
+        if mask is None:
+            picks = [int(rng.integers(n)) for n in self.nvec]
+        else:
+            parts = np.split(mask, np.cumsum(self.nvec)[:-1])
+            picks = [int(rng.choice(np.flatnonzero(part))) for part in parts]
+        return self.decode(picks[0] if self.scalar else picks)
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A vector within bounds, clipped to them in the environment's own precision."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    shape: tuple[int, ...]
+    dtype: str
+
+    def decode(self, value: np.ndarray) -> np.ndarray:
+        """A fresh array: environments keep references to the actions they are given."""
+        if self.dtype == "float32":  # clipped already, all agents in one call
+            return value.reshape(self.shape).copy()
+        return np.clip(value.astype(self.dtype), self.low, self.high).reshape(self.shape)
+
+    def sample(self, rng: np.random.Generator, mask: np.ndarray | None) -> np.ndarray:
+        return self.decode(rng.uniform(self.low, self.high).astype(np.float32))
+
+
+ActionDecoder = Choices | Bounded
+
+
+def action_decoder(space: Any, agent: str) -> ActionDecoder:
+    """The decoder of an agent's action space.
+
+    Raises:
+        UserError: a space that is neither choices nor a bounded vector of floats.
+    """
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Discrete):
+        return Choices((int(space.n),), (int(space.start),), scalar=True)
+    if isinstance(space, spaces.MultiDiscrete):
+        return Choices(_ints(space.nvec), _ints(space.start), False, space.shape, str(space.dtype))
+    if isinstance(space, spaces.MultiBinary):
+        size = math.prod(space.shape)
+        return Choices((2,) * size, (0,) * size, False, space.shape, str(space.dtype))
+    if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
+        raise UserError(f"agent {agent!r} acts in {space}; expected choices or a box of floats")
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise UserError(
+            f"agent {agent!r} acts in {space}, which has no bounds; expected finite ones"
+        )
+    low, high = (tuple(np.ravel(bound).tolist()) for bound in (space.low, space.high))
+    return Bounded(low, high, space.shape, str(space.dtype))
+
+
+# -------------------------------------------------------------------------------------------- masks
+
+
+def find_mask(observation: Any, info: Any) -> Any:
+    """What an agent may do: beside its observation, or in its info; None where neither tells."""
+    if isinstance(observation, dict) and MASK in observation:
+        return observation[MASK]
+    return info.get(MASK) if info else None
+
+
+def write_mask(value: Any, nvec: tuple[int, ...], out: np.ndarray) -> None:
+    """Flat, True where allowed. Where nothing is, all is: a softmax needs something."""
+    if value is None:
+        out[...] = True
+        return
+    if isinstance(value, list | tuple):  # one mask per choice, of different lengths
+        value = np.concatenate([np.ravel(part) for part in value])
+    if np.size(value) != out.size:
+        raise ValueError(f"an action mask has {np.size(value)} entries; expected {out.size}")
+    out[...] = np.ravel(value) != 0
+    offset = 0
+    for n in nvec:
+        part = out[offset : offset + n]
+        if not part.any():
+            part[...] = True
+        offset += n

@@ -1,0 +1,237 @@
+"""Environment copies in other processes, which share one block of memory with this one.
+
+No array is pickled between steps: the parent writes actions, wakes every worker with a few bytes
+over a socket, and reads what they wrote. The memory has no name (memfd), so it vanishes with the
+last process, however that ends. A worker lives as long as its parent: it leaves when the socket
+closes or its parent changes. It ignores SIGINT and SIGTERM, so that the parent decides what they
+mean. Workers are plain ``python -c`` processes: multiprocessing would import the parent's main
+module into them, and torch with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import mmap
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from envs.pettingzoo.layout import Arena, Factory, Layout, carve, size_of
+from envs.pettingzoo.worker import CLOSE, ERROR, RENDER, RESET, START, STEP, Channel, Gone
+from marl.errors import UserError, WorkerError
+
+POLL = 0.5  # seconds between looks at whether the workers still live
+PATIENCE = 600.0  # seconds of silence until a worker counts as hanging
+FAREWELL = 2.0  # seconds that the workers have to close their environments
+BOOT = """
+import sys, types
+sys.path[:] = {path!r}
+package = types.ModuleType("envs")  # without its __init__, which imports torch
+package.__path__ = [{folder!r}]
+sys.modules["envs"] = package
+from envs.pettingzoo.worker import main
+main({connection}, {memory}, {parent})
+"""
+
+
+class Worker:
+    """One process, and the socket to it."""
+
+    def __init__(self, memory: int) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = _start_process(theirs.fileno(), memory)
+        self.channel = Channel(ours)
+
+    def send(self, kind: bytes, payload: bytes) -> None:
+        try:
+            self.channel.send(kind, payload)
+        except Gone:
+            raise WorkerError(self.fate()) from None
+
+    def receive(self) -> bytes:
+        try:
+            kind, payload = self.channel.receive()
+        except Gone:
+            raise WorkerError(self.fate()) from None
+        if kind == ERROR:
+            where = f"an environment failed in worker process {self.process.pid}"
+            raise WorkerError(f"{where}:\n{payload.decode(errors='replace')}")
+        return payload
+
+    def fate(self) -> str:
+        """How the process ended, in words."""
+        try:
+            code = self.process.wait(POLL)  # its socket closes a moment before it can be waited for
+        except subprocess.TimeoutExpired:
+            return f"worker process {self.process.pid} closed its socket"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        return f"worker process {self.process.pid} {how}"
+
+
+class Workers:
+    """Runs the copies of ``layout`` in ``count`` processes; ``arrays`` is what all share.
+
+    Raises:
+        WorkerError: from any method, once a worker has failed; all are ended then.
+        UserError: a factory that no other process can import.
+    """
+
+    def __init__(self, make: Factory, layout: Layout, count: int) -> None:
+        edges = (
+            np.linspace(0, layout.num_envs, min(count, layout.num_envs) + 1).astype(int).tolist()
+        )
+        self._rows = [range(a, b) for a, b in itertools.pairwise(edges)]
+        starts = [_pickled(make, layout, rows) for rows in self._rows]
+        self._workers: list[Worker] = []
+        self._stop = weakref.finalize(self, _stop, self._workers, os.getpid())
+        self._ready = True
+        memory = _anonymous_memory(size_of(layout))
+        try:
+            self.arrays = carve(layout, Arena(mmap.mmap(memory, size_of(layout))))
+            for _ in self._rows:
+                self._workers.append(Worker(memory))
+        finally:
+            os.close(memory)
+        self._ask(START, self._workers, starts)
+
+    def reset(self) -> None:
+        self._ask(RESET, self._workers)
+
+    def step(self) -> None:
+        self._ask(STEP, self._workers)
+
+    def render(self, index: int) -> np.ndarray:
+        owners = [w for w, rows in zip(self._workers, self._rows, strict=True) if index in rows]
+        return pickle.loads(self._ask(RENDER, owners, [str(index).encode()])[0])
+
+    def close(self) -> None:
+        self._ready = False
+        self._stop()
+
+    def _ask(
+        self, kind: bytes, workers: Sequence[Worker], payloads: Sequence[bytes] = ()
+    ) -> list[bytes]:
+        """Sends every worker a request and waits for all replies, in the workers' order."""
+        if not self._ready:
+            raise WorkerError("the workers were closed, or interrupted in the midst of a step")
+        self._ready = False  # until all have replied: whatever cuts this short leaves it so
+        try:
+            for worker, payload in zip(workers, payloads or [b""] * len(workers), strict=True):
+                worker.send(kind, payload)
+            replies = _collect(workers)
+        except WorkerError:
+            self._stop()
+            raise
+        self._ready = True
+        return replies
+
+
+def _collect(workers: Sequence[Worker]) -> list[bytes]:
+    waiting = {worker.channel.fileno(): worker for worker in workers}
+    poller = select.poll()
+    for descriptor in waiting:
+        poller.register(descriptor, select.POLLIN)
+    replies: dict[Worker, bytes] = {}
+    silence = 0.0  # counted in polls, so that a suspended parent's time does not count
+    while waiting:
+        events = poller.poll(POLL * 1000)
+        for descriptor, _ in events:
+            poller.unregister(descriptor)
+            worker = waiting.pop(descriptor)
+            replies[worker] = worker.receive()
+        silence = 0.0 if events else silence + POLL
+        if silence:
+            _check_alive(waiting.values(), silence)
+    return [replies[worker] for worker in workers]
+
+
+def _check_alive(workers: Iterable[Worker], silence: float) -> None:
+    """Finds the dead whose socket some other process keeps open, and the hanging."""
+    for worker in workers:
+        if worker.process.poll() is not None:
+            raise WorkerError(worker.fate())
+        if silence > PATIENCE:
+            raise WorkerError(
+                f"worker process {worker.process.pid} said nothing for {PATIENCE:.0f} s"
+            )
+
+
+def _stop(workers: list[Worker], owner: int) -> None:
+    """Asks all workers to leave, and kills those that stay. A fork of the parent does nothing."""
+    if os.getpid() != owner:
+        return
+    for worker in workers:
+        with contextlib.suppress(Gone):
+            worker.channel.send(CLOSE)
+    deadline = time.monotonic() + FAREWELL
+    for worker in workers:
+        try:
+            worker.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+            worker.process.wait()
+        worker.channel.close()
+
+
+def _start_process(connection: int, memory: int) -> subprocess.Popen[bytes]:
+    environ = {"SDL_VIDEODRIVER": "dummy", **os.environ}  # pygame without a display
+    environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    # Blocked signals stay blocked in the child: Ctrl-C does not even interrupt its start.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-c", _boot_code(connection, memory)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(connection, memory),
+            env=environ,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _boot_code(connection: int, memory: int) -> str:
+    """What a worker runs."""
+    folder = str(Path(__file__).absolute().parents[1])  # of the package envs
+    return BOOT.format(
+        path=sys.path, folder=folder, connection=connection, memory=memory, parent=os.getpid()
+    )
+
+
+def _anonymous_memory(size: int) -> int:
+    """A file descriptor of shared memory without a name, as zeros."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("marl-environments")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, size)
+    return descriptor
+
+
+def _pickled(make: Factory, layout: Layout, rows: range) -> bytes:
+    function = make
+    while isinstance(function, functools.partial):
+        function = function.func
+    try:
+        if getattr(function, "__module__", None) == "__main__":
+            raise pickle.PicklingError("it is defined in the script that was started")
+        return pickle.dumps((make, layout, rows))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"workers cannot import the environment's factory {make!r}: {error}; expected a "
+            "function of an importable module, or a functools.partial of one"
+        ) from error

@@ -1,0 +1,213 @@
+"""VMAS's 41 scenarios as one ``VectorEnv``.
+
+VMAS is already batched. What is added: groups and teams, restarts of single copies without a Python
+loop over them, terminations apart from time limits, its own random numbers, exact states, pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.groups import find_groups, find_teams
+from envs.vmas import state as vmas_state
+from envs.vmas.actions import GroupActions, action_spec
+from envs.vmas.build import ACTIONS, SCENARIOS, build, check_arguments, find_device
+from envs.vmas.info import EpisodeInfo
+from envs.vmas.merge import Snapshot
+from envs.vmas.random import RandomStreams
+from envs.vmas.render import Renderer
+from marl.errors import UserError
+from marl.types import AgentGroup, GroupObservation, Observation, TensorSpec, Transition
+
+__all__ = ["ACTIONS", "MAX_STEPS", "SCENARIOS", "VmasEnv"]
+
+MAX_STEPS = 100  # BenchMARL's, for every scenario
+
+
+class VmasEnv:
+    """A VMAS scenario.
+
+    VMAS draws the random numbers of all copies from one stream, which ``reset(seed)`` seeds. It
+    ends whole environments, so ``terminated`` is alike for all agents. What a scenario has only
+    once for all copies (the goal in simple_adversary, _push, _reference and _speaker_listener,
+    het_mass's masses) changes when all of them end together.
+
+    ``info`` holds the scenario's own numbers by their names, averaged over the agents that have
+    them and summed over the episode.
+
+    Args:
+        scenario: one of ``SCENARIOS``.
+        num_envs: ``B``.
+        device: where the simulation runs.
+        max_steps: steps after which an episode is truncated; ``MAX_STEPS`` where None.
+        actions: ``continuous``, ``discrete`` (all choices of an agent as one) or ``multidiscrete``.
+        groups: group -> its agents; by name and spaces where None.
+        scenario_kwargs: arguments of the scenario itself.
+
+    Raises:
+        UserError: an unknown scenario or argument, a device that is not there, ill-formed groups.
+    """
+
+    def __init__(
+        self,
+        scenario: str,
+        num_envs: int,
+        device: torch.device | str = "cpu",
+        max_steps: int | None = None,
+        actions: str = "continuous",
+        groups: Mapping[str, Sequence[str]] | None = None,
+        **scenario_kwargs: Any,
+    ) -> None:
+        self.groups: Mapping[str, AgentGroup]
+        self.teams: Mapping[str, tuple[str, ...]]
+        self.state_size: int | None = None
+        self.max_steps = MAX_STEPS if max_steps is None else max_steps
+        check_arguments(scenario, num_envs, self.max_steps, actions)
+        self.scenario = scenario
+        self.num_envs = num_envs
+        self.device = find_device(device)
+        self._random = RandomStreams(self.device)
+        with torch.no_grad(), self._random.everything():
+            self._vmas = build(scenario, num_envs, self.device, actions, scenario_kwargs)
+        self._find_groups(groups)
+        self._steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._info = EpisodeInfo(num_envs, self.device)
+        self._renderer = Renderer(self._vmas)
+
+    def reset(self, seed: int) -> Observation:
+        self._random.seed(seed)
+        with torch.no_grad(), self._random.torch:
+            self._steps = torch.zeros_like(self._steps)
+            self._info.restart(None)
+            return self._observation(self._reset_world())
+
+    @torch.no_grad()
+    def step(self, action: Mapping[str, Tensor]) -> Transition:
+        with self._random.torch:
+            self._advance(action)
+            reward = self._grouped([self._reward(agent) for agent in self._vmas.agents])
+            ended = self._observe()
+            info = self._info.add([self._vmas.scenario.info(agent) for agent in self._vmas.agents])
+            terminated = self._vmas.scenario.done().clone()
+            truncated = (self._steps >= self.max_steps) & ~terminated
+            done = terminated | truncated
+            next_obs = obs = self._observation(ended)
+            if done.any():
+                obs = self._observation(self._restart(done, ended))
+        ends = {
+            name: terminated[:, None].expand(-1, group.size) for name, group in self.groups.items()
+        }
+        return Transition(obs, next_obs, reward, ends, truncated, done, info)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "vmas": vmas_state.save(self._roots(), self.device),
+            "random": self._random.state_dict(),
+            "steps": self._steps.clone(),
+            "info": self._info.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if len(state["steps"]) != self.num_envs:
+            raise UserError(f"a state of {len(state['steps'])} environments, not {self.num_envs}")
+        vmas_state.load(self._roots(), self.device, state["vmas"])
+        self._random.load_state_dict(state["random"])
+        self._steps = state["steps"].to(self.device, copy=True)
+        self._info.load_state_dict(state["info"])
+
+    def render(self, index: int = 0) -> np.ndarray:
+        """Copy ``index`` as ``[512, 512, 3]`` uint8, or wider where the scenario is."""
+        if not 0 <= index < self.num_envs:
+            raise UserError(f"no environment {index} to render; there are {self.num_envs}")
+        with torch.no_grad(), RandomStreams(self.device).everything():  # thrown away
+            return self._renderer.frame(index)
+
+    def close(self) -> None:
+        self._renderer.close()
+
+    def _find_groups(self, override: Mapping[str, Sequence[str]] | None) -> None:
+        agents = {agent.name: agent for agent in self._vmas.agents}
+        seen = [TensorSpec(_shape(space)) for space in self._vmas.observation_space]
+        done = [action_spec(space) for space in self._vmas.action_space]
+        spaces = zip(agents, zip(seen, done, strict=True), strict=True)
+        self.groups = find_groups(dict(spaces), override)
+        self.teams = find_teams(self.groups)
+        places = {name: place for place, name in enumerate(agents)}
+        self._places = {g: [places[a] for a in group.agents] for g, group in self.groups.items()}
+        self._actions = {
+            name: GroupActions([agents[a] for a in group.agents], group.action, self._vmas.world)
+            for name, group in self.groups.items()
+        }
+
+    def _advance(self, action: Mapping[str, Tensor]) -> None:
+        """As VMAS's own ``step``, less its checks, which wait for the device."""
+        scenario, world = self._vmas.scenario, self._vmas.world
+        for name, decoder in self._actions.items():
+            decoder.apply(action[name])
+        for agent in world.agents:
+            scenario.env_process_action(agent)
+        scenario.pre_step()
+        world.step()
+        scenario.post_step()
+        self._steps = self._steps + 1
+
+    def _reward(self, agent: Any) -> Tensor:
+        # A copy: scenarios add the next agent's reward to the same tensor.
+        reward = self._vmas.scenario.reward(agent).reshape(self.num_envs)
+        return reward.to(torch.float32, copy=True)
+
+    def _observe(self) -> dict[str, Tensor]:
+        """What every group sees, ``[B, N, O]``. To be asked once per step: some scenarios draw
+        noise or remember what was seen."""
+        return self._grouped([_flat(self._vmas.scenario.observation(a)) for a in self._vmas.agents])
+
+    def _grouped(self, values: list[Tensor]) -> dict[str, Tensor]:
+        return {
+            name: torch.stack([values[place] for place in places], dim=1)
+            for name, places in self._places.items()
+        }
+
+    def _observation(self, seen: dict[str, Tensor]) -> Observation:
+        return Observation({name: GroupObservation(obs) for name, obs in seen.items()})
+
+    def _reset_world(self) -> dict[str, Tensor]:
+        with self._random.host:
+            self._vmas.scenario.env_reset_world_at(env_index=None)
+            return self._observe()
+
+    def _restart(self, done: Tensor, ended: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Begins new episodes where ``done``: what is seen there then, and ``ended`` elsewhere."""
+        self._steps = self._steps.masked_fill(done, 0)
+        self._info.restart(done)
+        if done.all():
+            return self._reset_world()
+        before = Snapshot(self._roots(), self.num_envs)
+        fresh = self._reset_world()
+        before.merge(done)
+        return {name: torch.where(done[:, None, None], fresh[name], ended[name]) for name in ended}
+
+    def _roots(self) -> list[Any]:
+        """Where everything hangs; entities too, so that references to them are told from their
+        contents."""
+        world = self._vmas.world
+        return [world, *world.entities, self._vmas.scenario]
+
+
+def _flat(seen: Any) -> Tensor:
+    """One agent's observation, a float32 copy; of dictionaries all parts in order, ``[B, O]``."""
+    if isinstance(seen, Tensor):
+        return seen.to(torch.float32, copy=True)
+    return torch.cat([_flat(part).flatten(1) for part in seen.values()], dim=-1)
+
+
+def _shape(space: Any) -> tuple[int, ...]:
+    """Of what ``_flat`` makes of an observation in this space of the old ``gym``."""
+    if space.shape is not None:
+        return tuple(space.shape)
+    return (sum(math.prod(_shape(part)) for part in space.spaces.values()),)

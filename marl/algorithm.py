@@ -1,0 +1,193 @@
+"""What an algorithm is, what it is built from, and the one place where gradients become steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from marl.errors import UserError, unknown
+from marl.networks import Model
+from marl.policies import Policy, act
+from marl.types import AgentGroup, Carry, Metrics, Observation, PolicyStep, Rollout
+
+REWARDS = ("own", "team_sum", "team_mean")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an algorithm is built from."""
+
+    team: Mapping[str, AgentGroup]  # the groups that learn with it
+    everyone: Mapping[str, AgentGroup]  # all groups of the environment
+    state_size: int | None  # of Observation.state
+    num_envs: int  # B
+    steps: int  # T of a rollout
+    iterations: int  # updates in the whole run, for schedules
+    model: Model
+    critic_model: Model
+    policies: Mapping[str, Policy]  # every team's, by team; read-only
+    generator: torch.Generator  # the algorithm's own random numbers, on the run's device
+
+    @property
+    def device(self) -> torch.device:
+        return self.generator.device
+
+
+class Algorithm(Protocol):
+    """Learns for a whole team: acts decentralized, updates from the joint rollout of all groups."""
+
+    @property
+    def policy(self) -> Policy: ...
+
+    def act(
+        self,
+        obs: Observation,
+        carry: Carry,
+        start: Tensor,
+        generator: torch.Generator,
+        explore: bool = True,
+    ) -> PolicyStep: ...
+
+    def update(self, rollout: Rollout) -> Metrics:
+        """Learns from the rollout. The metrics are scalars on the device."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class AlgorithmConfig(Protocol):
+    """Hyperparameters: a dataclass whose fields the command line sets and checks."""
+
+    def policy(self, setting: Setting) -> Policy:
+        """A policy alone, to load a checkpoint into and play."""
+        ...
+
+    def build(self, setting: Setting) -> Algorithm: ...
+
+
+class Scripted:
+    """A team whose policy stays as it is; ``explore`` overrides the word of whoever asks it to
+    act."""
+
+    def __init__(self, policy: Policy, explore: bool | None):
+        self.policy, self.explore = policy, explore
+
+    def act(
+        self,
+        obs: Observation,
+        carry: Carry,
+        start: Tensor,
+        generator: torch.Generator,
+        explore: bool = True,
+    ) -> PolicyStep:
+        explore = explore if self.explore is None else self.explore
+        return act(self.policy, obs, carry, start, generator, explore)
+
+    def update(self, rollout: Rollout) -> Metrics:
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"policy": self.policy.state_dict()} if isinstance(self.policy, nn.Module) else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if isinstance(self.policy, nn.Module):
+            self.policy.load_state_dict(state["policy"])
+
+
+class Optimizer:
+    """One fused Adam over several parts (actor, critic): backward, clipping and step in one place.
+
+    Args:
+        parts: the parameters of each part.
+        lr: the learning rate of each part.
+        max_norm: each part's gradient is clipped to this norm.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Iterable[nn.Parameter]],
+        lr: Mapping[str, float],
+        eps: float,
+        max_norm: float,
+    ):
+        self.parts = {name: list(parameters) for name, parameters in parts.items()}
+        self.lr, self.max_norm = dict(lr), max_norm
+        groups = [{"params": self.parts[name], "lr": lr[name]} for name in self.parts]
+        self.adam = torch.optim.Adam(groups, eps=eps, fused=True)
+
+    def step(self, loss: Tensor) -> Tensor:
+        """Descends ``loss`` once; returns each part's gradient norm before clipping."""
+        self.adam.zero_grad(set_to_none=True)
+        loss.backward()
+        norms = [nn.utils.clip_grad_norm_(p, self.max_norm) for p in self.parts.values()]
+        self.adam.step()
+        return torch.stack(norms)
+
+    def scale_lr(self, factor: float) -> None:
+        """Sets every learning rate to ``factor`` times the first one."""
+        for name, group in zip(self.parts, self.adam.param_groups, strict=True):
+            group["lr"] = self.lr[name] * factor
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.adam.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.adam.load_state_dict(state)
+
+
+# ------------------------------------------------------------------ what a team reads off a rollout
+
+
+def team_reward(rollout: Rollout, team: Mapping[str, AgentGroup], reward: str) -> Tensor:
+    """The team's rewards: ``own`` ``[T, B, N]`` over all its agents, else one for all, ``[T, B,
+    1]``."""
+    own = torch.cat([rollout.reward[name] for name in team], dim=-1)
+    if reward == "own":
+        return own
+    together = own.sum(-1, keepdim=True)
+    return together / own.shape[-1] if reward == "team_mean" else together
+
+
+def team_terminated(rollout: Rollout, team: Mapping[str, AgentGroup], reward: str) -> Tensor:
+    """Where returns end for good: at an agent's death for its ``own`` reward, else at the episode's
+    termination. Shaped as ``team_reward``."""
+    if reward == "own":
+        return torch.cat([rollout.terminated[name] for name in team], dim=-1)
+    return (rollout.done & ~rollout.truncated).unsqueeze(-1)
+
+
+def team_alive(obs: Observation, team: Mapping[str, AgentGroup]) -> Tensor | None:
+    """1.0 where an agent is there, ``[..., N]`` over the team's agents; None where all always
+    are."""
+    if not any(group.mortal for group in team.values()):
+        return None
+    parts = []
+    for name in team:
+        seen = obs.groups[name]
+        alive = seen.alive
+        parts.append(
+            seen.obs.new_ones(seen.obs.shape[: -len(team[name].observation.shape)])
+            if alive is None
+            else alive
+        )
+    return torch.cat([part.float() for part in parts], dim=-1)
+
+
+def check_word(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raises UserError where ``value`` is none of ``choices``."""
+    if value not in choices:
+        raise unknown(name, value, choices)
+
+
+def check_range(config: object, **bounds: tuple[float, float]) -> None:
+    """Raises UserError where a field of ``config`` lies outside its (low, high); None passes."""
+    for name, (low, high) in bounds.items():
+        value = getattr(config, name)
+        if value is not None and not low <= value <= high:
+            raise UserError(f"{name}={value} is out of range; expected {low} to {high}")

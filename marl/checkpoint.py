@@ -1,0 +1,144 @@
+"""Exact, atomic, checksummed checkpoints. Loading reads tensors and plain values; it executes
+nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import random
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from marl.errors import UserError
+
+State = dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run: the last two (``frames-000000120000.pt``) and the best
+    (``best-….pt``).
+
+    A file appears under its name only when it is whole and on the disk, after the ``.sha256``
+    beside it.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2):
+        self.folder, self.keep = folder, keep
+
+    def save(self, frames: int, state: State, best: bool = False) -> Path:
+        path = self.folder / f"frames-{frames:012d}.pt"
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        self._write(path, buffer.getvalue())
+        if best:
+            self._write(self.folder / f"best-{frames:012d}.pt", buffer.getvalue())
+            self._forget(self._named("best")[:-1])
+        self._forget(self._named("frames")[: -self.keep])
+        return path
+
+    def last(self) -> Path | None:
+        return next(reversed(self._named("frames")), None)
+
+    def best(self) -> Path | None:
+        return next(reversed(self._named("best")), None)
+
+    def load_last(self, device: torch.device) -> tuple[Path, State]:
+        """The newest checkpoint that is whole; a corrupt one is passed over with a warning.
+
+        Raises:
+            UserError: there is none.
+        """
+        for path in reversed(self._named("frames")):
+            try:
+                return path, load(path, device)
+            except CorruptCheckpoint as error:
+                warnings.warn(f"{error}; falling back to the one before", stacklevel=2)
+        raise UserError(f"{str(self.folder)!r} holds no usable checkpoint")
+
+    def _named(self, kind: str) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return sorted(p for p in self.folder.iterdir() if re.fullmatch(rf"{kind}-\d+\.pt", p.name))
+
+    def _write(self, path: Path, data: bytes) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(checksum_of(path), (hashlib.sha256(data).hexdigest() + "\n").encode())
+        write_atomic(path, data)
+
+    @staticmethod
+    def _forget(paths: list[Path]) -> None:
+        for path in paths:
+            path.unlink(missing_ok=True)
+            checksum_of(path).unlink(missing_ok=True)
+
+
+class CorruptCheckpoint(UserError):
+    """A checkpoint file that is not what was written."""
+
+
+def checksum_of(path: Path) -> Path:
+    return path.with_suffix(".pt.sha256")
+
+
+def load(path: Path, device: torch.device) -> State:
+    """Reads one checkpoint file.
+
+    Raises:
+        CorruptCheckpoint: its checksum is missing or does not match.
+    """
+    try:
+        data, checksum = path.read_bytes(), checksum_of(path).read_text().strip()
+    except OSError as error:
+        raise CorruptCheckpoint(
+            f"checkpoint {str(path)!r} cannot be read: {error.strerror}"
+        ) from None
+    if hashlib.sha256(data).hexdigest() != checksum:
+        raise CorruptCheckpoint(f"checkpoint {str(path)!r} is corrupt: its checksum does not match")
+    return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes a file so that at any moment it is either the old one or the whole new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def random_state(device: torch.device) -> State:
+    """The process's global random states, as tensors and plain values."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  # others use it
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "numpy": [
+            str(name),
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            position,
+            has_gauss,
+            gauss,
+        ],
+        "python": random.getstate(),
+    }
+
+
+def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))

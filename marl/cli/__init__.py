@@ -1,0 +1,110 @@
+"""``marl``: the composition root. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+DESCRIPTION = "Multi-agent reinforcement learning: train, evaluate, resume, look."
+TRAIN_EXAMPLES = """\
+examples:
+  marl train                                        the default run
+  marl train task=vmas/balance algorithm=ippo total_frames=1e6 seed=1
+  marl train task=mpe2/simple_spread_v3 model=gru algorithm.actor_lr=3e-4
+  marl train -m seed=0,1,2                          one run after the other
+  marl train task=mpe2/simple_tag_v3 teams.agent.algorithm=random
+  marl train task=my_package.my_module:my_factory   an environment of your own
+
+Settings are key=value: task, algorithm and model choose by name ('marl list tasks'), task.…,
+algorithm.… and model.… change one of their options, the rest belongs to the run (total_frames,
+num_envs, steps, seed, device, evaluation_interval, wandb, tensorboard, directory, …). 'marl train
+--cfg job' shows them all. Other flags are Hydra's (--config-dir, --multirun, …).
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    root = argparse.ArgumentParser(
+        "marl", description=DESCRIPTION, formatter_class=raw,
+        epilog="example: marl train task=vmas/balance algorithm=mappo total_frames=1e6\n"
+        "'marl COMMAND --help' tells more of each.",
+    )  # fmt: skip
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser(
+        "train", help="train a team", formatter_class=raw, epilog=TRAIN_EXAMPLES
+    )
+    train.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="what to change")
+
+    resume = commands.add_parser(
+        "resume", help="continue a run exactly where its last checkpoint stands",
+        epilog="example: marl resume runs/my-run total_frames=2000000", formatter_class=raw,
+    )  # fmt: skip
+    resume.add_argument("run", metavar="RUN", help="a run directory")
+    resume.add_argument(
+        "settings", nargs="*", metavar="KEY=VALUE", help="total_frames, progress, … to change"
+    )
+
+    evaluate = commands.add_parser(
+        "evaluate", help="play episodes with a run's policies",
+        epilog="example: marl evaluate runs/my-run --episodes 100 --video out.mp4",
+        formatter_class=raw,
+    )  # fmt: skip
+    evaluate.add_argument("run", metavar="RUN", help="a run directory, or one of its checkpoints")
+    evaluate.add_argument("--episodes", type=positive, default=32, help="how many (default 32)")
+    evaluate.add_argument("--video", metavar="FILE", help="film one episode: .mp4 or .gif")
+    evaluate.add_argument("--best", action="store_true", help="the best checkpoint, not the last")
+    evaluate.add_argument("--sample", action="store_true", help="sampled actions, not greedy ones")
+    evaluate.add_argument("--seed", type=int, default=0, help="of the episodes (default 0)")
+    evaluate.add_argument("--device", default="cpu")
+    evaluate.add_argument("--json", action="store_true", help="print every episode as JSON")
+
+    listing = commands.add_parser(
+        "list", help="what there is to choose from", epilog="example: marl list tasks",
+        formatter_class=raw,
+    )  # fmt: skip
+    listing.add_argument("what", choices=("tasks", "algorithms", "models", "experiments"))
+
+    speed = commands.add_parser(
+        "speed", help="steady frames/s of a configuration", formatter_class=raw,
+        epilog="example: marl speed task=vmas/balance num_envs=60 --iterations 5 --json speed.json",
+    )  # fmt: skip
+    speed.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="as for train")
+    speed.add_argument("--iterations", type=positive, default=3, help="to time (default 3)")
+    speed.add_argument("--warmup", type=positive, default=1, help="to run first (default 1)")
+    speed.add_argument("--json", metavar="FILE", help="append the figures to this JSONL file")
+    return root
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command; bad input ends in one sentence and exit code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["train"] and not {"-h", "--help"} & set(words):
+        command, options = "train", argparse.Namespace(settings=words[1:])
+    else:
+        options = parser().parse_args(words)
+        command = options.command
+    from marl.errors import UserError
+
+    try:
+        from marl.cli import commands
+
+        run = {
+            "train": commands.train,
+            "resume": commands.resume,
+            "evaluate": commands.evaluate,
+            "list": commands.names,
+            "speed": commands.speed,
+        }[command]
+        sys.exit(run(options))
+    except UserError as error:
+        print(f"marl: {error}", file=sys.stderr)
+        sys.exit(2)

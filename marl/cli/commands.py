@@ -1,0 +1,178 @@
+"""What each command of ``marl`` does. A function per command; it takes the parsed options."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from marl.cli import compose
+from marl.device import find_device
+from marl.errors import UserError
+from marl.experiment import Experiment
+
+
+def train(options: Namespace) -> int:
+    """``marl train``: one run, or with Hydra's flags what they ask for."""
+    if any(word.startswith("-") for word in options.settings):
+        return _hydra(options.settings)
+    return run(compose.build(compose.composed(options.settings)), video=True)
+
+
+def _hydra(words: Sequence[str]) -> int:
+    """Hands over to Hydra: multirun, --cfg, --config-dir, launchers and sweepers."""
+    import hydra
+
+    compose.register()
+    flags = [word for word in words if word.startswith("-")]
+    sys.argv = ["marl", *flags, *compose.overrides([w for w in words if not w.startswith("-")])]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors arrive here, to be said in a sentence
+
+    @hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")
+    def job(config: Any) -> int:
+        return run(compose.build(compose.typed(config)), video=True)
+
+    with compose.explained(words):
+        job()
+    return 0
+
+
+def run(experiment: Experiment, video: bool) -> int:
+    """Trains, draws the curve, films, and says where everything lies; 128 + n after signal n."""
+    print(f"run      {experiment.directory}", flush=True)
+    baseline = random_returns(experiment)
+    experiment.run()
+    experiment.close()
+    if experiment.stop.signal is not None:
+        print(f"stopped and saved; continue with: marl resume {experiment.directory}")
+        return 128 + experiment.stop.signal
+    summarize(experiment, baseline, video)
+    return 0
+
+
+def random_returns(experiment: Experiment) -> dict[str, list[float]]:
+    """What random teams reach on the same task, kept as ``random.json``."""
+    from algorithms.scripted import RandomConfig
+    from marl.collect import evaluate
+    from marl.runs import write_json
+    from marl.seeding import evaluation_seed
+    from marl.teams import Shape, Team, build_teams
+
+    path = experiment.directory / "random.json"
+    if path.exists():
+        return json.loads(path.read_text())["returns"]
+    specs = {name: Team(team.groups, RandomConfig()) for name, team in experiment.specs.items()}
+    seed = experiment.settings.seed
+    teams = build_teams(experiment.evaluation_env, specs, Shape(), seed)
+    episodes = experiment.settings.evaluation_episodes
+    result = evaluate(experiment.evaluation_env, teams, episodes, evaluation_seed(seed, "random"))
+    write_json(path, result)
+    return result["returns"]
+
+
+def summarize(experiment: Experiment, baseline: Mapping[str, list[float]], video: bool) -> None:
+    from marl import report
+
+    directory = experiment.directory
+    for team, returns in experiment.last_returns.items():
+        print(f"return   {team}: {spread(returns)}   (random: {spread(baseline[team])})")
+    print(f"record   {directory / 'evaluations.jsonl'}")
+    print(f"curve    {report.draw_curve(directory)}")
+    print(f"weights  {experiment.checkpoints.last()}")
+    if video:
+        try:
+            print(f"video    {report.write_video(experiment.film(), directory / 'video.mp4')}")
+        except NotImplementedError as error:
+            print(f"video    none: {error}")
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard error."""
+    mean = statistics.fmean(values)
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return f"{mean:.2f} ± {error:.2f}"
+
+
+def resume(options: Namespace) -> int:
+    """``marl resume``: continues a run, possibly to more frames."""
+    changes = dict(setting.partition("=")[::2] for setting in options.settings)
+    allowed = ("total_frames", "progress", "threads", "device")
+    for name in changes:
+        if name not in allowed:
+            raise UserError(f"resume changes only {', '.join(allowed)}, not {name!r}")
+    typed = {name: _value(name, text) for name, text in changes.items()}
+    return run(Experiment.load(options.run, **typed), video=True)
+
+
+def _value(name: str, text: str) -> Any:
+    if name == "device":
+        return text
+    try:
+        return text.lower() in ("true", "1") if name == "progress" else int(float(text))
+    except ValueError:
+        raise UserError(f"{name}={text} is not a number") from None
+
+
+def evaluate(options: Namespace) -> int:
+    """``marl evaluate``: returns and metrics over fresh episodes, and a video."""
+    from marl import collect, report, runs
+    from marl.seeding import evaluation_seed
+
+    device = find_device(options.device)
+    directory, path, state = runs.newest(Path(options.run), device, options.best)
+    config = runs.read_config(directory)
+    if options.video:
+        report.check_video(Path(options.video))
+    env = config["task"](min(32, options.episodes), device)
+    teams = runs.load_teams(env, config["teams"], state["teams"], path)
+    seed = evaluation_seed(options.seed, "evaluate")
+    result = collect.evaluate(env, teams, options.episodes, seed, options.sample)
+    env.close()
+    if options.json:
+        print(json.dumps({"checkpoint": str(path), "frames": state["frames"], **result}))
+    else:
+        _print_evaluation(path, state["frames"], result)
+    if options.video:
+        env = config["task"](1, device)
+        frames = collect.film(
+            env, runs.load_teams(env, config["teams"], state["teams"], path), seed
+        )
+        print(f"video    {report.write_video(frames, Path(options.video))}", file=sys.stderr)
+    return 0
+
+
+def _print_evaluation(path: Path, frames: int, result: Mapping[str, Any]) -> None:
+    print(f"{path} ({frames:,} frames)")
+    for part, word in (("returns", "return"), ("metrics", "metric")):
+        for name, values in result[part].items():
+            print(f"{word:8} {name}: {spread(values)}   over {len(values)} episodes")
+
+
+def names(options: Namespace) -> int:
+    """``marl list``: the names that settings take."""
+    import configs
+    from envs import task_names
+
+    folder = Path(configs.__file__).parent
+    if options.what == "tasks":
+        found: Sequence[str] = task_names()
+    elif options.what == "experiments":
+        found = sorted(path.stem for path in (folder / "experiment").glob("*.yaml"))
+    else:
+        kind = options.what.removesuffix("s")
+        files = (path.stem for path in (folder / kind).glob("*.yaml"))
+        found = sorted({*compose.choices(kind), *files})
+    print("\n".join(found))
+    return 0
+
+
+def speed(options: Namespace) -> int:
+    """``marl speed``: steady frames/s, split into its parts."""
+    from marl.cli.speed import measure
+
+    return measure(options)

@@ -1,0 +1,209 @@
+"""From command-line settings to an Experiment: Hydra composes and checks types, this registers the
+choices."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from algorithms import ALGORITHMS
+from envs import Task, task_names
+from marl.config import import_path
+from marl.errors import UserError, unknown
+from marl.experiment import Experiment, Settings
+from marl.networks import Perceptron
+from marl.teams import Team
+
+MODELS = {"mlp": Perceptron}
+GROUPS = ("task", "algorithm", "model", "critic_model")
+
+
+@dataclass
+class RunConfig(Settings):
+    """A whole run as the command line knows it."""
+
+    task: Any = None
+    algorithm: Any = None
+    model: Any = None  # of the policies, and of the critics unless critic_model is given
+    critic_model: Any = None
+    teams: dict[str, Team] = field(default_factory=dict)
+    directory: str = ""  # empty: runs/<task>-<algorithm>-seed<seed>-<time>
+    video: bool = True  # film the learned policy at the end
+
+    def settings(self) -> Settings:
+        return Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
+
+
+def register() -> None:
+    """Tells Hydra of every choice: this package's, and those that other packages' entry points
+    give."""
+    store = ConfigStore.instance()
+    store.store(name="run_schema", node=RunConfig)
+    for name in task_names():
+        _store_task(name)
+    for name, config in choices("algorithm").items():
+        store.store(group="algorithm", name=name, node=config)
+    for name, config in choices("model").items():
+        store.store(group="model", name=name, node=config)
+
+
+def choices(kind: str) -> dict[str, type]:
+    """The algorithms or models by name, other packages' (entry points ``marl.algorithms``)
+    included."""
+    own = ALGORITHMS if kind == "algorithm" else MODELS
+    others = importlib.metadata.entry_points(group=f"marl.{kind}s")
+    return {**own, **{entry.name: entry.load() for entry in others}}
+
+
+def _store_task(name: str) -> None:
+    group, _, leaf = f"task/{name}".rpartition("/")
+    ConfigStore.instance().store(group=group, name=leaf, node=Task(name=name))
+
+
+# ------------------------------------------------------------------------------ settings, rewritten
+
+
+def overrides(words: Sequence[str]) -> list[str]:
+    """The user's settings as Hydra writes them: whole numbers like 1e6, import paths, choices of a
+    team."""
+    rewritten = [_rewrite(word) for word in words]
+    named = {m[1] for word in words if (m := re.match(r"teams\.(\w+)\.", word))}
+    return [f"++teams.{team}={{}}" for team in sorted(named)] + rewritten
+
+
+def _rewrite(word: str) -> str:
+    key, equals, value = word.partition("=")
+    if word.startswith("-") or not equals:
+        return word
+    bare = key.lstrip("+")
+    value = ",".join(_whole(part) for part in value.split(","))
+    if re.fullmatch(r"teams\.\w+\.(algorithm|model|critic_model)", bare):
+        kind = bare.rpartition(".")[2].removeprefix("critic_")
+        return f"+{kind}@{bare}={_imported(kind, value)}"
+    if bare == "critic_model":
+        return f"+model@critic_model={_imported('model', value)}"
+    if bare in GROUPS:
+        return f"{key}={','.join(_imported(bare, part) for part in value.split(','))}"
+    return f"{key}={value}"
+
+
+def _whole(value: str) -> str:
+    """``1e6`` -> ``1000000``, which an integer setting takes."""
+    if re.fullmatch(r"\d+(\.\d+)?[eE]\+?\d+", value) and float(value).is_integer():
+        return str(int(float(value)))
+    return value
+
+
+def _imported(kind: str, value: str) -> str:
+    """The name under which Hydra knows ``value``, which may be an import path ``module:name``."""
+    if kind == "task" and (":" in value or value.startswith("pettingzoo/")):
+        name = re.sub(r"\W", "_", value)
+        ConfigStore.instance().store(group="task", name=name, node=Task(name=value))
+        return name
+    if ":" not in value:
+        return value
+    name = re.sub(r"\W", "_", value)
+    ConfigStore.instance().store(group=kind, name=name, node=import_path(value))
+    return name
+
+
+def composed(words: Sequence[str]) -> RunConfig:
+    """The run that ``words`` describe.
+
+    Raises:
+        UserError: an unknown key or choice, a wrong type, a value out of range.
+    """
+    register()
+    GlobalHydra.instance().clear()
+    with explained(words), initialize_config_module("configs", version_base="1.3"):
+        return typed(compose("train", overrides=overrides(words)))
+
+
+def typed(config: Any) -> RunConfig:
+    run = OmegaConf.to_object(config)
+    assert isinstance(run, RunConfig)
+    return run
+
+
+# ---------------------------------------------------------------------------- errors, in a sentence
+
+
+class explained:  # a context manager, used like a function
+    """Turns Hydra's and OmegaConf's errors into one sentence with the nearest valid choice."""
+
+    def __init__(self, words: Sequence[str]):
+        self.words = words
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, MissingConfigException):
+            raise self._missing(error) from None
+        if isinstance(error, HydraException | OmegaConfBaseException):
+            raise UserError(self._sentence(error)) from None
+
+    def _missing(self, error: MissingConfigException) -> UserError:
+        group, _, name = str(error.missing_cfg_file).partition("/")
+        if group == "task":
+            return unknown("task", name, task_names())
+        return unknown(group or "configuration", name, error.options or [])
+
+    def _sentence(self, error: Exception) -> str:
+        cause = error.__cause__ or error
+        key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
+        owner = getattr(cause, "object_type", None)
+        text = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        if "not in" in text and key is not None:
+            return str(unknown("setting", key, _known(owner, str(key))))
+        if isinstance(error, ConfigCompositionException) and key is not None:
+            return f"{key}: {text[0].lower()}{text[1:]}"
+        return str(error).splitlines()[0]
+
+
+def _known(owner: Any, key: str) -> Iterator[str]:
+    prefix = key.rpartition(".")[0]
+    if is_dataclass(owner):
+        for known in fields(owner):
+            yield f"{prefix}.{known.name}" if prefix else known.name
+
+
+# --------------------------------------------------------------------------------------- experiment
+
+
+def build(run: RunConfig) -> Experiment:
+    """The experiment of a composed run, in a directory of its own."""
+    return Experiment(
+        run.task,
+        run.algorithm,
+        run.model,
+        run.critic_model,
+        run.teams,
+        run.settings(),
+        run.directory or free_directory(run),
+    )
+
+
+def free_directory(run: RunConfig) -> Path:
+    """``runs/<task>-<algorithm>-seed<seed>-<time>``, numbered where another run had the same
+    moment."""
+    import time
+
+    task = re.sub(r"\W+", "_", run.task.name)
+    algorithm = type(run.algorithm).__name__.removesuffix("Config").lower()
+    stem = f"{task}-{algorithm}-seed{run.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = Path("runs") / stem, 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{stem}-{number}"
+    return path

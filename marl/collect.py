@@ -1,0 +1,236 @@
+"""Rollouts for learning, episodes for evaluation and video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from marl.algorithm import Algorithm
+from marl.env import VectorEnv
+from marl.types import (
+    Carry,
+    Metrics,
+    Observation,
+    PolicyStep,
+    Rollout,
+    Transition,
+    tree_map,
+    tree_tensors,
+)
+
+Teams = Mapping[str, Algorithm]
+
+
+def act(
+    teams: Teams,
+    obs: Observation,
+    carry: Carry,
+    start: Tensor,
+    generator: torch.Generator,
+    explore: bool = True,
+) -> PolicyStep:
+    """Every team acts; their groups' actions side by side."""
+    steps = [team.act(obs, carry, start, generator, explore) for team in teams.values()]
+    return PolicyStep(
+        *({k: v for step in steps for k, v in getattr(step, field).items()}
+          for field in ("action", "log_prob", "carry", "aux"))
+    )  # fmt: skip
+
+
+def initial_carry(teams: Teams, num_envs: int) -> Carry:
+    return {k: v for team in teams.values() for k, v in team.policy.initial_carry(num_envs).items()}
+
+
+class Collector:
+    """Steps an environment with all teams for ``steps`` at a time, into storage allocated once.
+
+    The rollout it returns is valid until the next one. Training's episode returns come as metrics:
+    the mean over the episodes that ended, per team the mean over its agents of their summed
+    rewards.
+    """
+
+    def __init__(
+        self, env: VectorEnv, teams: Teams, steps: int, seed: int, generator: torch.Generator
+    ):
+        self.env, self.teams, self.steps, self.generator = env, teams, steps, generator
+        self.members = {
+            name: [g for g in env.groups if g in team.policy.groups] for name, team in teams.items()
+        }
+        self.obs = env.reset(seed)
+        self.carry = initial_carry(teams, env.num_envs)
+        self.start = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
+        self.episode_return = torch.zeros(len(teams), env.num_envs, device=env.device)
+        self.storage: Rollout | None = None
+        self.info: dict[str, Tensor] = {}
+
+    def collect(self) -> tuple[Rollout, Metrics]:
+        first_carry = self.carry
+        for t in range(self.steps):
+            self._step(t)
+        assert self.storage is not None
+        rollout = replace(self.storage, carry=first_carry)
+        return rollout, self._episodes(rollout)
+
+    def _step(self, t: int) -> None:
+        step = act(self.teams, self.obs, self.carry, self.start, self.generator)
+        transition = self.env.step(step.action)
+        self._store(t, step, transition)
+        self.obs, self.carry, self.start = transition.obs, step.carry, transition.done
+
+    def _store(self, t: int, step: PolicyStep, transition: Transition) -> None:
+        record = Rollout(
+            obs=self.obs,
+            next_obs=transition.next_obs,
+            action=step.action,
+            log_prob=step.log_prob,
+            aux=step.aux,
+            reward=transition.reward,
+            terminated=transition.terminated,
+            truncated=transition.truncated,
+            done=transition.done,
+            start=self.start,
+            carry={},
+        )
+        if self.storage is None:
+            self.storage = tree_map(lambda x: x.new_empty(self.steps, *x.shape), record)
+            self.info = {k: v.new_empty(self.steps, *v.shape) for k, v in transition.info.items()}
+            self.slots = tree_tensors(self.storage)
+        for slot, value in zip(self.slots, tree_tensors(record), strict=True):
+            slot[t] = value
+        for name, slot in self.info.items():
+            slot[t] = transition.info[name]
+
+    def _episodes(self, rollout: Rollout) -> Metrics:
+        """Means over the episodes that ended in this rollout, NaN where none did."""
+        done = rollout.done
+        count = done.sum()
+        metrics = {"episodes": count.float()}
+        reward = torch.stack([team_mean_reward(rollout.reward, g) for g in self.members.values()])
+        ended, self.episode_return = split_episodes(reward, done, self.episode_return)
+        for name, returns in zip(self.teams, ended, strict=True):
+            metrics[f"return/{name}"] = returns.sum() / count
+        for name, value in self.info.items():
+            metrics[f"info/{name}"] = torch.where(done, value, 0.0).sum() / count
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "env": self.env.state_dict(),
+            "obs": tree_tensors(self.obs),
+            "carry": dict(self.carry),
+            "start": self.start,
+            "episode_return": self.episode_return,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> bool:
+        """Restores everything; False where the environment could not tell its state and starts
+        anew."""
+        self.generator.set_state(state["generator"].cpu())
+        if state["env"] is None:
+            return False
+        self.env.load_state_dict(state["env"])
+        slots, saved = tree_tensors(self.obs), state["obs"]
+        fresh = iter(value.to(slot.device) for slot, value in zip(slots, saved, strict=True))
+        self.obs = tree_map(lambda _: next(fresh), self.obs)
+        self.carry, self.start = state["carry"], state["start"]
+        self.episode_return = state["episode_return"]
+        return True
+
+
+def team_mean_reward(reward: Mapping[str, Tensor], groups: list[str]) -> Tensor:
+    """The mean over a team's agents, ``[...]`` from ``[..., N]`` by group."""
+    parts = [reward[name] for name in groups]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)).mean(-1)
+
+
+def split_episodes(reward: Tensor, done: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums rewards ``[K, T, B]`` by episode, ``before [K, B]`` being what the first already held.
+
+    Returns the sums where ``done [T, B]`` ends an episode (0 elsewhere), and what the last ones
+    hold so far.
+    """
+    total = before.unsqueeze(1) + reward.cumsum(1)
+    steps = torch.arange(done.shape[0], device=done.device).unsqueeze(-1)
+    last_end = torch.where(done, steps, -1).cummax(0).values  # the newest end up to each step
+    padded = torch.cat([torch.zeros_like(total[:, :1]), total], dim=1)  # index -1 + 1: nothing yet
+    at_end = padded.gather(1, (last_end + 1).expand(total.shape))  # the total at that end
+    previous = torch.cat([torch.zeros_like(total[:, :1]), at_end[:, :-1]], dim=1)
+    return torch.where(done, total - previous, 0.0), total[:, -1] - at_end[:, -1]
+
+
+# --------------------------------------------------------------------------------------- evaluation
+
+
+def evaluate(
+    env: VectorEnv,
+    teams: Teams,
+    episodes: int,
+    seed: int,
+    explore: bool = False,
+    max_steps: int = 100_000,
+) -> dict[str, dict[str, list[float]]]:
+    """Plays the first episode of every copy, in rounds, until there are ``episodes``.
+
+    Returns ``{"returns": {team: [one per episode]}, "metrics": {name: [one per episode]}}``; a
+    return is the mean over the team's agents of their summed rewards. Touches no random state but
+    its own.
+    """
+    returns: dict[str, list[float]] = {name: [] for name in teams}
+    metrics: dict[str, list[float]] = {}
+    for number in range(-(-episodes // env.num_envs)):
+        wanted = min(env.num_envs, episodes - number * env.num_envs)
+        played = _play_round(env, teams, seed + 2 * env.num_envs * number, explore, max_steps)
+        for name, values in played[0].items():
+            returns[name] += values[:wanted].tolist()
+        for name, values in played[1].items():
+            metrics.setdefault(name, []).extend(values[:wanted].tolist())
+    return {"returns": returns, "metrics": metrics}
+
+
+def _play_round(
+    env: VectorEnv, teams: Teams, seed: int, explore: bool, max_steps: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    returns = {name: torch.zeros(env.num_envs, device=env.device) for name in teams}
+    metrics: dict[str, Tensor] = {}
+    running = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
+    for transition in episode_steps(env, teams, seed, explore, max_steps):
+        for name, team in teams.items():
+            groups = [g for g in env.groups if g in team.policy.groups]
+            returns[name] += team_mean_reward(transition.reward, groups) * running
+        ended = transition.done & running
+        for name, value in transition.info.items():
+            metrics[name] = torch.where(ended, value, metrics.get(name, torch.zeros_like(value)))
+        running = running & ~transition.done
+        if not running.any():
+            break
+    return returns, metrics
+
+
+def episode_steps(
+    env: VectorEnv, teams: Teams, seed: int, explore: bool, max_steps: int
+) -> Iterator[Transition]:
+    """Steps ``env`` from a fresh start with a random stream of its own."""
+    generator = torch.Generator(env.device).manual_seed(seed)
+    obs, carry = env.reset(seed), initial_carry(teams, env.num_envs)
+    start = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
+    for _ in range(max_steps):
+        step = act(teams, obs, carry, start, generator, explore)
+        transition = env.step(step.action)
+        yield transition
+        obs, carry, start = transition.obs, step.carry, transition.done
+
+
+def film(env: VectorEnv, teams: Teams, seed: int, max_steps: int = 1000) -> list[np.ndarray]:
+    """The frames of one greedy episode of ``env``'s first copy."""
+    frames = []
+    for transition in episode_steps(env, teams, seed, explore=False, max_steps=max_steps):
+        if bool(transition.done[0]):
+            break
+        frames.append(env.render(0))
+    return frames

@@ -1,0 +1,53 @@
+"""Dataclasses to JSON and back: how a run remembers what it was made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from marl.errors import UserError
+
+TYPE = "_type_"
+
+
+def to_plain(value: Any) -> Any:
+    """A dataclass as nested dicts that name their class (``_type_: module:Class``); JSON all
+    through."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {TYPE: f"{type(value).__module__}:{type(value).__qualname__}", **fields}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def from_plain(value: Any) -> Any:
+    """The inverse of ``to_plain``; the classes check their fields as always."""
+    if isinstance(value, list):
+        return [from_plain(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    fields = {key: from_plain(item) for key, item in value.items() if key != TYPE}
+    return import_path(value[TYPE])(**fields) if TYPE in value else fields
+
+
+def import_path(path: str) -> Any:
+    """What ``package.module:name`` points to.
+
+    Raises:
+        UserError: there is no such module or name.
+    """
+    module, _, name = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(f"cannot import {path!r}: no module named {error.name!r}") from None
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise UserError(f"cannot import {path!r}: {module!r} has no {part!r}")
+        found = getattr(found, part)
+    return found

@@ -1,0 +1,136 @@
+"""Value critics with an explicit scope: what a critic sees, and whose value it gives.
+
+A critic's values have shape ``[..., K]``, one per *head*: the team's agents in the order of its
+groups, or a single head where one number serves the whole team (a central critic under a team
+reward).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from marl.errors import UserError
+from marl.networks import Flat, Model, Network
+from marl.policies import initial_carry
+from marl.types import AgentGroup, Carry, Observation, TensorSpec
+
+SCOPES = ("agent", "team", "all", "state")
+
+
+class ValueCritic(Protocol):
+    @property
+    def heads(self) -> int:
+        """K."""
+        ...
+
+    def initial_carry(self, num_envs: int) -> Carry: ...
+
+    def __call__(
+        self, obs: Observation, carry: Carry, start: Tensor | None
+    ) -> tuple[Tensor, Carry]:
+        """Values ``[..., K]`` and memories after the last step."""
+        ...
+
+
+class LocalCritic(nn.Module):
+    """Scope ``agent``: every agent's value from its own observation."""
+
+    def __init__(self, groups: Mapping[str, AgentGroup], model: Model):
+        super().__init__()
+        self.groups = dict(groups)
+        self.networks = nn.ModuleDict(
+            {name: model.build(group.observation, 1, group.size) for name, group in groups.items()}
+        )
+        self.heads = sum(group.size for group in groups.values())
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        return initial_carry(self.networks, self.groups, num_envs)
+
+    def forward(self, obs: Observation, carry: Carry, start: Tensor | None) -> tuple[Tensor, Carry]:
+        values, memories = [], {}
+        for name in self.groups:
+            value, memory = self.networks[name](obs.groups[name].obs, carry.get(name), start)
+            values.append(value.squeeze(-1))
+            if memory is not None:
+                memories[name] = memory
+        return torch.cat(values, dim=-1), memories
+
+
+class CentralCritic(nn.Module):
+    """Scopes ``team``, ``all`` and ``state``: values from the joint observation of ``seen`` groups,
+    or from the environment's state. With one head it is the team's value; with several each
+    agent's, told apart by a one-hot index in the input."""
+
+    def __init__(
+        self, seen: Mapping[str, AgentGroup], state_size: int | None, heads: int, model: Model
+    ):
+        super().__init__()
+        self.agent_id: Tensor | None
+        self.heads, self.reads_state = heads, state_size is not None
+        self.encoders = nn.ModuleDict(
+            {}
+            if self.reads_state
+            else {name: _encoder(group, model) for name, group in seen.items()}
+        )
+        size = state_size or sum(
+            int(self.encoders[name].features) * group.size  # type: ignore[arg-type]  # an int
+            for name, group in seen.items()
+        )
+        self.register_buffer("agent_id", torch.eye(heads) if heads > 1 else None, persistent=False)
+        size += heads if heads > 1 else 0
+        self.network: Network = model.build(TensorSpec((size,)), 1, heads)
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        size = self.network.carry_size
+        device = next(self.parameters()).device
+        return {"team": torch.zeros(num_envs, self.heads, size, device=device)} if size else {}
+
+    def forward(self, obs: Observation, carry: Carry, start: Tensor | None) -> tuple[Tensor, Carry]:
+        x = self._joint(obs).unsqueeze(-2)
+        if self.agent_id is not None:
+            ids = self.agent_id.expand(*x.shape[:-2], -1, -1)
+            x = torch.cat([x.expand(*x.shape[:-2], self.heads, -1), ids], dim=-1)
+        value, memory = self.network(x, carry.get("team"), start)
+        return value.squeeze(-1), {} if memory is None else {"team": memory}
+
+    def _joint(self, obs: Observation) -> Tensor:
+        if self.reads_state:
+            assert obs.state is not None
+            return obs.state
+        parts = [enc(obs.groups[name].obs).flatten(-2) for name, enc in self.encoders.items()]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
+def _encoder(group: AgentGroup, model: Model) -> nn.Module:
+    is_vector = len(group.observation.shape) < 3
+    return Flat(group.observation) if is_vector else model.encoder(group.observation, group.size)
+
+
+def value_critic(
+    scope: str,
+    team: Mapping[str, AgentGroup],
+    everyone: Mapping[str, AgentGroup],
+    state_size: int | None,
+    own_rewards: bool,
+    model: Model,
+) -> ValueCritic:
+    """The critic of ``scope`` for ``team``, with a head per agent where rewards are the agents'
+    own.
+
+    Raises:
+        UserError: scope ``state`` in an environment that has none.
+    """
+    if scope == "agent":
+        return LocalCritic(team, model)
+    if scope == "state" and state_size is None:
+        raise UserError(
+            "critic 'state' needs an environment that gives its state, and this one does not; "
+            "take critic 'all', which concatenates every agent's observation"
+        )
+    heads = sum(group.size for group in team.values()) if own_rewards else 1
+    seen = everyone if scope == "all" else team
+    return CentralCritic(seen, state_size if scope == "state" else None, heads, model)

@@ -1,0 +1,227 @@
+"""Action distributions: numbers from a network in, actions and log-probabilities out.
+
+Each is a stateless object for one action spec. Noise comes from outside, so that the same function
+runs eager and compiled; nothing is validated and nothing waits for the device. Leading axes are
+free: ``[..., N]``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from marl.types import ActionSpec, Continuous, Discrete, MultiDiscrete
+
+Drawn = tuple[Tensor, Tensor, Mapping[str, Tensor]]  # action, log_prob [..., N], aux
+
+
+class Distribution(Protocol):
+    @property
+    def parameters(self) -> int:
+        """How many numbers per agent the network must give."""
+        ...
+
+    def noise(self, batch: Sequence[int], generator: torch.Generator) -> Tensor: ...
+
+    def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Drawn:
+        """Draws with ``noise``, or takes the mode where it is None."""
+        ...
+
+    def evaluate(
+        self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probability and entropy, both ``[..., N]``."""
+        ...
+
+
+def distribution(spec: ActionSpec) -> Distribution:
+    """The distribution over the actions of ``spec``."""
+    match spec:
+        case Discrete():
+            return Categorical(spec.n)
+        case MultiDiscrete():
+            return MultiCategorical(spec.nvec)
+        case Continuous():
+            return TanhGaussian(spec.low, spec.high)
+
+
+def gumbel(batch: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Standard Gumbel noise."""
+    exponential = torch.empty(*batch, device=generator.device).exponential_(generator=generator)
+    return -exponential.clamp_min(1e-20).log()
+
+
+def masked_log_softmax(logits: Tensor, mask: Tensor | None) -> Tensor:
+    """Log-probabilities with (all but) none on what ``mask`` forbids; no NaN in entropy or
+    gradient."""
+    if mask is not None:
+        logits = torch.where(mask, logits, -1e9)
+    return logits.log_softmax(-1)
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """One choice among ``n``, masked; drawn by the Gumbel-max trick."""
+
+    n: int
+
+    @property
+    def parameters(self) -> int:
+        return self.n
+
+    def noise(self, batch: Sequence[int], generator: torch.Generator) -> Tensor:
+        return gumbel((*batch, self.n), generator)
+
+    def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Drawn:
+        log_probs = masked_log_softmax(params, mask)
+        action = (log_probs if noise is None else log_probs + noise).argmax(-1)
+        return action, _pick(log_probs, action), {}
+
+    def evaluate(
+        self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        log_probs = masked_log_softmax(params, mask)
+        return _pick(log_probs, action), -(log_probs.exp() * log_probs).sum(-1)
+
+
+@dataclass(frozen=True)
+class MultiCategorical:
+    """Independent choices, the k-th among ``nvec[k]``; log-probabilities add up."""
+
+    nvec: tuple[int, ...]
+
+    @property
+    def parameters(self) -> int:
+        return sum(self.nvec)
+
+    def noise(self, batch: Sequence[int], generator: torch.Generator) -> Tensor:
+        return gumbel((*batch, sum(self.nvec)), generator)
+
+    def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Drawn:
+        parts = self._log_probs(params, mask)
+        scores = (
+            parts
+            if noise is None
+            else [p + n for p, n in zip(parts, noise.split(self.nvec, -1), strict=True)]
+        )
+        action = torch.stack([score.argmax(-1) for score in scores], dim=-1)
+        return action, self._pick_all(parts, action), {}
+
+    def evaluate(
+        self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        parts = self._log_probs(params, mask)
+        entropy = -torch.stack([(p.exp() * p).sum(-1) for p in parts]).sum(0)
+        return self._pick_all(parts, action), entropy
+
+    def _log_probs(self, params: Tensor, mask: Tensor | None) -> list[Tensor]:
+        masks = [None] * len(self.nvec) if mask is None else mask.split(self.nvec, -1)
+        return [
+            masked_log_softmax(p, m)
+            for p, m in zip(params.split(self.nvec, -1), masks, strict=True)
+        ]
+
+    @staticmethod
+    def _pick_all(parts: list[Tensor], action: Tensor) -> Tensor:
+        return torch.stack([_pick(p, action[..., k]) for k, p in enumerate(parts)]).sum(0)
+
+
+# Nodes and weights of E[f(z)], z ~ N(0, 1), exact for polynomials up to degree 9 (Gauss-Hermite, 5
+# points).
+_NODES = (-2.8569700138728056, -1.355626179974266, 0.0, 1.355626179974266, 2.8569700138728056)
+_WEIGHTS = (
+    0.011257411327720691,
+    0.2220759220056126,
+    0.5333333333333333,
+    0.2220759220056126,
+    0.011257411327720691,
+)
+
+
+@dataclass(frozen=True)
+class TanhGaussian:
+    """A Gaussian squashed by tanh into the bounds; ``aux`` keeps the action before the squashing.
+
+    The network gives mean and raw scale; the standard deviation is ``softplus(raw + c)``, 1 at raw
+    = 0. The log-density counts the squashing and the scaling to the bounds (Haarnoja et al. 2018,
+    appendix C). The entropy has no closed form; its log-Jacobian is integrated with 5 Gauss-Hermite
+    nodes."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    min_std = 1e-4
+
+    @property
+    def parameters(self) -> int:
+        return 2 * len(self.low)
+
+    def noise(self, batch: Sequence[int], generator: torch.Generator) -> Tensor:
+        return torch.randn(*batch, len(self.low), generator=generator, device=generator.device)
+
+    def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Drawn:
+        mean, std = self._mean_std(params)
+        raw = mean if noise is None else mean + std * noise
+        centre, half = self._bounds(params)
+        return centre + half * raw.tanh(), self._log_prob(mean, std, raw), {"raw": raw}
+
+    def evaluate(
+        self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        mean, std = self._mean_std(params)
+        return self._log_prob(mean, std, aux["raw"]), self._entropy(mean, std)
+
+    def _mean_std(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = params.chunk(2, dim=-1)
+        return mean, F.softplus(raw + math.log(math.e - 1)) + self.min_std
+
+    def _bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = like.new_tensor(self.low), like.new_tensor(self.high)
+        return (low + high) / 2, (high - low) / 2
+
+    @property
+    def _log_scale(self) -> float:
+        return sum(math.log((h - b) / 2) for b, h in zip(self.low, self.high, strict=True))
+
+    def _log_prob(self, mean: Tensor, std: Tensor, raw: Tensor) -> Tensor:
+        gaussian = -0.5 * ((raw - mean) / std).square() - std.log() - 0.5 * math.log(2 * math.pi)
+        return (gaussian - _log_tanh_slope(raw)).sum(-1) - self._log_scale
+
+    def _entropy(self, mean: Tensor, std: Tensor) -> Tensor:
+        gaussian = std.log() + 0.5 * math.log(2 * math.pi * math.e)
+        slope = torch.zeros_like(mean)
+        for node, weight in zip(_NODES, _WEIGHTS, strict=True):
+            slope = slope + weight * _log_tanh_slope(mean + node * std)
+        return (gaussian + slope).sum(-1) + self._log_scale
+
+
+def _log_tanh_slope(raw: Tensor) -> Tensor:
+    """log(1 - tanh(x)^2), stable for large |x|."""
+    return 2.0 * (math.log(2.0) - raw - F.softplus(-2.0 * raw))
+
+
+def _pick(log_probs: Tensor, action: Tensor) -> Tensor:
+    return log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+
+
+def uniform_noise(spec: ActionSpec, batch: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Numbers in [0, 1) for ``uniform_action``."""
+    size = len(spec.low) if isinstance(spec, Continuous) else spec.mask_size
+    return torch.rand(*batch, size, generator=generator, device=generator.device)
+
+
+def uniform_action(spec: ActionSpec, noise: Tensor, mask: Tensor | None) -> Tensor:
+    """The action that ``noise`` draws, each allowed one as likely as the others."""
+    if isinstance(spec, Continuous):
+        low, high = noise.new_tensor(spec.low), noise.new_tensor(spec.high)
+        return low + (high - low) * noise
+    scores = noise if mask is None else torch.where(mask, noise, -1.0)
+    if isinstance(spec, Discrete):
+        return scores.argmax(-1)
+    return torch.stack([part.argmax(-1) for part in scores.split(spec.nvec, dim=-1)], dim=-1)

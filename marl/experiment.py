@@ -1,0 +1,295 @@
+"""The loop: collect, update, log, evaluate, checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from marl import runs, seeding
+from marl.algorithm import check_range
+from marl.checkpoint import Checkpoints, random_state, set_random_state
+from marl.collect import Collector, evaluate, film
+from marl.device import find_device
+from marl.env import VectorEnv
+from marl.errors import Diverged, UserError, WorkerError
+from marl.logging import JsonlSink, Log, ProgressSink, Sink, TensorBoardSink, WandbSink, finite
+from marl.networks import Perceptron
+from marl.stopping import Stop, full_disk_explained
+from marl.teams import Shape, Team, build_teams, resolve_teams
+
+MakeEnv = Callable[[int, torch.device], VectorEnv]  # (num_envs, device)
+
+
+@dataclass
+class Settings:
+    """How a run collects, evaluates, saves and logs."""
+
+    total_frames: int = 1_000_000  # environment steps, all agents of one environment together
+    num_envs: int = 32  # copies stepped together
+    steps: int = 100  # of every copy between two updates
+    seed: int = 0
+    device: str = "cpu"  # cpu, cuda or cuda:N
+    threads: int = 0  # torch's CPU threads; 0 for torch's own choice
+    evaluation_interval: int = 50_000  # frames; 0 for the end only
+    evaluation_episodes: int = 32
+    checkpoint_interval: int = 50_000  # frames
+    progress: bool = True  # a live bar, or plain lines off a terminal
+    wandb: bool = False  # offline where there is no key
+    wandb_project: str = "marl"
+    tensorboard: bool = False  # needs the extra of that name
+
+    def __post_init__(self) -> None:
+        check_range(
+            self, total_frames=(1, math.inf), num_envs=(1, math.inf), steps=(1, math.inf),
+            seed=(0, 2**31 - 1), threads=(0, 1024), evaluation_interval=(0, math.inf),
+            evaluation_episodes=(1, math.inf), checkpoint_interval=(1, math.inf),
+        )  # fmt: skip
+
+    @property
+    def frames_per_iteration(self) -> int:
+        return self.num_envs * self.steps
+
+    @property
+    def iterations(self) -> int:
+        return math.ceil(self.total_frames / self.frames_per_iteration)
+
+
+class Experiment:
+    """One training run, from plain Python objects.
+
+    Args:
+        task: makes an environment of so many copies on a device; ``envs.Task`` is one.
+        algorithm: an algorithm's configuration, of every team that ``teams`` gives no other.
+        model, critic_model: of the policies and the critics; the critics' default is the policies'.
+        teams: what differs from the environment's own teams, by name.
+        directory: where the run is kept; nothing of an earlier run is overwritten.
+        resume: continue the run in ``directory`` from its last checkpoint.
+        sinks: loggers besides those of the settings.
+    """
+
+    def __init__(
+        self,
+        task: MakeEnv,
+        algorithm: Any,
+        model: Any = None,
+        critic_model: Any = None,
+        teams: Mapping[str, Team | None] | None = None,
+        settings: Settings | None = None,
+        directory: str | Path = "runs/experiment",
+        resume: bool = False,
+        sinks: list[Sink] | None = None,
+    ):
+        self.settings = settings = settings or Settings()
+        self.directory, self.task = Path(directory), task
+        self.device = find_device(settings.device)
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        seeding.seed_everything(settings.seed)
+        self.env = task(settings.num_envs, self.device)
+        self.evaluation_env = task(min(32, settings.evaluation_episodes), self.device)
+        default = Team(None, algorithm, model or Perceptron(), critic_model)
+        self.specs = resolve_teams(self.env, teams or {}, default)
+        shape = Shape(settings.num_envs, settings.steps, settings.iterations)
+        self.teams = build_teams(self.env, self.specs, shape, settings.seed)
+        self.collector = Collector(
+            self.env,
+            self.teams,
+            settings.steps,
+            seeding.training_seed(settings.seed),
+            seeding.generator(self.device, settings.seed, "acting"),
+        )
+        self.frames, self.iteration = 0, 0
+        self.next_evaluation, self.next_checkpoint = 0, settings.checkpoint_interval
+        self.evaluated = -1  # frames at the last evaluation
+        self.best, self.last_returns = -math.inf, {}
+        self.stop = Stop()
+        self.checkpoints = Checkpoints(self.directory / "checkpoints")
+        if not resume:
+            runs.create(self.directory, self.config())
+        self.jsonl = JsonlSink(self.directory)
+        if resume:
+            self._resume()
+        self.log = Log([self.jsonl, *self._sinks(resume), *(sinks or [])])
+
+    @classmethod
+    def load(cls, directory: str | Path, **changes: Any) -> Experiment:
+        """The run in ``directory``, to be continued from its last checkpoint."""
+        config = runs.read_config(Path(directory))
+        teams, settings = config["teams"], config["settings"]
+        task: MakeEnv | None = config["task"]
+        if task is None:
+            raise UserError(
+                f"{str(directory)!r} was made from Python by a function without a name; "
+                "build the same Experiment(..., resume=True) there"
+            )
+        for name, value in changes.items():
+            setattr(settings, name, value)
+        return cls(task, None, None, None, teams, settings, directory, resume=True)
+
+    def config(self) -> dict[str, Any]:
+        """What the run is made of, as objects."""
+        task = self.task if hasattr(self.task, "__dataclass_fields__") else None
+        return {"task": task, "settings": self.settings, "teams": self.specs}
+
+    # ------------------------------------------------------------------------------------- the loop
+
+    def run(self) -> dict[str, list[float]]:
+        """Trains to the end, or until a signal asks to stop; returns the last evaluation's returns.
+
+        Raises:
+            Diverged: a loss or gradient is not finite.
+            WorkerError: an environment's process failed; what was learned is saved.
+        """
+        try:
+            with self.stop.on_signals(), full_disk_explained(self.directory):
+                self._loop()
+        finally:
+            self.log.close()
+        return self.last_returns
+
+    def _loop(self) -> None:
+        while True:
+            try:
+                if self._evaluation_due():
+                    self._evaluate()
+                if self._finished() or self.frames >= self.next_checkpoint:
+                    self.save()
+                if self._finished():
+                    return
+                self._iterate()
+            except WorkerError:
+                self.save()
+                raise
+
+    def _iterate(self) -> None:
+        began = time.perf_counter()
+        rollout, metrics = self.collector.collect()
+        collected = time.perf_counter()
+        updates = {name: team.update(rollout) for name, team in self.teams.items()}
+        self.frames += rollout.frames
+        self.iteration += 1
+        self._log_metrics(metrics, updates)
+        self._log_timing(rollout.frames, collected - began, time.perf_counter() - collected)
+
+    def _log_metrics(self, metrics: Mapping, updates: Mapping[str, Mapping]) -> None:
+        """Reads all of the iteration's numbers off the device at once."""
+        named = {f"{k}/{team}": v for team, values in updates.items() for k, v in values.items()}
+        tensors = {**metrics, **named}
+        numbers = dict(zip(tensors, torch.stack(list(tensors.values())).tolist(), strict=True))
+        for name in named:
+            if not math.isfinite(numbers[name]):
+                raise Diverged(
+                    f"{name} is {numbers[name]} at iteration {self.iteration} "
+                    f"({self.frames:,} frames); the last good checkpoint is "
+                    f"{self.checkpoints.last() or 'none'}"
+                )
+        record = {"frames": self.frames, "iteration": self.iteration, **finite(numbers)}
+        self.log.log("metrics", record)
+
+    def _log_timing(self, frames: int, collect: float, update: float) -> None:
+        speed = frames / (collect + update)
+        record = {"collect": collect, "update": update, "frames_per_second": speed}
+        self.log.log("timing", {"frames": self.frames, **record})
+
+    def _evaluate(self) -> None:
+        began = time.perf_counter()
+        seed = seeding.evaluation_seed(self.settings.seed, self.frames)
+        result = evaluate(self.evaluation_env, self.teams, self.settings.evaluation_episodes, seed)
+        self.last_returns = result["returns"]
+        self.log.log("evaluations", {"frames": self.frames, **result})
+        self.log.log("timing", {"frames": self.frames, "evaluate": time.perf_counter() - began})
+        self.evaluated = self.frames
+        interval = self.settings.evaluation_interval or self.settings.total_frames
+        self.next_evaluation = (self.frames // interval + 1) * interval
+        self._keep_best()
+
+    def _keep_best(self) -> None:
+        """Saves the best policy of a cooperative run; in others no one's return tells."""
+        if len(self.teams) > 1:
+            return
+        (returns,) = self.last_returns.values()
+        mean = sum(returns) / len(returns)
+        if mean > self.best:
+            self.best = mean
+            self.save(best=True)
+
+    def save(self, best: bool = False) -> None:
+        """Writes a checkpoint of everything that decides what comes next."""
+        self.next_checkpoint = self.frames + self.settings.checkpoint_interval
+        state = {
+            "frames": self.frames,
+            "iteration": self.iteration,
+            "evaluated": self.evaluated,
+            "next_evaluation": self.next_evaluation,
+            "best": self.best,
+            "last_returns": self.last_returns,
+            "teams": {name: team.state_dict() for name, team in self.teams.items()},
+            "collector": self.collector.state_dict(),
+            "random": random_state(self.device),
+            "log": self.jsonl.position(),
+        }
+        self.checkpoints.save(self.frames, state, best)
+
+    def _resume(self) -> None:
+        try:
+            _, state = self.checkpoints.load_last(self.device)
+        except UserError:
+            if self.checkpoints.last() is not None:
+                raise
+            self.jsonl.rewind(
+                dict.fromkeys(self.jsonl.files, 0)
+            )  # killed before the first checkpoint
+            return
+        self.frames, self.iteration = state["frames"], state["iteration"]
+        self.evaluated, self.next_evaluation = state["evaluated"], state["next_evaluation"]
+        self.best = state["best"]
+        self.next_checkpoint = self.frames + self.settings.checkpoint_interval
+        self.last_returns = state["last_returns"]
+        for name, team in self.teams.items():
+            team.load_state_dict(state["teams"][name])
+        self.collector.load_state_dict(state["collector"])
+        self.jsonl.rewind(state["log"])
+        set_random_state(state["random"], self.device)
+
+    def _finished(self) -> bool:
+        return self.stop.signal is not None or self.frames >= self.settings.total_frames
+
+    def _evaluation_due(self) -> bool:
+        """At every interval and at the end, each once; not while stopping, which must be quick."""
+        if self.stop.signal is not None:
+            return False
+        if self.frames >= self.settings.total_frames:
+            return self.evaluated != self.frames
+        return self.settings.evaluation_interval > 0 and self.frames >= self.next_evaluation
+
+    # ------------------------------------------------------------------------------------- pictures
+
+    def film(self, seed: int = 0) -> list:
+        """The frames of one greedy episode, ``[H, W, 3]`` uint8 each."""
+        env = self.task(1, self.device)
+        try:
+            return film(env, self.teams, seeding.evaluation_seed(self.settings.seed, "film", seed))
+        finally:
+            env.close()
+
+    def close(self) -> None:
+        self.env.close()
+        self.evaluation_env.close()
+
+    # --------------------------------------------------------------------------------------- set-up
+
+    def _sinks(self, resume: bool) -> Iterator[Sink]:
+        settings = self.settings
+        if settings.wandb:
+            config = runs.to_plain(self.config())
+            yield WandbSink(self.directory, config, settings.wandb_project, resume)
+        if settings.tensorboard:
+            yield TensorBoardSink(self.directory)
+        if settings.progress:
+            yield ProgressSink(settings.total_frames, self.frames)

@@ -1,0 +1,213 @@
+"""Where a run's numbers go: JSONL always; W&B, TensorBoard and the progress display where asked
+for."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from marl.errors import UserError
+
+# What is logged: training metrics, evaluations (results only, no clocks), and the clocks.
+KINDS = ("metrics", "evaluations", "timing")
+
+
+class Sink(Protocol):
+    """Takes records ``{"frames": int, ...}`` of one of the ``KINDS``."""
+
+    def log(self, kind: str, record: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonlSink:
+    """``metrics.jsonl``, ``evaluations.jsonl`` and ``timing.jsonl``: a line per record, flushed at
+    once.
+
+    ``position`` and ``rewind`` cut what was written after a checkpoint, so that a resumed run
+    continues the very files of the uninterrupted one.
+    """
+
+    def __init__(self, directory: Path):
+        self.files = {kind: open(directory / f"{kind}.jsonl", "ab") for kind in KINDS}  # noqa: SIM115
+
+    def log(self, kind: str, record: Mapping[str, Any]) -> None:
+        self.files[kind].write((json.dumps(record) + "\n").encode())
+        self.files[kind].flush()
+
+    def position(self) -> dict[str, int]:
+        for file in self.files.values():
+            os.fsync(file.fileno())
+        return {kind: file.tell() for kind, file in self.files.items()}
+
+    def rewind(self, position: Mapping[str, int]) -> None:
+        for kind, file in self.files.items():
+            file.truncate(position[kind])
+            file.seek(0, os.SEEK_END)
+
+    def close(self) -> None:
+        for file in self.files.values():
+            file.close()
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """All whole lines of a JSONL file; none if it is not there."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+
+
+def scalars(kind: str, record: Mapping[str, Any]) -> dict[str, float]:
+    """A record as flat numbers, episodes averaged: ``{"evaluation/return/team": -3.2, ...}``."""
+    if kind != "evaluations":
+        prefix = "timing/" if kind == "timing" else ""
+        return {prefix + k: v for k, v in record.items() if k != "frames"}
+    flat = {}
+    for part, name in (("returns", "return"), ("metrics", "info")):
+        for key, values in record[part].items():
+            flat[f"evaluation/{name}/{key}"] = sum(values) / len(values)
+    return flat
+
+
+class WandbSink:
+    """Weights & Biases; offline where there is no key, and never a prompt."""
+
+    def __init__(self, directory: Path, config: Mapping[str, Any], project: str, resume: bool):
+        import wandb
+
+        mode = os.environ.get("WANDB_MODE") or ("online" if _wandb_key() else "offline")
+        identity = directory / "wandb_id"
+        if not (resume and identity.exists()):
+            identity.write_text(uuid.uuid4().hex[:8])
+        self.run = wandb.init(
+            project=project,
+            dir=str(directory),
+            id=identity.read_text(),
+            name=directory.name,
+            config=dict(config),
+            mode=mode,  # type: ignore[arg-type]  # wandb checks the word
+            resume="allow" if mode == "online" else None,
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+
+    def log(self, kind: str, record: Mapping[str, Any]) -> None:
+        self.run.log({"frames": record["frames"], **scalars(kind, record)})
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+def _wandb_key() -> str | None:
+    """The key of the environment or of ~/.netrc, without asking for one."""
+    if key := os.environ.get("WANDB_API_KEY"):
+        return key
+    import netrc
+
+    try:
+        found = netrc.netrc().authenticators("api.wandb.ai")
+    except (OSError, netrc.NetrcParseError):
+        return None
+    return found[2] if found else None
+
+
+class TensorBoardSink:
+    """TensorBoard event files under ``tensorboard/``.
+
+    Raises:
+        UserError: the extra is not installed.
+    """
+
+    def __init__(self, directory: Path):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UserError(
+                "tensorboard is not installed; install it with pip install 'marl[tensorboard]', "
+                "or leave out tensorboard=true"
+            ) from None
+        self.writer = SummaryWriter(str(directory / "tensorboard"))
+
+    def log(self, kind: str, record: Mapping[str, Any]) -> None:
+        for name, value in scalars(kind, record).items():
+            self.writer.add_scalar(name, value, record["frames"])
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class ProgressSink:
+    """A live bar on a terminal (return, frames/s, time left), a plain line every ten seconds off
+    it."""
+
+    def __init__(self, total_frames: int, frames: int = 0, every: float = 10.0):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console()
+        self.total, self.every, self.printed = total_frames, every, 0.0
+        self.shown: Any = {"return": "", "speed": ""}
+        self.bar = None
+        if console.is_terminal:
+            columns = (
+                TextColumn("[bold]{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:,.0f}/{task.total:,.0f} frames"),
+                TextColumn("{task.fields[speed]}"),
+                TextColumn("[green]{task.fields[return]}"),
+                TimeRemainingColumn(elapsed_when_finished=True),
+            )
+            self.bar = Progress(*columns, console=console)
+            self.task = self.bar.add_task(
+                "training", total=total_frames, completed=frames, **self.shown
+            )
+            self.bar.start()
+
+    def log(self, kind: str, record: Mapping[str, Any]) -> None:
+        numbers = scalars(kind, record)
+        if kind == "timing" and "timing/frames_per_second" in numbers:
+            self.shown["speed"] = f"{numbers['timing/frames_per_second']:,.0f} frames/s"
+        returns = [k for k in numbers if "return/" in k]
+        if kind == "evaluations" or (returns and not self.shown["return"]):
+            words = [f"{k.rsplit('/', 1)[-1]} {numbers[k]:.2f}" for k in returns]
+            self.shown["return"] = "return " + ", ".join(words)
+        self._show(record["frames"])
+
+    def _show(self, frames: int) -> None:
+        if self.bar is not None:
+            self.bar.update(self.task, completed=min(frames, self.total), **self.shown)
+        elif time.monotonic() - self.printed > self.every:
+            self.printed = time.monotonic()
+            print(
+                f"{frames:,}/{self.total:,} frames  {self.shown['speed']}  {self.shown['return']}",
+                flush=True,
+            )
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+
+class Log:
+    """All sinks of a run as one."""
+
+    def __init__(self, sinks: Sequence[Sink]):
+        self.sinks = list(sinks)
+
+    def log(self, kind: str, record: Mapping[str, Any]) -> None:
+        for sink in self.sinks:
+            sink.log(kind, record)
+
+    def close(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+
+
+def finite(record: Mapping[str, float]) -> dict[str, float]:
+    """Without what is not a number: a mean over episodes where none ended."""
+    return {name: value for name, value in record.items() if math.isfinite(value)}

@@ -1,0 +1,129 @@
+"""What every on-policy algorithm reads off a rollout: values, memories at chunk starts,
+minibatches.
+
+A *chunk* is ``L`` consecutive steps of one copy, the unit that minibatches are drawn in: one step
+without memory, ``chunk_length`` steps with it. Chunks are numbered copy by copy within each stretch
+of L steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from marl.critics import ValueCritic
+from marl.policies import Policy
+from marl.types import Aux, Carry, Observation, Rollout, register, tree_map
+
+
+@register
+@dataclass(frozen=True)
+class Batch:
+    """What the losses read, ``[T, B, ...]`` of a rollout, ``[M, ...]`` or ``[L, M, ...]`` of a
+    minibatch; N counts the team's agents, K the critic's heads."""
+
+    obs: Observation
+    action: Mapping[str, Tensor]
+    aux: Aux
+    start: Tensor
+    log_prob: Tensor  # [T, B, N] under the policy that acted
+    alive: Tensor | None  # [T, B, N] float
+    advantage: Tensor  # [T, B, K]
+    value: Tensor  # [T, B, K] before the update, normalised
+    target: Tensor  # [T, B, K] normalised
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memories at the start of every chunk, ``[chunks, N, H]``; empty without recurrence."""
+
+    actor: Carry
+    critic: Carry
+
+    def rows(self, index: Tensor) -> Memory:
+        return Memory(_rows(self.actor, index), _rows(self.critic, index))
+
+
+@torch.no_grad()
+def rollout_values(
+    critic: ValueCritic, rollout: Rollout, carry: Carry, chunk: int, frames: int
+) -> tuple[Tensor, Tensor, Carry, Carry]:
+    """Values of ``obs`` and of the true successors, ``[T, B, K]``, with about ``frames`` in work at
+    a time.
+
+    With memory it goes step by step, and a successor is seen with the memory that led to it. Also
+    returns the memories at the chunks' starts and after the last step.
+    """
+    recurrent = bool(carry)
+    length = 1 if recurrent else max(1, frames // rollout.done.shape[1])
+    never = torch.zeros_like(rollout.start)
+    starts, values, next_values = [], [], []
+    for t in range(0, rollout.steps, length):
+        now = slice(t, t + length)
+        if t % chunk == 0:
+            starts.append(carry)
+        value, carry = critic(_window(rollout.obs, now), carry, rollout.start[now])
+        values.append(value)
+        next_values.append(critic(_window(rollout.next_obs, now), carry, never[now])[0])
+    return torch.cat(values), torch.cat(next_values), _join(starts) if recurrent else {}, carry
+
+
+@torch.no_grad()
+def rollout_carries(policy: Policy, rollout: Rollout, chunk: int) -> Carry:
+    """The policy's memories at the start of every chunk, recomputed from the rollout's first."""
+    carry: Carry = {name: rollout.carry[name] for name in policy.groups if name in rollout.carry}
+    if not carry:
+        return {}
+    starts = []
+    for t in range(rollout.steps):
+        if t % chunk == 0:
+            starts.append(carry)
+        carry = policy.act(_at(rollout.obs, t), carry, rollout.start[t], None).carry
+    return _join(starts)
+
+
+def minibatches(
+    batch: Batch,
+    memory: Memory,
+    chunk: int,
+    frames: int,
+    recurrent: bool,
+    generator: torch.Generator,
+) -> Iterator[tuple[Batch, Memory]]:
+    """All chunks once, in a fresh random order, about ``frames`` at a time: fields become ``[L, M,
+    ...]`` where memories count, else ``[M, ...]``. Nothing is copied but the minibatch."""
+    copies = batch.start.shape[1]
+    chunks = batch.start.numel() // chunk
+    order = torch.randperm(chunks, generator=generator, device=generator.device)
+    steps = torch.arange(chunk, device=order.device).unsqueeze(-1)
+    for chosen in order.split(max(1, frames // chunk)):
+        index = (chosen // copies * chunk + steps) * copies + chosen % copies  # [L, M]
+        yield take(batch, index if recurrent else index.squeeze(0)), memory.rows(chosen)
+
+
+def take(batch: Batch, index: Tensor) -> Batch:
+    """The frames of ``index`` (any shape, counting ``t * B + b``) of a batch ``[T, B, ...]``."""
+    flat = index.flatten()
+    return tree_map(
+        lambda x: x.flatten(0, 1).index_select(0, flat).unflatten(0, index.shape), batch
+    )
+
+
+def _rows(carry: Carry, index: Tensor) -> Carry:
+    return {name: memory.index_select(0, index) for name, memory in carry.items()}
+
+
+def _window(obs: Observation, now: slice) -> Observation:
+    return tree_map(lambda x: x[now], obs)
+
+
+def _at(obs: Observation, t: int) -> Observation:
+    return tree_map(lambda x: x[t], obs)
+
+
+def _join(starts: list[Carry]) -> Carry:
+    """``[B, N, H]`` of every stretch to ``[stretches * B, N, H]``."""
+    return {name: torch.cat([carry[name] for carry in starts]) for name in starts[0]}

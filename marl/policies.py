@@ -1,0 +1,115 @@
+"""Decentralized policies: each agent from its own observation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from marl.distributions import distribution
+from marl.networks import Model
+from marl.types import AgentGroup, Aux, Carry, Noise, Observation, PolicyStep
+
+
+class Policy(Protocol):
+    """The policy of a whole team: mappings by group go in and come out."""
+
+    @property
+    def groups(self) -> Mapping[str, AgentGroup]: ...
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        """Zero memories, ``[B, N, H]``; empty without memory."""
+        ...
+
+    def noise(self, num_envs: int, generator: torch.Generator) -> Noise: ...
+
+    def act(self, obs: Observation, carry: Carry, start: Tensor, noise: Noise | None) -> PolicyStep:
+        """One step over ``[B, N]``; the greedy action where ``noise`` is None."""
+        ...
+
+    def evaluate(
+        self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """Log-probabilities and entropies by group, ``[T, B, N]`` (any leading axes without
+        memory)."""
+        ...
+
+
+class IndependentPolicy(nn.Module):
+    """Every agent acts on its own observation; one network per group."""
+
+    def __init__(self, groups: Mapping[str, AgentGroup], model: Model):
+        super().__init__()
+        self.groups = dict(groups)
+        self.distributions = {name: distribution(group.action) for name, group in groups.items()}
+        self.networks = nn.ModuleDict(
+            {
+                name: model.build(
+                    group.observation, self.distributions[name].parameters, group.size, gain=0.01
+                )
+                for name, group in groups.items()
+            }
+        )
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        return initial_carry(self.networks, self.groups, num_envs)
+
+    def noise(self, num_envs: int, generator: torch.Generator) -> Noise:
+        return {
+            name: self.distributions[name].noise((num_envs, group.size), generator)
+            for name, group in self.groups.items()
+        }
+
+    def act(self, obs: Observation, carry: Carry, start: Tensor, noise: Noise | None) -> PolicyStep:
+        action, log_prob, aux, new_carry = {}, {}, {}, {}
+        for name in self.groups:
+            seen = obs.groups[name]
+            params, memory = self.networks[name](
+                seen.obs.unsqueeze(0), carry.get(name), start.unsqueeze(0)
+            )
+            action[name], log_prob[name], aux[name] = self.distributions[name].sample(
+                params.squeeze(0), seen.action_mask, None if noise is None else noise[name]
+            )
+            if memory is not None:
+                new_carry[name] = memory
+        return PolicyStep(action, log_prob, new_carry, aux)
+
+    def evaluate(
+        self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        log_prob, entropy = {}, {}
+        for name in self.groups:
+            seen = obs.groups[name]
+            params, _ = self.networks[name](seen.obs, carry.get(name), start)
+            log_prob[name], entropy[name] = self.distributions[name].evaluate(
+                params, seen.action_mask, action[name], aux[name]
+            )
+        return log_prob, entropy
+
+
+def initial_carry(
+    networks: nn.ModuleDict, groups: Mapping[str, AgentGroup], num_envs: int
+) -> Carry:
+    """Zero memories of the networks that have one."""
+    device = next(networks.parameters()).device
+    return {
+        name: torch.zeros(num_envs, group.size, networks[name].carry_size, device=device)  # type: ignore[arg-type]  # Network
+        for name, group in groups.items()
+        if networks[name].carry_size
+    }
+
+
+@torch.no_grad()
+def act(
+    policy: Policy,
+    obs: Observation,
+    carry: Carry,
+    start: Tensor,
+    generator: torch.Generator,
+    explore: bool,
+) -> PolicyStep:
+    """One step of ``policy`` without gradient, greedy unless it explores."""
+    noise = policy.noise(start.shape[0], generator) if explore else None
+    return policy.act(obs, carry, start, noise)

@@ -1,0 +1,190 @@
+"""Run directories: what a run was made of, where it ran, and how to load its policies again."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from marl import checkpoint
+from marl.algorithm import Algorithm, Scripted, Setting
+from marl.config import from_plain, to_plain
+from marl.env import VectorEnv
+from marl.errors import UserError, unknown
+from marl.policies import Policy
+from marl.seeding import generator
+from marl.teams import Shape, Team, setting
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "vmas",
+    "pettingzoo",
+    "mpe2",
+    "torch-geometric",
+    "hydra-core",
+    "wandb",
+)
+
+
+def create(directory: Path, config: Mapping[str, Any]) -> None:
+    """Makes a run directory with its configuration and provenance.
+
+    Raises:
+        UserError: the directory holds something already.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UserError(
+            f"{str(directory)!r} is not empty; choose another directory, or continue it with "
+            f"'marl resume {directory}'"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / "config.json", to_plain(config))
+    write_json(directory / "provenance.json", provenance())
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The configuration of a run, as the objects it was built from.
+
+    Raises:
+        UserError: the directory is not a run's.
+    """
+    path = directory / "config.json"
+    if not directory.is_dir():
+        raise UserError(f"there is no run directory {str(directory)!r}")
+    if not path.exists():
+        raise UserError(f"{str(directory)!r} is not a run directory: it has no config.json")
+    try:
+        return from_plain(json.loads(path.read_text()))
+    except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{str(path)!r} is not a run's configuration: {error}") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    checkpoint.write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, commit, hardware and command: what a figure needs beside it."""
+    installed = {}
+    for package in PACKAGES:
+        try:
+            installed[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            installed[package] = None
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "commit": git_commit(),
+        "python": platform.python_version(),
+        "packages": installed,
+        "platform": platform.platform(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the source tree, with ``+dirty`` where it has changes; None outside of one."""
+    here = Path(__file__).parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        return commit + ("+dirty" if _git(here, "status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(where: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", *words], cwd=where, capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+# --------------------------------------------------------------------------------- loading policies
+
+
+def newest(
+    path: Path, device: torch.device, best: bool = False
+) -> tuple[Path, Path, dict[str, Any]]:
+    """The run directory, checkpoint file and state that ``path`` (a run, or one of its files)
+    stands for."""
+    if path.suffix == ".pt":
+        return path.parent.parent, path, checkpoint.load(path, device)
+    checkpoints = checkpoint.Checkpoints(path / "checkpoints")
+    read_config(path)
+    chosen = checkpoints.best() if best else None
+    if chosen is not None:
+        return path, chosen, checkpoint.load(chosen, device)
+    return path, *checkpoints.load_last(device)
+
+
+def load_policy(path: Path, source: str, target: Setting) -> Policy:
+    """The policy of team ``source`` of an earlier run, for the groups of ``target``.
+
+    Raises:
+        UserError: no such run or team, or networks of other shapes.
+    """
+    directory, _, state = newest(path, target.device)
+    teams: dict[str, Team] = read_config(directory)["teams"]
+    if not source:
+        names = [name for name, team in teams.items() if set(team.groups or []) == set(target.team)]
+        source = names[0] if names else ""
+    if source not in teams:
+        raise unknown(
+            "team", source or "/".join(target.team), teams, where=f" in run {str(path)!r}"
+        )
+    return restore_policy(teams[source], state["teams"][source], target, path)
+
+
+def restore_policy(team: Team, state: Mapping[str, Any], target: Setting, path: Path) -> Policy:
+    if "policy" not in state:
+        raise UserError(f"the team of {str(path)!r} holds no policy to load")
+    policy = team.algorithm.policy(
+        replace(target, model=team.model, critic_model=team.critic_model)
+    )
+    try:
+        policy.load_state_dict(state["policy"])
+    except RuntimeError:
+        raise UserError(
+            f"the policy of {str(path)!r} does not fit here: groups {list(target.team)} see or do "
+            "something else than when it was trained"
+        ) from None
+    policy.requires_grad_(False)
+    return policy
+
+
+def load_teams(
+    env: VectorEnv, teams: Mapping[str, Team], states: Mapping[str, Any], path: Path
+) -> dict[str, Algorithm]:
+    """The run's teams to play with ``env``: policies only."""
+    playing: dict[str, Algorithm] = {}
+    for name, team in teams.items():
+        chosen = setting(env, name, team, Shape(), {}, generator(env.device, 0, "team", name))
+        if "policy" in states[name]:
+            playing[name] = Scripted(restore_policy(team, states[name], chosen, path), None)
+        else:
+            playing[name] = team.algorithm.build(chosen)
+    return playing

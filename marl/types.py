@@ -1,0 +1,247 @@
+"""The tensors that everything exchanges: agent groups, observations, transitions, rollouts.
+
+Axis letters: ``T`` time, ``B`` environments, ``N`` agents of one group, ``A`` action, ``E``
+entities, ``S`` state, ``D`` space dimensions. All classes are frozen dataclasses registered as
+pytrees.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+T = TypeVar("T")
+
+
+def register(cls: type[T]) -> type[T]:
+    """Registers a dataclass of tensors as a pytree, so that ``tree_map`` and ``torch.compile`` see
+    into it."""
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]  # a dataclass
+    pytree.register_pytree_node(
+        cls,
+        lambda value: ([getattr(value, name) for name in names], None),
+        lambda children, _: cls(*children),
+    )
+    return cls
+
+
+def tree_map(function: Callable[..., Any], tree: T, *others: T) -> T:
+    """Applies ``function`` to the tensors of one or several trees of the same shape; ``None`` stays
+    ``None``."""
+    return pytree.tree_map(
+        lambda *leaves: None if leaves[0] is None else function(*leaves), tree, *others
+    )
+
+
+def tree_tensors(tree: Any) -> list[Tensor]:
+    """All tensors of a tree, in a fixed order."""
+    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+# ------------------------------------------------------------------------------------------- spaces
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What one agent observes: a tensor of this shape; images are ``[H, W, C]`` uint8."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def size(self) -> int:
+        return int(torch.Size(self.shape).numel())
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """One choice among ``n``: int64 indices of shape ``[..., N]``."""
+
+    n: int
+
+    shape = ()
+    dtype = torch.int64
+
+    @property
+    def encoded_size(self) -> int:
+        return self.n
+
+    @property
+    def mask_size(self) -> int:
+        return self.n
+
+    def encode(self, action: Tensor) -> Tensor:
+        """One-hot, ``[..., n]`` float32."""
+        return F.one_hot(action, self.n).float()
+
+
+@dataclass(frozen=True)
+class MultiDiscrete:
+    """Several choices at once: int64 indices of shape ``[..., N, K]``, the k-th among
+    ``nvec[k]``."""
+
+    nvec: tuple[int, ...]
+
+    dtype = torch.int64
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.nvec),)
+
+    @property
+    def encoded_size(self) -> int:
+        return sum(self.nvec)
+
+    @property
+    def mask_size(self) -> int:
+        return sum(self.nvec)
+
+    def encode(self, action: Tensor) -> Tensor:
+        """The choices' one-hots side by side, ``[..., sum(nvec)]`` float32."""
+        parts = [F.one_hot(action[..., k], n) for k, n in enumerate(self.nvec)]
+        return torch.cat(parts, dim=-1).float()
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """A vector within bounds: float32 of shape ``[..., N, A]``."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    dtype = torch.float32
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.low),)
+
+    @property
+    def encoded_size(self) -> int:
+        return len(self.low)
+
+    @property
+    def mask_size(self) -> int:
+        return 0
+
+    def encode(self, action: Tensor) -> Tensor:
+        return action
+
+
+ActionSpec: TypeAlias = Discrete | MultiDiscrete | Continuous
+
+
+@dataclass(frozen=True)
+class AgentGroup:
+    """Agents alike in what they see and do, so that one tensor holds them all.
+
+    ``masked`` says whether observations carry an action mask; ``mortal`` whether agents may be
+    absent (``GroupObservation.alive``)."""
+
+    name: str
+    agents: tuple[str, ...]
+    observation: TensorSpec
+    action: ActionSpec
+    masked: bool = False
+    mortal: bool = False
+
+    @property
+    def size(self) -> int:
+        return len(self.agents)
+
+
+# --------------------------------------------------------------------------- what environments give
+
+
+@register
+@dataclass(frozen=True)
+class GroupObservation:
+    obs: Tensor  # [B, N, *shape]
+    action_mask: Tensor | None = None  # [B, N, mask_size] bool, True where allowed
+    alive: Tensor | None = None  # [B, N] bool; an absent agent observes zeros
+
+
+@register
+@dataclass(frozen=True)
+class Graph:
+    """The entities of one environment: all groups' agents and things."""
+
+    position: Tensor  # [B, E, D]
+    velocity: Tensor  # [B, E, D]
+    goal: Tensor  # [B, E, D]
+    kind: Tensor  # [B, E] int64
+    mask: Tensor  # [B, E] bool
+    ego: Mapping[str, Tensor]  # group -> [N] index of its agents among the entities
+
+
+@register
+@dataclass(frozen=True)
+class Observation:
+    groups: Mapping[str, GroupObservation]
+    state: Tensor | None = None  # [B, S]; where there is none, critics concatenate observations
+    graph: Graph | None = None
+
+
+@register
+@dataclass(frozen=True)
+class Transition:
+    """One step of all environments. ``terminated`` stops bootstrapping, ``done`` stops traces."""
+
+    obs: Observation  # to act on next, after auto-reset
+    next_obs: Observation  # the true successor; is ``obs`` itself where nothing ended
+    reward: Mapping[str, Tensor]  # [B, N]
+    terminated: Mapping[str, Tensor]  # [B, N] bool; a death ends that agent's own return
+    truncated: Tensor  # [B] bool; a time limit, to be bootstrapped through
+    done: Tensor  # [B] bool; the episode ended, either way
+    info: Mapping[str, Tensor]  # named episode metrics, [B] float32, valid where done
+
+
+# ------------------------------------------------------------------------- what algorithms exchange
+
+Carry: TypeAlias = Mapping[str, Tensor]  # group -> [B, N, H]; empty without memory
+Noise: TypeAlias = Mapping[str, Tensor]  # group -> the random numbers that draw its actions
+Aux: TypeAlias = Mapping[
+    str, Mapping[str, Tensor]
+]  # group -> what `evaluate` needs besides the action
+Metrics: TypeAlias = Mapping[str, Tensor]  # scalars on the device, read once per iteration
+
+
+@register
+@dataclass(frozen=True)
+class PolicyStep:
+    action: Mapping[str, Tensor]  # group -> [B, N, *action shape]
+    log_prob: Mapping[str, Tensor]  # group -> [B, N]
+    carry: Carry
+    aux: Aux
+
+
+@register
+@dataclass(frozen=True)
+class Rollout:
+    """``T`` joint steps of ``B`` environments, for all groups of all teams."""
+
+    obs: Observation  # [T, B, ...]
+    next_obs: Observation  # [T, B, ...] true successors, before any reset
+    action: Mapping[str, Tensor]  # [T, B, N, *action shape]
+    log_prob: Mapping[str, Tensor]  # [T, B, N] under the policy that acted
+    aux: Aux
+    reward: Mapping[str, Tensor]  # [T, B, N]
+    terminated: Mapping[str, Tensor]  # [T, B, N] bool
+    truncated: Tensor  # [T, B] bool
+    done: Tensor  # [T, B] bool
+    start: Tensor  # [T, B] bool: an episode begins here, memories are zeroed before use
+    carry: Carry  # the policies' memories before the first step, [B, N, H]
+
+    @property
+    def steps(self) -> int:
+        return self.done.shape[0]
+
+    @property
+    def frames(self) -> int:
+        return self.done.numel()
