@@ -156,7 +156,7 @@ class MAPPO:
             batch.obs, batch.action, memory.actor, batch.start, batch.aux
         )
         log_ratio = torch.cat([log_probs[name] for name in self.team], dim=-1) - batch.log_prob
-        surrogate = losses.clipped_surrogate(log_ratio, batch.advantage, config.clip)
+        surrogate = self.surrogate(log_ratio, batch.advantage)
         policy_loss = losses.masked_mean(surrogate, batch.alive)
         entropy = losses.masked_mean(
             torch.cat([entropies[name] for name in self.team], dim=-1), batch.alive
@@ -172,6 +172,10 @@ class MAPPO:
             clip_fraction = losses.masked_mean(clipped, batch.alive)
             stats = torch.stack([policy_loss, value_loss, entropy, kl, clip_fraction])
         return policy_loss - config.entropy * entropy + value_loss, stats
+
+    def surrogate(self, log_ratio: Tensor, advantage: Tensor) -> Tensor:
+        """What the actor minimises, per agent and frame; the place for a variant."""
+        return losses.clipped_surrogate(log_ratio, advantage, self.config.clip)
 
     # ---------------------------------------------------------------------------- before the epochs
 

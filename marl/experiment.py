@@ -39,6 +39,7 @@ class Settings:
     evaluation_interval: int = 50_000  # frames; 0 for the end only
     evaluation_episodes: int = 32
     checkpoint_interval: int = 50_000  # frames
+    video: bool = True  # film the learned policy at the end
     progress: bool = True  # a live bar, or plain lines off a terminal
     wandb: bool = False  # offline where there is no key
     wandb_project: str = "marl"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -87,6 +88,7 @@ def positive(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; bad input ends in one sentence and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.path.append(os.getcwd())  # where import paths like my_tasks:duel are looked for last
     if words[:1] == ["train"] and not {"-h", "--help"} & set(words):
         command, options = "train", argparse.Namespace(settings=words[1:])
     else:

@@ -21,7 +21,7 @@ def train(options: Namespace) -> int:
     """``marl train``: one run, or with Hydra's flags what they ask for."""
     if any(word.startswith("-") for word in options.settings):
         return _hydra(options.settings)
-    return run(compose.build(compose.composed(options.settings)), video=True)
+    return run(compose.build(compose.composed(options.settings)))
 
 
 def _hydra(words: Sequence[str]) -> int:
@@ -35,14 +35,14 @@ def _hydra(words: Sequence[str]) -> int:
 
     @hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")
     def job(config: Any) -> int:
-        return run(compose.build(compose.typed(config)), video=True)
+        return run(compose.build(compose.typed(config)))
 
     with compose.explained(words):
         job()
     return 0
 
 
-def run(experiment: Experiment, video: bool) -> int:
+def run(experiment: Experiment) -> int:
     """Trains, draws the curve, films, and says where everything lies; 128 + n after signal n."""
     print(f"run      {experiment.directory}", flush=True)
     baseline = random_returns(experiment)
@@ -51,7 +51,7 @@ def run(experiment: Experiment, video: bool) -> int:
     if experiment.stop.signal is not None:
         print(f"stopped and saved; continue with: marl resume {experiment.directory}")
         return 128 + experiment.stop.signal
-    summarize(experiment, baseline, video)
+    summarize(experiment, baseline)
     return 0
 
 
@@ -75,7 +75,8 @@ def random_returns(experiment: Experiment) -> dict[str, list[float]]:
     return result["returns"]
 
 
-def summarize(experiment: Experiment, baseline: Mapping[str, list[float]], video: bool) -> None:
+def summarize(experiment: Experiment, baseline: Mapping[str, list[float]]) -> None:
+    """Says how good the policy is, and where everything lies."""
     from marl import report
 
     directory = experiment.directory
@@ -84,11 +85,11 @@ def summarize(experiment: Experiment, baseline: Mapping[str, list[float]], video
     print(f"record   {directory / 'evaluations.jsonl'}")
     print(f"curve    {report.draw_curve(directory)}")
     print(f"weights  {experiment.checkpoints.last()}")
-    if video:
+    if experiment.settings.video:
         try:
             print(f"video    {report.write_video(experiment.film(), directory / 'video.mp4')}")
-        except NotImplementedError as error:
-            print(f"video    none: {error}")
+        except Exception as error:  # whatever an environment raises that cannot draw itself
+            print(f"video    none, rendering failed: {error}")
 
 
 def spread(values: Sequence[float]) -> str:
@@ -106,7 +107,7 @@ def resume(options: Namespace) -> int:
         if name not in allowed:
             raise UserError(f"resume changes only {', '.join(allowed)}, not {name!r}")
     typed = {name: _value(name, text) for name, text in changes.items()}
-    return run(Experiment.load(options.run, **typed), video=True)
+    return run(Experiment.load(options.run, **typed))
 
 
 def _value(name: str, text: str) -> Any:

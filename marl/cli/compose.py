@@ -39,7 +39,6 @@ class RunConfig(Settings):
     critic_model: Any = None
     teams: dict[str, Team] = field(default_factory=dict)
     directory: str = ""  # empty: runs/<task>-<algorithm>-seed<seed>-<time>
-    video: bool = True  # film the learned policy at the end
 
     def settings(self) -> Settings:
         return Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
@@ -93,6 +92,8 @@ def _rewrite(word: str) -> str:
         return f"+{kind}@{bare}={_imported(kind, value)}"
     if bare == "critic_model":
         return f"+model@critic_model={_imported('model', value)}"
+    if re.match(r"task\.(kwargs|groups)\.", bare):  # free keys, which Hydra would not add by itself
+        return f"++{bare}={value}"
     if bare in GROUPS:
         return f"{key}={','.join(_imported(bare, part) for part in value.split(','))}"
     return f"{key}={value}"
