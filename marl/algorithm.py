@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -190,4 +191,5 @@ def check_range(config: object, **bounds: tuple[float, float]) -> None:
     for name, (low, high) in bounds.items():
         value = getattr(config, name)
         if value is not None and not low <= value <= high:
-            raise UserError(f"{name}={value} is out of range; expected {low} to {high}")
+            expected = f"at least {low}" if high == math.inf else f"{low} to {high}"
+            raise UserError(f"{name}={value} is out of range; expected {expected}")

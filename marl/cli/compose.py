@@ -37,11 +37,22 @@ class RunConfig(Settings):
     algorithm: Any = None
     model: Any = None  # of the policies, and of the critics unless critic_model is given
     critic_model: Any = None
-    teams: dict[str, Team] = field(default_factory=dict)
+    teams: dict[str, Any] = field(default_factory=dict)  # of Team, by name
     directory: str = ""  # empty: runs/<task>-<algorithm>-seed<seed>-<time>
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.teams = {name: _team(name, given) for name, given in self.teams.items()}
 
     def settings(self) -> Settings:
         return Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
+
+
+def _team(name: str, given: Any) -> Team:
+    """A team from what the settings say of it."""
+    for key in given:
+        _check_team_key(f"teams.{name}.{key}")
+    return Team(**given)
 
 
 def register() -> None:
@@ -76,27 +87,35 @@ def _store_task(name: str) -> None:
 def overrides(words: Sequence[str]) -> list[str]:
     """The user's settings as Hydra writes them: whole numbers like 1e6, import paths, choices of a
     team."""
-    rewritten = [_rewrite(word) for word in words]
-    named = {m[1] for word in words if (m := re.match(r"teams\.(\w+)\.", word))}
-    return [f"++teams.{team}={{}}" for team in sorted(named)] + rewritten
+    return [_rewrite(word) for word in words]
 
 
 def _rewrite(word: str) -> str:
     key, equals, value = word.partition("=")
-    if word.startswith("-") or not equals:
+    if word.startswith(("-", "~")):
         return word
+    if not equals:
+        raise UserError(f"{word!r} is not a setting; expected KEY=VALUE")
     bare = key.lstrip("+")
+    _check_team_key(bare)
     value = ",".join(_whole(part) for part in value.split(","))
     if re.fullmatch(r"teams\.\w+\.(algorithm|model|critic_model)", bare):
         kind = bare.rpartition(".")[2].removeprefix("critic_")
         return f"+{kind}@{bare}={_imported(kind, value)}"
     if bare == "critic_model":
         return f"+model@critic_model={_imported('model', value)}"
-    if re.match(r"task\.(kwargs|groups)\.", bare):  # free keys, which Hydra would not add by itself
-        return f"++{bare}={value}"
+    if re.match(r"task\.(kwargs|groups)\.|teams\.\w+\.groups$", bare):
+        return f"++{bare}={value}"  # free keys, which Hydra would not add by itself
     if bare in GROUPS:
         return f"{key}={','.join(_imported(bare, part) for part in value.split(','))}"
     return f"{key}={value}"
+
+
+def _check_team_key(key: str) -> None:
+    """Raises UserError for a ``teams.X.Y`` whose Y is no field of a team."""
+    known = [f.name for f in fields(Team)]
+    if (parts := key.split("."))[0] == "teams" and len(parts) > 2 and parts[2] not in known:
+        raise unknown("setting", key, [".".join([*parts[:2], name]) for name in known])
 
 
 def _whole(value: str) -> str:
@@ -115,7 +134,12 @@ def _imported(kind: str, value: str) -> str:
     if ":" not in value:
         return value
     name = re.sub(r"\W", "_", value)
-    ConfigStore.instance().store(group=kind, name=name, node=import_path(value))
+    config = import_path(value)
+    wanted = ("build",) if kind == "model" else ("policy", "build")
+    if not (is_dataclass(config) and all(hasattr(config, word) for word in wanted)):
+        methods = " and ".join(wanted)
+        raise UserError(f"{value!r} is not for {kind}=; expected a dataclass with {methods}")
+    ConfigStore.instance().store(group=kind, name=name, node=config)
     return name
 
 
