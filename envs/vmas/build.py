@@ -37,20 +37,6 @@ def check_arguments(scenario: str, num_envs: int, max_steps: int, actions: str) 
             raise UserError(f"{name} is {value}, expected at least 1")
 
 
-def find_device(device: torch.device | str) -> torch.device:
-    """The device of this name, if it is there."""
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        raise unknown("device", device, ["cpu", "cuda", "cuda:0"]) from None
-    if found.type not in ("cpu", "cuda"):
-        raise UserError(f"VMAS runs on cpu or cuda, not on {str(device)!r}")
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise UserError(f"device {str(device)!r} is not there; CUDA devices found: {count}")
-    return found
-
-
 def build(
     scenario: str, num_envs: int, device: torch.device, actions: str, extra: dict[str, Any]
 ) -> Any:

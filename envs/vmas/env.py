@@ -17,11 +17,12 @@ from torch import Tensor
 from envs.groups import find_groups, find_teams
 from envs.vmas import state as vmas_state
 from envs.vmas.actions import GroupActions, action_spec
-from envs.vmas.build import ACTIONS, SCENARIOS, build, check_arguments, find_device
+from envs.vmas.build import ACTIONS, SCENARIOS, build, check_arguments
 from envs.vmas.info import EpisodeInfo
 from envs.vmas.merge import Snapshot
 from envs.vmas.random import RandomStreams
 from envs.vmas.render import Renderer
+from marl.device import find_device
 from marl.errors import UserError
 from marl.types import AgentGroup, GroupObservation, Observation, TensorSpec, Transition
 
@@ -71,7 +72,7 @@ class VmasEnv:
         check_arguments(scenario, num_envs, self.max_steps, actions)
         self.scenario = scenario
         self.num_envs = num_envs
-        self.device = find_device(device)
+        self.device = find_device(str(device))
         self._random = RandomStreams(self.device)
         with torch.no_grad(), self._random.everything():
             self._vmas = build(scenario, num_envs, self.device, actions, scenario_kwargs)

@@ -7,7 +7,6 @@ import io
 import pickle
 import random
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from torch import Tensor
 
 import envs.vmas.env
 from envs.vmas.env import SCENARIOS, VmasEnv
-from marl.env import VectorEnv, check_env, random_action
-from marl.types import Observation, Transition, tree_tensors
+from marl.env import VectorEnv, check_env
+from marl.types import Transition, tree_tensors
+from tests.envs.vmas_play import actions, assert_same, play, raw_actions
 
 B = 3
 # Fewer agents and cells where VMAS takes long.
@@ -56,37 +56,6 @@ def make_raw(scenario: str, seed: int, **arguments: Any) -> Any:
 
     small = SMALL.get(scenario, {})
     return vmas.make_env(scenario, B, seed=seed, terminated_truncated=True, **small, **arguments)
-
-
-def actions(env: VmasEnv, obs: Observation, seed: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: random_action(group, obs.groups[name], generator)
-        for name, group in env.groups.items()
-    }
-
-
-def raw_actions(env: VmasEnv, action: Mapping[str, Tensor]) -> list[Tensor]:
-    """In VMAS's own order of agents."""
-    by_agent = {
-        agent: action[name][:, n].clone()
-        for name, group in env.groups.items()
-        for n, agent in enumerate(group.agents)
-    }
-    return [by_agent[agent.name] for agent in env._vmas.agents]
-
-
-def play(env: VmasEnv, obs: Observation, steps: int) -> list[Transition]:
-    transitions: list[Transition] = []
-    for t in range(steps):
-        transitions.append(env.step(actions(env, obs, seed=t)))
-        obs = transitions[-1].obs
-    return transitions
-
-
-def assert_same(one: Any, other: Any, rows: Tensor | slice = slice(None)) -> None:
-    pairs = zip(tree_tensors(one), tree_tensors(other), strict=True)
-    assert all(torch.equal(a[rows], b[rows]) for a, b in pairs)
 
 
 def saved(env: VmasEnv) -> dict[str, Any]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from envs.vmas.env import VmasEnv
 from envs.vmas.render import Renderer
-from marl.env import check_env, random_action
+from marl.env import check_env
 from marl.errors import UserError
-from marl.types import Continuous, Discrete, MultiDiscrete, Observation, Transition, tree_tensors
+from marl.types import Continuous, Discrete, MultiDiscrete, Transition, tree_tensors
+from tests.envs.vmas_play import actions, assert_same, play, raw_actions
 
 B = 3
 
@@ -35,37 +34,6 @@ def make_raw(scenario: str, seed: int, **arguments: Any) -> Any:
     import vmas
 
     return vmas.make_env(scenario, B, seed=seed, **arguments)
-
-
-def actions(env: VmasEnv, obs: Observation, seed: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: random_action(group, obs.groups[name], generator)
-        for name, group in env.groups.items()
-    }
-
-
-def raw_actions(env: VmasEnv, action: Mapping[str, Tensor]) -> list[Tensor]:
-    """In VMAS's own order of agents."""
-    by_agent = {
-        agent: action[name][:, n].clone()
-        for name, group in env.groups.items()
-        for n, agent in enumerate(group.agents)
-    }
-    return [by_agent[agent.name] for agent in env._vmas.agents]
-
-
-def play(env: VmasEnv, obs: Observation, steps: int) -> list[Transition]:
-    transitions: list[Transition] = []
-    for t in range(steps):
-        transitions.append(env.step(actions(env, obs, seed=t)))
-        obs = transitions[-1].obs
-    return transitions
-
-
-def assert_same(one: Any, other: Any, rows: Tensor | slice = slice(None)) -> None:
-    pairs = zip(tree_tensors(one), tree_tensors(other), strict=True)
-    assert all(torch.equal(a[rows], b[rows]) for a, b in pairs)
 
 
 # --------------------------------------------------------------------------------------------- ends
@@ -202,7 +170,7 @@ def test_dictionary_observations():
         ({"max_steps": 0}, "max_steps is 0"),
         ({"device": "gpu"}, "unknown device 'gpu'"),
         ({"device": "cuda:99"}, "device 'cuda:99' is not there"),
-        ({"device": "meta"}, "cpu or cuda"),
+        ({"device": "meta"}, "is not supported"),
         ({"groups": {"a": ["agent_9"]}}, "agent_9"),
     ],
 )
