@@ -131,18 +131,15 @@ class MAPPO:
         """Several epochs over one rollout (Yu et al. 2022, algorithm 1)."""
         self._schedule()
         batch, memory = self._prepare(rollout)
-        totals, count = torch.zeros(7, device=self.setting.device), 0
+        epochs: list[Tensor] = []
         for _ in range(self.config.epochs):
-            epoch = torch.zeros_like(totals)
-            for minibatch in self._minibatches(batch, memory):
-                epoch += self._step(*minibatch)
-                count += 1
-            totals += epoch
-            if self._moved_too_far(epoch):
+            steps = [self._step(*minibatch) for minibatch in self._minibatches(batch, memory)]
+            epochs.append(torch.stack(steps).mean(0))
+            if self._moved_too_far(kl=epochs[-1][3]):
                 break
         names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
         names += ("actor_grad_norm", "critic_grad_norm")
-        return dict(zip(names, (totals / count).unbind(), strict=True))
+        return dict(zip(names, torch.stack(epochs).mean(0).unbind(), strict=True))
 
     def _step(self, batch: Batch, memory: Memory) -> Tensor:
         """One gradient step of actor and critic; returns the statistics as one vector."""
@@ -259,11 +256,10 @@ class MAPPO:
         self.optimizer.scale_lr(left)
         self.iteration += 1
 
-    def _moved_too_far(self, epoch: Tensor) -> bool:
+    def _moved_too_far(self, kl: Tensor) -> bool:
         """Whether to stop the epochs: waits for the device, so only where a target is set."""
         target = self.config.target_kl
-        batches = math.ceil(self.setting.steps * self.setting.num_envs / self._frames)
-        return target is not None and float(epoch[3]) / batches > 1.5 * target
+        return target is not None and kl.item() > 1.5 * target
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 import random
 import re
 import warnings
@@ -91,7 +92,8 @@ def load(path: Path, device: torch.device) -> State:
     """Reads one checkpoint file.
 
     Raises:
-        CorruptCheckpoint: its checksum is missing or does not match.
+        CorruptCheckpoint: its checksum is missing or does not match, or it holds more than
+            tensors and plain values.
     """
     try:
         data, checksum = path.read_bytes(), checksum_of(path).read_text().strip()
@@ -101,7 +103,10 @@ def load(path: Path, device: torch.device) -> State:
         ) from None
     if hashlib.sha256(data).hexdigest() != checksum:
         raise CorruptCheckpoint(f"checkpoint {str(path)!r} is corrupt: its checksum does not match")
-    return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+    try:
+        return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError):
+        raise CorruptCheckpoint(f"{str(path)!r} is not a checkpoint of this program") from None
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from marl import seeding
 from marl.algorithm import Algorithm
 from marl.env import VectorEnv
 from marl.types import (
@@ -216,7 +217,7 @@ def episode_steps(
     env: VectorEnv, teams: Teams, seed: int, explore: bool, max_steps: int
 ) -> Iterator[Transition]:
     """Steps ``env`` from a fresh start with a random stream of its own."""
-    generator = torch.Generator(env.device).manual_seed(seed)
+    generator = seeding.generator(env.device, seed, "acting")
     obs, carry = env.reset(seed), initial_carry(teams, env.num_envs)
     start = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
     for _ in range(max_steps):

@@ -42,6 +42,8 @@ def import_path(path: str) -> Any:
         UserError: there is no such module or name.
     """
     module, _, name = path.partition(":")
+    if not module or not name:
+        raise UserError(f"{path!r} is not an import path; expected package.module:name")
     try:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -3,6 +3,7 @@ for."""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -35,11 +36,15 @@ class JsonlSink:
     """
 
     def __init__(self, directory: Path):
-        self.files = {kind: open(directory / f"{kind}.jsonl", "ab") for kind in KINDS}  # noqa: SIM115
+        self.files = {
+            kind: open(directory / f"{kind}.jsonl", "ab", buffering=0)  # noqa: SIM115
+            for kind in KINDS
+        }
 
     def log(self, kind: str, record: Mapping[str, Any]) -> None:
-        self.files[kind].write((json.dumps(record) + "\n").encode())
-        self.files[kind].flush()
+        line = (json.dumps(record) + "\n").encode()
+        if self.files[kind].write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def position(self) -> dict[str, int]:
         for file in self.files.values():

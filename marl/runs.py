@@ -65,9 +65,14 @@ def read_config(directory: Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{str(directory)!r} is not a run directory: it has no config.json")
     try:
-        return from_plain(json.loads(path.read_text()))
+        config = from_plain(json.loads(path.read_text()))
     except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{str(path)!r} is not a run's configuration: {error}") from None
+    if not isinstance(config, dict) or not {"task", "settings", "teams"} <= config.keys():
+        raise UserError(
+            f"{str(path)!r} is not a run's configuration: it needs task, settings, teams"
+        )
+    return config
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -46,6 +46,7 @@ def resolve_teams(
         UserError: an unknown team or group, or a group in two teams.
     """
     teams = {name: list(groups) for name, groups in env.teams.items()}
+    _check_disjoint(wanted)
     for name, team in wanted.items():
         if team is not None and team.groups is not None:
             _claim(teams, name, team.groups, env)
@@ -57,6 +58,15 @@ def resolve_teams(
         for name, groups in teams.items()
         if groups
     }
+
+
+def _check_disjoint(wanted: Mapping[str, Team | None]) -> None:
+    owner: dict[str, str] = {}
+    for name, team in wanted.items():
+        for group in (team.groups if team else None) or []:
+            if group in owner:
+                raise UserError(f"group {group!r} is in two teams, {owner[group]!r} and {name!r}")
+            owner[group] = name
 
 
 def _claim(teams: dict[str, list[str]], name: str, groups: list[str], env: VectorEnv) -> None:

@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--video", metavar="FILE", help="film one episode: .mp4 or .gif")
     evaluate.add_argument("--best", action="store_true", help="the best checkpoint, not the last")
     evaluate.add_argument("--sample", action="store_true", help="sampled actions, not greedy ones")
-    evaluate.add_argument("--seed", type=int, default=0, help="of the episodes (default 0)")
+    evaluate.add_argument("--seed", type=natural, default=0, help="of the episodes (default 0)")
     evaluate.add_argument("--device", default="cpu")
     evaluate.add_argument("--json", action="store_true", help="print every episode as JSON")
 
@@ -82,6 +82,13 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return value
+
+
+def natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"a seed is at least 0, not {text}")
     return value
 
 

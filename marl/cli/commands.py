@@ -16,6 +16,10 @@ from marl.device import find_device
 from marl.errors import UserError
 from marl.experiment import Experiment
 
+# Flags of Hydra that take a value.
+VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
+VALUE_FLAGS += ("--config-path", "-cp", "--config-name", "-cn", "--experimental-rerun")
+
 
 def train(options: Namespace) -> int:
     """``marl train``: one run, or with Hydra's flags what they ask for."""
@@ -29,17 +33,29 @@ def _hydra(words: Sequence[str]) -> int:
     import hydra
 
     compose.register()
-    flags = [word for word in words if word.startswith("-")]
-    sys.argv = ["marl", *flags, *compose.overrides([w for w in words if not w.startswith("-")])]
+    flags, settings = split_flags(words)
+    sys.argv = ["marl", *flags, *compose.overrides(settings)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors arrive here, to be said in a sentence
 
+    codes = [0]  # of every run; Hydra keeps none of them
+
     @hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")
-    def job(config: Any) -> int:
-        return run(compose.build(compose.typed(config)))
+    def job(config: Any) -> None:
+        codes.append(run(compose.build(compose.typed(config))))
 
     with compose.explained(words):
         job()
-    return 0
+    return max(codes)
+
+
+def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags with their values, and the settings."""
+    flags: list[str] = []
+    settings: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        is_value = before in VALUE_FLAGS and "=" not in word
+        (flags if is_value or word.startswith("-") else settings).append(word)
+    return flags, settings
 
 
 def run(experiment: Experiment) -> int:

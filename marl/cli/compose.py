@@ -94,7 +94,7 @@ def _rewrite(word: str) -> str:
     key, equals, value = word.partition("=")
     if word.startswith(("-", "~")):
         return word
-    if not equals:
+    if not equals or not key:
         raise UserError(f"{word!r} is not a setting; expected KEY=VALUE")
     bare = key.lstrip("+")
     _check_team_key(bare)
@@ -207,7 +207,16 @@ def _known(owner: Any, key: str) -> Iterator[str]:
 
 
 def build(run: RunConfig) -> Experiment:
-    """The experiment of a composed run, in a directory of its own."""
+    """The experiment of a composed run, in a directory of its own.
+
+    Raises:
+        UserError: no task, algorithm or model is left of the settings.
+    """
+    for name in ("task", "algorithm", "model"):
+        if getattr(run, name) is None:
+            raise UserError(
+                f"there is no {name}; choose one with {name}=NAME ('marl list {name}s')"
+            )
     return Experiment(
         run.task,
         run.algorithm,

@@ -1,0 +1,76 @@
+"""Every algorithm, with and without memory, learns a step on every kind of space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from algorithms import ALGORITHMS
+from marl.algorithm import Algorithm
+from marl.collect import Collector, evaluate
+from marl.networks import Perceptron
+from marl.teams import Shape, Team, build_teams, resolve_teams
+from tests.scenes import CPU, SMALL
+from tests.toys import KINDS, Game
+
+LEARNERS = [name for name in ALGORITHMS if name not in ("random", "frozen")]
+MODELS = {
+    "mlp": Perceptron(**SMALL),
+    "gru": Perceptron(**SMALL, gru=8, layer_norm=True, input_norm=True),
+    "per_agent": Perceptron(**SMALL, sharing="per_agent", agent_id=True),
+}
+
+
+def teams(env: Game, algorithm: Any, model: Perceptron) -> dict[str, Algorithm]:
+    torch.manual_seed(0)
+    specs = resolve_teams(env, {}, Team(None, algorithm, model))
+    return build_teams(env, specs, Shape(env.num_envs, 10, 10), seed=0)
+
+
+def parts(algorithm: Algorithm) -> list[nn.Module]:
+    found = [algorithm.policy, getattr(algorithm, "critic", None)]
+    return [part for part in found if isinstance(part, nn.Module)]
+
+
+def step(kind: str, config: Any, model: Perceptron) -> dict[str, Algorithm]:
+    """A rollout, an update, an evaluation."""
+    env = KINDS[kind](8, CPU)
+    built = teams(env, config, model)
+    rollout, _ = Collector(env, built, 10, 0, torch.Generator().manual_seed(0)).collect()
+    for team in built.values():
+        for name, value in team.update(rollout).items():
+            assert value.dim() == 0 and torch.isfinite(value), name
+    returns = evaluate(KINDS[kind](2, CPU), built, 2, 1)["returns"]
+    assert set(returns) == set(env.teams)
+    return built
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", LEARNERS)
+def test_one_update(name: str, kind: str, model: str) -> None:
+    config = ALGORITHMS[name](epochs=2, minibatch_size=30, chunk_length=5)
+    fresh = teams(KINDS[kind](8, CPU), config, MODELS[model])
+    for team, learned in step(kind, config, MODELS[model]).items():
+        pairs = zip(parts(learned), parts(fresh[team]), strict=True)
+        named = [(a, b) for p, q in pairs for a, b in zip(
+            p.named_parameters(), q.parameters(), strict=True)]  # fmt: skip
+        assert named
+        for (parameter, after), before in named:
+            assert torch.isfinite(after).all(), parameter
+            assert not torch.equal(after, before), f"{parameter} has not moved"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_teams_act_and_learn_nothing(kind: str) -> None:
+    built = step(kind, ALGORITHMS["random"](), MODELS["mlp"])
+    assert all(not parts(team) and team.state_dict() == {} for team in built.values())
+
+
+@pytest.mark.parametrize("critic", ["agent", "team", "all", "state"])
+@pytest.mark.parametrize("reward", ["own", "team_sum", "team_mean"])
+def test_every_critic_with_every_reward(critic: str, reward: str) -> None:
+    step("stateful", ALGORITHMS["mappo"](critic=critic, reward=reward), MODELS["gru"])

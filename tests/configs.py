@@ -1,0 +1,21 @@
+"""An algorithm of someone else's, to be named by its import path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from algorithms.scripted import RandomPolicy
+from marl.algorithm import Scripted, Setting
+
+
+@dataclass
+class LazyConfig:
+    """Acts at random and never learns."""
+
+    naps: int = 1
+
+    def policy(self, setting: Setting) -> RandomPolicy:
+        return RandomPolicy(setting.team)
+
+    def build(self, setting: Setting) -> Scripted:
+        return Scripted(self.policy(setting), explore=True)

@@ -1,0 +1,175 @@
+"""Checkpoints survive what can happen to a file, and execute nothing."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from marl import checkpoint
+from marl.checkpoint import Checkpoints, CorruptCheckpoint, checksum_of, load, write_atomic
+from marl.errors import UserError
+from tests.scenes import CPU
+
+
+def state(value: float) -> dict:
+    return {"weight": torch.full((3,), value), "nested": [{"n": 1, "none": None}, 2.5]}
+
+
+def names(folder: Path, ending: str = ".pt") -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.endswith(ending))
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Checkpoints:
+    """Three saves; the last two are kept."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    for frames in (5, 10, 1_000_000):
+        checkpoints.save(frames, state(frames))
+    return checkpoints
+
+
+def spoil(path: Path | None) -> None:
+    assert path is not None
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def test_round_trip(saved: Checkpoints) -> None:
+    path, found = saved.load_last(CPU)
+    assert path.name == "frames-000001000000.pt"
+    assert torch.equal(found["weight"], torch.full((3,), 1e6))
+    assert found["nested"] == state(0)["nested"]
+
+
+def test_the_last_two_and_the_best_are_kept(saved: Checkpoints) -> None:
+    saved.save(20, state(20), best=True)
+    saved.save(30, state(30), best=True)
+    for frames in (2_000_000, 3_000_000):
+        saved.save(frames, state(frames))
+    assert names(saved.folder) == [
+        "best-000000000030.pt", "frames-000002000000.pt", "frames-000003000000.pt"
+    ]  # fmt: skip
+    assert len(names(saved.folder, ".sha256")) == 3
+    best = saved.best()
+    assert best is not None and load(best, CPU)["weight"][0] == 30
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "file"
+    write_atomic(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, b"new and longer")
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("moment", [1, 2])
+def test_a_crash_between_files_leaves_a_usable_checkpoint(
+    saved: Checkpoints, monkeypatch, moment: int
+) -> None:
+    """Whether before the checksum or between it and the data."""
+    count, replace = 0, os.replace
+
+    def crash(source, target) -> None:
+        nonlocal count
+        count += 1
+        if count == moment:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(KeyboardInterrupt):
+        saved.save(2_000_000, state(2e6))
+    monkeypatch.undo()
+    assert saved.load_last(CPU)[1]["weight"][0] == 1e6
+    saved.save(2_000_000, state(2e6))
+    assert saved.load_last(CPU)[1]["weight"][0] == 2e6
+
+
+def test_a_corrupt_last_falls_back_with_a_warning(saved: Checkpoints) -> None:
+    spoil(saved.last())
+    with pytest.warns(UserWarning, match="frames-000001000000.pt' is corrupt: its checksum"):
+        path, found = saved.load_last(CPU)
+    assert path.name == "frames-000000000010.pt" and found["weight"][0] == 10
+
+
+@pytest.mark.parametrize("damage", ["empty", "short", "no checksum"])
+def test_every_kind_of_damage_is_noticed(saved: Checkpoints, damage: str) -> None:
+    path = saved.last()
+    assert path is not None
+    if damage == "no checksum":
+        checksum_of(path).unlink()
+    else:
+        path.write_bytes(b"" if damage == "empty" else path.read_bytes()[:-7])
+    with pytest.raises(CorruptCheckpoint):
+        load(path, CPU)
+
+
+@pytest.mark.filterwarnings("ignore:checkpoint")
+def test_all_corrupt_is_an_error_in_words(saved: Checkpoints) -> None:
+    for name in names(saved.folder):
+        spoil(saved.folder / name)
+    with pytest.raises(UserError, match="holds no usable checkpoint"):
+        saved.load_last(CPU)
+
+
+def test_no_checkpoint_yet(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "none")
+    assert checkpoints.last() is None and checkpoints.best() is None
+    with pytest.raises(UserError, match="holds no usable checkpoint"):
+        checkpoints.load_last(CPU)
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+def poisoned(folder: Path) -> Path:
+    """A file with a right checksum and wrong intentions."""
+    buffer = io.BytesIO()
+    torch.save({"weight": Malicious()}, buffer)
+    path = folder / "frames-000000000001.pt"
+    path.write_bytes(buffer.getvalue())
+    checksum_of(path).write_text(hashlib.sha256(buffer.getvalue()).hexdigest())
+    return path
+
+
+def test_loading_executes_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Exception, match=r"(?i)weights.only|refused|executes"):
+        load(poisoned(tmp_path), CPU)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_foreign_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        load(poisoned(tmp_path), CPU)
+
+
+def test_global_random_states_round_trip() -> None:
+    kept = checkpoint.random_state(CPU)
+    buffer = io.BytesIO()
+    torch.save(kept, buffer)
+
+    def draws() -> list[float]:
+        return [float(torch.rand(())), float(np.random.normal()), random.gauss(0, 1)]  # noqa: NPY002
+
+    first = draws()
+    assert draws() != first
+    buffer.seek(0)
+    checkpoint.set_random_state(torch.load(buffer, weights_only=True), CPU)
+    assert draws() == first

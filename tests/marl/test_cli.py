@@ -1,0 +1,179 @@
+"""The command line as a user meets it: what it writes, and what it says to mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio.v2 as imageio
+import pytest
+
+from marl.cli import commands, compose
+from marl.logging import read_jsonl
+from tests.children import ROOT, cli
+from tests.words import TOY, called
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """The directory that ``marl train ... directory=run`` was called in."""
+    folder = tmp_path_factory.mktemp("cli")
+    result = cli(folder, "train", *TOY, "directory=run", "seed=3")
+    assert result.code == 0, result
+    (folder / "words").write_text(result.out)
+    return folder
+
+
+# --------------------------------------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("command", ["train", "resume", "evaluate", "list", "speed"])
+def test_help_of_every_command_has_an_example(capsys, command: str) -> None:
+    code, out, _ = called(capsys, command, "--help")
+    assert code == 0 and "example" in out and f"marl {command} " in out
+
+
+def test_help_names_all_commands(capsys) -> None:
+    code, out, _ = called(capsys, "--help")
+    assert code == 0
+    assert all(word in out for word in ("train", "resume", "evaluate", "list", "speed", "example:"))
+
+
+def test_as_a_module() -> None:
+    words = [sys.executable, "-m", "marl", "--help"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "train" in done.stdout and not done.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "some"),
+    [
+        ("tasks", {"vmas/balance", "mpe2/simple_spread_v3"}),
+        ("algorithms", {"mappo", "ippo", "random", "frozen"}),
+        ("models", {"mlp", "gru", "cnn"}),
+        ("experiments", {"default"}),
+    ],
+)
+def test_lists(capsys, what: str, some: set[str]) -> None:
+    code, out, _ = called(capsys, "list", what)
+    assert code == 0 and some <= set(out.split())
+
+
+# -------------------------------------------------------------------------------------- a whole run
+
+
+def test_training_says_where_everything_lies(trained: Path) -> None:
+    out = (trained / "words").read_text()
+    for word in ("run ", "return   team:", "(random:", "record ", "curve ", "weights ", "video "):
+        assert word in out
+    named = [line.split(maxsplit=1)[1] for line in out.splitlines() if line.split()[0] != "return"]
+    assert all((trained / name).exists() for name in named)
+
+
+def test_training_writes_records_and_pictures(trained: Path) -> None:
+    run = trained / "run"
+    assert [r["frames"] for r in read_jsonl(run / "evaluations.jsonl")] == [0, 80, 160, 240]
+    assert imageio.imread(run / "curve.png").shape[0] > 200
+    assert len(imageio.mimread(run / "video.mp4")) >= 1
+    config = json.loads((run / "config.json").read_text())
+    assert config["settings"]["seed"] == 3 and config["task"]["name"] == "tests.toys:identity"
+    assert config["teams"]["team"]["algorithm"]["epochs"] == 1
+    assert len(json.loads((run / "random.json").read_text())["returns"]["team"]) == 3
+
+
+def test_evaluate(trained: Path) -> None:
+    result = cli(trained, "evaluate", "run", "--episodes", "5", "--json", "--video", "film.gif")
+    assert result.code == 0, result
+    found = json.loads(result.out)
+    assert len(found["returns"]["team"]) == 5 and found["frames"] == 240
+    assert len(found["metrics"]["length"]) == 5
+    assert (trained / "film.gif").read_bytes()[:4] == b"GIF8" and "film.gif" in result.err
+
+
+def test_evaluate_in_words_with_options(trained: Path) -> None:
+    plain = cli(trained, "evaluate", "run", "--best", "--seed", "4")
+    assert plain.code == 0 and "over 32 episodes" in plain.out and "best-" in plain.out
+    assert cli(trained, "evaluate", "run", "--best", "--seed", "4").out == plain.out
+    sampled = cli(trained, "evaluate", "run", "--best", "--seed", "4", "--sample")
+    assert sampled.code == 0 and sampled.out != plain.out
+
+
+def test_evaluate_a_file(trained: Path) -> None:
+    first = sorted((trained / "run" / "checkpoints").glob("frames-*.pt"))[0]
+    result = cli(trained, "evaluate", str(first), "--episodes", "1", "--json")
+    assert first.name == f"frames-{json.loads(result.out)['frames']:012d}.pt"
+
+
+def test_evaluate_a_corrupt_checkpoint_falls_back(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "run", tmp_path / "run")
+    before, last = sorted((tmp_path / "run" / "checkpoints").glob("frames-*.pt"))
+    last.write_bytes(last.read_bytes()[:-1])
+    result = cli(tmp_path, "evaluate", "run", "--episodes", "1", "--json")
+    assert result.code == 0 and json.loads(result.out)["checkpoint"].endswith(before.name)
+    assert "corrupt" in result.err
+
+
+def test_resume_to_more_frames(capsys, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "run", tmp_path / "run")
+    words = [str(tmp_path / "run"), "total_frames=2.8e2", "progress=false"]
+    assert called(capsys, "resume", *words)[0] == 0
+    records = read_jsonl(tmp_path / "run" / "evaluations.jsonl")
+    assert records[-1]["frames"] == 280
+    before = (trained / "run" / "evaluations.jsonl").read_text()
+    assert (tmp_path / "run" / "evaluations.jsonl").read_text().startswith(before)
+
+
+def test_speed(capsys, tmp_path: Path) -> None:
+    words = [*TOY, "--iterations", "2", "--json", str(tmp_path / "speed.jsonl")]
+    code, out, _ = called(capsys, "speed", *words)
+    assert code == 0 and "frames/s" in out
+    (figures,) = read_jsonl(tmp_path / "speed.jsonl")
+    parts = figures["seconds_per_iteration"]
+    assert set(parts) == {"collect", "update", "evaluate"} and min(parts.values()) > 0
+    expected = 40 / (parts["collect"] + parts["update"])
+    assert figures["frames_per_second"] == pytest.approx(expected)
+    assert os.listdir(tmp_path) == ["speed.jsonl"]
+
+
+def test_multirun(tmp_path: Path) -> None:
+    words = ["total_frames=40", "video=false", "progress=false", "-m", "seed=0,1"]
+    result = cli(tmp_path, "train", *TOY, *words)
+    assert result.code == 0, result
+    found = sorted(path.name for path in (tmp_path / "runs").glob("*-seed*"))
+    assert len(found) == 2 and "seed0" in found[0] and "seed1" in found[1]
+
+
+def test_a_stopped_run_under_hydra_ends_with_its_code(monkeypatch, capsys, tmp_path) -> None:
+    monkeypatch.setattr(commands, "run", lambda *_, **__: 143)
+    monkeypatch.setattr(compose, "build", lambda _: None)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["marl"])
+    assert called(capsys, "train", *TOY, "--config-dir", str(tmp_path))[0] == 143
+
+
+# --- mistakes in what is there
+
+
+def test_bad_videos(capsys, trained: Path, monkeypatch) -> None:
+    monkeypatch.chdir(trained)
+    for name, said in (("film.avi", ".mp4 or .gif"), ("no/film.gif", "no directory 'no'")):
+        code, _, err = called(capsys, "evaluate", "run", "--video", name)
+        assert code == 2 and said in err and err.count("\n") == 1
+
+
+def test_evaluating_with_a_negative_seed(capsys, trained: Path, monkeypatch) -> None:
+    monkeypatch.chdir(trained)
+    code, _, err = called(capsys, "evaluate", "run", "--seed", "-1")
+    assert code == 2 and "seed" in err
+
+
+def test_training_into_a_used_directory(capsys, trained: Path, monkeypatch) -> None:
+    monkeypatch.chdir(trained)
+    before = {p: p.read_bytes() for p in (trained / "run").rglob("*") if p.is_file()}
+    code, _, err = called(capsys, "train", *TOY, "directory=run")
+    assert code == 2 and "is not empty" in err
+    assert before == {p: p.read_bytes() for p in (trained / "run").rglob("*") if p.is_file()}

@@ -1,0 +1,270 @@
+"""Rollouts and evaluation against loops over single steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from algorithms.scripted import RandomConfig
+from marl.algorithm import Scripted, team_reward, team_terminated
+from marl.collect import Collector, evaluate, film, split_episodes
+from marl.env import copy_seeds
+from marl.networks import Perceptron
+from marl.types import tree_tensors
+from tests.scenes import CPU, SMALL, collector, mappo, rollout_of, setting
+from tests.toys import Game, identity, rivals
+
+GRU = Perceptron(**SMALL, gru=8)
+
+
+def randomly(env: Game) -> dict[str, Scripted]:
+    return {"team": RandomConfig().build(setting(env))}
+
+
+# ----------------------------------------------------------------------------------------- episodes
+
+
+def naive_episodes(reward: Tensor, done: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    ended, held = torch.zeros_like(reward), before.clone()
+    for t in range(reward.shape[1]):
+        held += reward[:, t]
+        ended[:, t] = torch.where(done[t], held, 0.0)
+        held = torch.where(done[t], torch.zeros_like(held), held)
+    return ended, held
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.3, 1.0])
+def test_split_episodes_equals_a_loop(chance: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    reward, before = torch.randn(2, 9, 5, generator=draw), torch.randn(2, 5, generator=draw)
+    done = torch.rand(9, 5, generator=draw) < chance
+    for got, expected in zip(
+        split_episodes(reward, done, before), naive_episodes(reward, done, before), strict=True
+    ):
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_training_returns_run_across_rollouts() -> None:
+    """Over several rollouts, the mean return is that of the episodes that ended in each."""
+    algorithm = mappo("identity", steps=3)
+    collect = collector("identity", algorithm, steps=3)
+    held = torch.zeros(4)
+    for _ in range(5):
+        rollout, metrics = collect.collect()
+        reward = torch.cat([rollout.reward[n] for n in ("left", "right")], -1).mean(-1)
+        ended, held = naive_episodes(reward[None], rollout.done, held[None])
+        held = held[0]
+        assert float(metrics["episodes"]) == float(rollout.done.sum())
+        if rollout.done.any():
+            expected = ended.sum() / rollout.done.sum()
+            torch.testing.assert_close(metrics["return/team"], expected)
+        else:
+            assert metrics["return/team"].isnan()
+
+
+# ----------------------------------------------------------------------------------------- rollouts
+
+
+def test_a_rollout_holds_what_was_seen_and_done() -> None:
+    """Replays the recorded actions in a second environment."""
+    algorithm = mappo("mortal", GRU)
+    collect = collector("mortal", algorithm)
+    env = collector("mortal", algorithm).env
+    obs, start = env.reset(2), torch.ones(4, dtype=torch.bool)
+    for _ in range(2):
+        rollout, _ = collect.collect()
+        for t in range(10):
+            transition = env.step({n: rollout.action[n][t] for n in env.groups})
+            expected = (obs, transition.next_obs, transition.reward, transition.terminated)
+            expected = (*expected, transition.truncated, transition.done, start)
+            got = (rollout.obs, rollout.next_obs, rollout.reward, rollout.terminated)
+            got = (*got, rollout.truncated, rollout.done, rollout.start)
+            for one, other in zip(tree_tensors(got), tree_tensors(expected), strict=True):
+                assert torch.equal(one[t], other)
+            obs, start = transition.obs, transition.done
+
+
+def test_the_next_rollout_starts_with_the_memory_of_the_last() -> None:
+    collect = collector("identity", mappo("identity", GRU))
+    assert not any(memory.any() for memory in collect.collect()[0].carry.values())
+    last = dict(collect.carry)
+    rollout, _ = collect.collect()
+    assert all(torch.equal(rollout.carry[name], last[name]) for name in last)
+    assert all(memory.any() for memory in rollout.carry.values())
+
+
+def test_state_round_trip_continues_identically() -> None:
+    one = collector("mortal", mappo("mortal", GRU))
+    one.collect()
+    buffer = io.BytesIO()
+    torch.save(one.state_dict(), buffer)
+    buffer.seek(0)
+    other = collector("mortal", mappo("mortal", GRU))
+    assert other.load_state_dict(torch.load(buffer, weights_only=True))
+    (a, first), (b, second) = one.collect(), other.collect()
+    for x, y in zip(tree_tensors(a), tree_tensors(b), strict=True):
+        assert torch.equal(x, y)
+    assert {k: float(v) for k, v in first.items()} == {k: float(v) for k, v in second.items()}
+
+
+class Forgetful(Game):
+    def state_dict(self) -> None:  # type: ignore[override]  # as the contract allows
+        return None
+
+
+def test_an_environment_without_state_starts_anew() -> None:
+    toy = identity(4, CPU)
+    env = Forgetful(4, CPU, {n: (g.size, g.action) for n, g in toy.groups.items()}, toy.rules)
+    collect = Collector(env, randomly(env), 10, 2, torch.Generator().manual_seed(1))
+    collect.collect()
+    state = collect.state_dict()
+    fresh = Collector(env, randomly(env), 10, 2, torch.Generator())
+    assert fresh.load_state_dict(state) is False
+    assert fresh.start.all() and torch.equal(fresh.generator.get_state(), state["generator"])
+
+
+# --------------------------------------------------------------------------------- a team's rewards
+
+
+def test_rewards_of_a_team() -> None:
+    rollout = rollout_of("identity", mappo("identity"))
+    groups = identity(4, CPU).groups
+    own = torch.cat([rollout.reward["left"], rollout.reward["right"]], -1)
+    assert torch.equal(team_reward(rollout, groups, "own"), own)
+    torch.testing.assert_close(team_reward(rollout, groups, "team_sum")[..., 0], own.sum(-1))
+    torch.testing.assert_close(team_reward(rollout, groups, "team_mean")[..., 0], own.mean(-1))
+
+
+def test_where_a_teams_returns_end() -> None:
+    """At a death for rewards of one's own; for a team's at the end of the episode by termination,
+    not at a time limit."""
+    rollout = rollout_of("mortal", mappo("mortal"))
+    groups = {"left": identity(4, CPU).groups["left"]}
+    assert torch.equal(team_terminated(rollout, groups, "own"), rollout.terminated["left"])
+    ends = team_terminated(rollout, groups, "team_mean").squeeze(-1)
+    assert torch.equal(ends, rollout.done & ~rollout.truncated)
+    assert (ends != rollout.done).any() and (ends != rollout.terminated["left"].any(-1)).any()
+
+
+# --------------------------------------------------------------------------------------- evaluation
+
+
+def naive_evaluation(
+    env: Game, policy: Scripted, episodes: int, seed: int
+) -> dict[str, list[float]]:
+    """Round by round, copy by copy: the first episode of each."""
+    returns: list[float] = []
+    lengths: list[float] = []
+    number = 0
+    while len(returns) < episodes:
+        obs, start = env.reset(seed + 2 * env.num_envs * number), torch.ones(env.num_envs).bool()
+        total, length = [0.0] * env.num_envs, [0.0] * env.num_envs
+        running = set(range(env.num_envs))
+        while running:
+            step = env.step(policy.act(obs, {}, start, torch.Generator(), False).action)
+            for b in list(running):
+                rewards = [float(r) for n in env.groups for r in step.reward[n][b]]
+                total[b] += sum(rewards) / len(rewards)
+                if step.done[b]:
+                    length[b] = float(step.info["length"][b])
+                    running.remove(b)
+            obs, start = step.obs, step.done
+        returns, lengths, number = returns + total, lengths + length, number + 1
+    return {"returns": returns[:episodes], "length": lengths[:episodes]}
+
+
+@pytest.mark.parametrize("episodes", [1, 3, 4, 10])
+def test_evaluation_counts_first_episodes_only(episodes: int) -> None:
+    greedy = Scripted(mappo("identity").policy, None)
+    result = evaluate(identity(4, CPU, end=0.3), {"team": greedy}, episodes, seed=5)
+    expected = naive_evaluation(identity(4, CPU, end=0.3), greedy, episodes, 5)
+    assert len(result["returns"]["team"]) == episodes
+    torch.testing.assert_close(
+        torch.tensor(result["returns"]["team"]), torch.tensor(expected["returns"])
+    )
+    assert result["metrics"]["length"] == expected["length"]
+    assert episodes < 4 or len(set(expected["length"])) > 1
+
+
+def test_every_team_has_its_own_returns() -> None:
+    env = rivals(4, CPU, end=0.0)
+    teams: dict[str, Any] = {
+        name: RandomConfig().build(setting(env, team={name: env.groups[name]}))
+        for name in ("left", "right")
+    }
+    result = evaluate(env, teams, 400, seed=1)
+    assert all(len(returns) == 400 for returns in result["returns"].values())
+    # Chance: a third of 4 steps on the left, a quarter on the right.
+    assert np.mean(result["returns"]["left"]) == pytest.approx(4 / 3, abs=0.15)
+    assert np.mean(result["returns"]["right"]) == pytest.approx(1.0, abs=0.15)
+
+
+def global_state() -> list[Any]:
+    numbers: Any = np.random.get_state()  # noqa: NPY002  # others use it
+    return [torch.get_rng_state().tolist(), numbers[1].tolist(), numbers[2], random.getstate()]
+
+
+def test_evaluation_is_repeatable_and_touches_nothing_else() -> None:
+    algorithm = mappo("identity")
+    collect = collector("identity", algorithm)
+    collect.collect()
+    before = global_state()
+    state = tree_tensors(collect.env.state_dict())
+    weights = [p.clone() for p in algorithm.policy.parameters()]
+    env = identity(3, CPU)
+    results = [evaluate(env, collect.teams, 5, 7) for _ in range(2)]
+    assert results[0] == results[1] != evaluate(env, collect.teams, 5, 9)
+    after = global_state()
+    assert before == after
+    assert all(map(torch.equal, state, tree_tensors(collect.env.state_dict())))
+    assert all(map(torch.equal, weights, algorithm.policy.parameters()))
+
+
+def test_actions_are_not_drawn_with_the_environments_numbers() -> None:
+    """Else what a copy draws at its start and what an agent then does are one and the same."""
+    used = []
+
+    class Watched(Scripted):
+        def act(self, obs, carry, start, generator, explore=True):
+            used.append(generator.initial_seed())
+            return super().act(obs, carry, start, generator, explore)
+
+    env = identity(3, CPU)
+    evaluate(env, {"team": Watched(randomly(env)["team"].policy, True)}, 3, seed=5)
+    assert used[0] not in copy_seeds(5, 3)
+
+
+def test_evaluation_zeroes_memories_where_episodes_start() -> None:
+    """A second episode in the same copy plays as the first: shown by the starts that act sees."""
+    algorithm = mappo("identity", GRU)
+    seen: list[Tensor] = []
+
+    class Watched(Scripted):
+        def act(self, obs, carry, start, generator, explore=True):
+            seen.append(start)
+            return super().act(obs, carry, start, generator, explore)
+
+    evaluate(identity(16, CPU, end=0.4), {"team": Watched(algorithm.policy, None)}, 16, 1)
+    assert seen[0].all() and not torch.stack(seen[1:]).all() and torch.stack(seen[1:]).any()
+
+
+def test_film_is_one_episode() -> None:
+    env = identity(1, CPU, end=0.0)
+    frames = film(env, {"team": mappo("identity", envs=1)}, seed=1)
+    assert [int(frame[0, 0, 0]) for frame in frames] == [20, 40, 60]
+
+
+def test_a_rollouts_storage_is_allocated_once() -> None:
+    collect = collector("identity", mappo("identity"))
+    pointers = [
+        [x.data_ptr() for x in tree_tensors(dataclasses.replace(collect.collect()[0], carry={}))]
+        for _ in range(2)
+    ]
+    assert pointers[0] == pointers[1]
