@@ -196,7 +196,8 @@ class MAPPO:
         mask = self._value_mask(alive)
         self.value_norm.update(target, torch.ones_like(target) if mask is None else mask)
         if self.config.normalize_advantage:
-            advantage = normalize(advantage, mask)
+            live = alive if alive is not None and alive.shape == shape else None
+            advantage = normalize(advantage, live)
         batch = Batch(
             obs=self._relevant(rollout.obs),
             action={name: rollout.action[name] for name in self.team},

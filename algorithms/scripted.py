@@ -72,6 +72,7 @@ class FrozenConfig:
             raise UserError(
                 "algorithm frozen needs checkpoint=RUN, the directory of an earlier run"
             )
+        self.checkpoint = str(Path(self.checkpoint).absolute())  # found again from anywhere
 
     def policy(self, setting: Setting) -> Policy:
         return load_policy(Path(self.checkpoint), self.source, setting)

@@ -62,12 +62,17 @@ class Collector:
         self.members = {
             name: [g for g in env.groups if g in team.policy.groups] for name, team in teams.items()
         }
-        self.obs = env.reset(seed)
-        self.carry = initial_carry(teams, env.num_envs)
-        self.start = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
-        self.episode_return = torch.zeros(len(teams), env.num_envs, device=env.device)
         self.storage: Rollout | None = None
         self.info: dict[str, Tensor] = {}
+        self.restart(seed)
+
+    def restart(self, seed: int) -> None:
+        """Starts new episodes in all copies."""
+        env = self.env
+        self.obs = env.reset(seed)
+        self.carry = initial_carry(self.teams, env.num_envs)
+        self.start = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
+        self.episode_return = torch.zeros(len(self.teams), env.num_envs, device=env.device)
 
     def collect(self) -> tuple[Rollout, Metrics]:
         first_carry = self.carry
@@ -130,8 +135,8 @@ class Collector:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> bool:
-        """Restores everything; False where the environment could not tell its state and starts
-        anew."""
+        """Restores everything; False where the environment could not tell its state: restart
+        it then."""
         self.generator.set_state(state["generator"].cpu())
         if state["env"] is None:
             return False

@@ -32,7 +32,15 @@ def from_plain(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     fields = {key: from_plain(item) for key, item in value.items() if key != TYPE}
-    return import_path(value[TYPE])(**fields) if TYPE in value else fields
+    return _dataclass(value[TYPE])(**fields) if TYPE in value else fields
+
+
+def _dataclass(path: str) -> type:
+    """The dataclass of that import path; nothing else that a file names is called."""
+    found = import_path(path)
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        raise UserError(f"{path!r} is not a dataclass, so no configuration")
+    return found
 
 
 def import_path(path: str) -> Any:

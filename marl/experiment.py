@@ -18,7 +18,16 @@ from marl.collect import Collector, evaluate, film
 from marl.device import find_device
 from marl.env import VectorEnv
 from marl.errors import Diverged, UserError, WorkerError
-from marl.logging import JsonlSink, Log, ProgressSink, Sink, TensorBoardSink, WandbSink, finite
+from marl.logging import (
+    JsonlSink,
+    Log,
+    ProgressSink,
+    Sink,
+    TensorBoardSink,
+    WandbSink,
+    finite,
+    require_tensorboard,
+)
 from marl.networks import Perceptron
 from marl.stopping import Stop, full_disk_explained
 from marl.teams import Shape, Team, build_teams, resolve_teams
@@ -88,6 +97,10 @@ class Experiment:
     ):
         self.settings = settings = settings or Settings()
         self.directory, self.task = Path(directory), task
+        if resume:
+            runs.check(self.directory)
+        if settings.tensorboard:
+            require_tensorboard()
         self.device = find_device(settings.device)
         if settings.threads:
             torch.set_num_threads(settings.threads)
@@ -131,7 +144,10 @@ class Experiment:
             )
         for name, value in changes.items():
             setattr(settings, name, value)
-        return cls(task, None, None, None, teams, settings, directory, resume=True)
+        experiment = cls(task, None, None, None, teams, settings, directory, resume=True)
+        if changes:
+            runs.write_config(Path(directory), experiment.config())
+        return experiment
 
     def config(self) -> dict[str, Any]:
         """What the run is made of, as objects."""
@@ -254,7 +270,8 @@ class Experiment:
         self.last_returns = state["last_returns"]
         for name, team in self.teams.items():
             team.load_state_dict(state["teams"][name])
-        self.collector.load_state_dict(state["collector"])
+        if not self.collector.load_state_dict(state["collector"]):
+            self.collector.restart(seeding.training_seed(self.settings.seed, self.frames))
         self.jsonl.rewind(state["log"])
         set_random_state(state["random"], self.device)
 

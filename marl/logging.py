@@ -4,6 +4,7 @@ for."""
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import math
 import os
@@ -100,6 +101,7 @@ class WandbSink:
             resume="allow" if mode == "online" else None,
             settings=wandb.Settings(silent=True, console="off"),
         )
+        self.run.define_metric("*", step_metric="frames")
 
     def log(self, kind: str, record: Mapping[str, Any]) -> None:
         self.run.log({"frames": record["frames"], **scalars(kind, record)})
@@ -121,6 +123,15 @@ def _wandb_key() -> str | None:
     return found[2] if found else None
 
 
+def require_tensorboard() -> None:
+    """Raises UserError where the extra is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise UserError(
+            "tensorboard is not installed; install it with pip install 'marl[tensorboard]', "
+            "or leave out tensorboard=true"
+        )
+
+
 class TensorBoardSink:
     """TensorBoard event files under ``tensorboard/``.
 
@@ -129,13 +140,9 @@ class TensorBoardSink:
     """
 
     def __init__(self, directory: Path):
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise UserError(
-                "tensorboard is not installed; install it with pip install 'marl[tensorboard]', "
-                "or leave out tensorboard=true"
-            ) from None
+        require_tensorboard()
+        from torch.utils.tensorboard import SummaryWriter
+
         self.writer = SummaryWriter(str(directory / "tensorboard"))
 
     def log(self, kind: str, record: Mapping[str, Any]) -> None:

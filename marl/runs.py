@@ -49,8 +49,20 @@ def create(directory: Path, config: Mapping[str, Any]) -> None:
             f"'marl resume {directory}'"
         )
     directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / "config.json", to_plain(config))
+    write_config(directory, config)
     write_json(directory / "provenance.json", provenance())
+
+
+def write_config(directory: Path, config: Mapping[str, Any]) -> None:
+    write_json(directory / "config.json", to_plain(config))
+
+
+def check(directory: Path) -> None:
+    """Raises UserError where ``directory`` is not a run's."""
+    if not directory.is_dir():
+        raise UserError(f"there is no run directory {str(directory)!r}")
+    if not (directory / "config.json").exists():
+        raise UserError(f"{str(directory)!r} is not a run directory: it has no config.json")
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -59,11 +71,8 @@ def read_config(directory: Path) -> dict[str, Any]:
     Raises:
         UserError: the directory is not a run's.
     """
+    check(directory)
     path = directory / "config.json"
-    if not directory.is_dir():
-        raise UserError(f"there is no run directory {str(directory)!r}")
-    if not path.exists():
-        raise UserError(f"{str(directory)!r} is not a run directory: it has no config.json")
     try:
         config = from_plain(json.loads(path.read_text()))
     except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:

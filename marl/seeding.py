@@ -15,9 +15,9 @@ def derive(seed: int, *purpose: str | int) -> int:
     return int(np.random.SeedSequence([seed, *words]).generate_state(1)[0]) >> 1
 
 
-def training_seed(seed: int) -> int:
+def training_seed(seed: int, *purpose: str | int) -> int:
     """The environments' seed for training: even."""
-    return derive(seed, "training") & ~1
+    return derive(seed, "training", *purpose) & ~1
 
 
 def evaluation_seed(seed: int, *purpose: str | int) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from algorithms.mappo import MAPPO, MAPPOConfig
-from marl.algorithm import Algorithm, Setting
+from algorithms.scripted import RandomConfig
+from marl.algorithm import Algorithm, Scripted, Setting
 from marl.collect import Collector
 from marl.networks import Perceptron
 from marl.types import AgentGroup, Rollout
@@ -57,3 +59,12 @@ def collector(kind: str, algorithm: Algorithm, envs: int = 4, steps: int = 10) -
 
 def rollout_of(kind: str, algorithm: Algorithm, envs: int = 4, steps: int = 10) -> Rollout:
     return collector(kind, algorithm, envs, steps).collect()[0]
+
+
+def weights(module: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+
+
+def randomly(env: Game) -> dict[str, Scripted]:
+    """One team of all groups that acts at random."""
+    return {"team": RandomConfig().build(setting(env))}

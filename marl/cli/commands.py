@@ -42,6 +42,8 @@ def _hydra(words: Sequence[str]) -> int:
     @hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")
     def job(config: Any) -> None:
         codes.append(run(compose.build(compose.typed(config))))
+        if codes[-1] >= 128:  # a signal ends them all
+            sys.exit(codes[-1])
 
     with compose.explained(words):
         job()

@@ -156,6 +156,9 @@ def composed(words: Sequence[str]) -> RunConfig:
 
 
 def typed(config: Any) -> RunConfig:
+    for key in config:
+        if key not in (known := [f.name for f in fields(RunConfig)]):
+            raise unknown("setting", key, known)
     run = OmegaConf.to_object(config)
     assert isinstance(run, RunConfig)
     return run

@@ -83,8 +83,12 @@ def test_the_best_policy_is_kept_for_one_team_only(tmp_path: Path) -> None:
 
 
 def test_more_frames_continue_a_finished_run(tmp_path: Path) -> None:
-    experiment(tmp_path / "run").run()
-    Experiment.load(tmp_path / "run", total_frames=320).run()
+    run = experiment(tmp_path / "run")
+    run.run()
+    again = Experiment.load(tmp_path / "run", total_frames=320)
+    assert (again.frames, again.iteration, again.best) == (240, 6, run.best)
+    assert again.last_returns == run.last_returns and run.best > 0
+    again.run()
     records = read_jsonl(tmp_path / "run" / "evaluations.jsonl")
     assert [record["frames"] for record in records] == [0, 80, 160, 240, 320]
 

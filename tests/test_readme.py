@@ -1,0 +1,46 @@
+"""The README's code runs as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.children import cli
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SHORT = ["total_frames=80", "num_envs=4", "steps=10", "evaluation_episodes=2", "video=false"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The example modules, under the names that their first lines give."""
+    for block in BLOCKS:
+        if name := re.match(r"# (my_\w+\.py)", block):
+            (tmp_path / name[1]).write_text(block)
+    return tmp_path
+
+
+@pytest.mark.parametrize("module", ["my_tasks.py", "my_algorithms.py", "my_models.py"])
+def test_the_examples_train(folder: Path, module: str) -> None:
+    """With the command of the example's first line, on a small task where it names none."""
+    first = (folder / module).read_text().splitlines()[0]
+    words = first.split("marl train ", 1)[1].split()
+    task = [] if any(word.startswith("task=") for word in words) else ["task=tests.toys:continuous"]
+    result = cli(folder, "train", *words, *task, *SHORT, "directory=run")
+    assert result.code == 0, result
+    assert (folder / "run" / "curve.png").exists()
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch) -> None:
+    (block,) = [block for block in BLOCKS if "Experiment(" in block]
+    small = "total_frames=200, evaluation_episodes=2, steps=10, progress=False, num_envs=4"
+    block = re.sub(r"total_frames=200_000, num_envs=60", small, block)
+    assert small in block
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    exec(block, scope)
+    assert len(scope["returns"]["team"]) == 2
+    assert (tmp_path / "runs/notebook/video.gif").exists()
