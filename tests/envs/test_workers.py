@@ -189,6 +189,8 @@ while True:
     env.step(action)
 """
 SURVIVE_CTRL_C = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits none
 try:
     print(*pids, flush=True)
     time.sleep(60)
