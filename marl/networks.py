@@ -20,7 +20,7 @@ from marl.types import TensorSpec
 
 
 class FastTanh(torch.autograd.Function):
-    """tanh x = 2 sigmoid(2x) - 1, to 1e-7: four times as fast as torch's own tanh on a CPU."""
+    """tanh x = 2 sigmoid(2x) - 1, to 3e-7: some four times as fast as torch's tanh on a CPU."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from marl.errors import UserError
-from marl.networks import GRU, Convolutions, Network, Perceptron, StackedLayerNorm, linear
+from marl.networks import GRU, Convolutions, FastTanh, Network, Perceptron, StackedLayerNorm, linear
 from marl.types import TensorSpec
 
 AGENTS = 3
@@ -194,3 +194,11 @@ def test_initial_weights_are_orthogonal_with_the_gain() -> None:
     for weight in head.weight:  # type: ignore[union-attr]  # a Parameter
         torch.testing.assert_close(weight.T @ weight, 1e-4 * torch.eye(3), atol=1e-7, rtol=0)
     assert not head.bias.any()  # type: ignore[union-attr, operator]
+
+
+def test_the_fast_tanh_is_tanh() -> None:
+    x = torch.linspace(-30, 30, 6001, requires_grad=True)
+    fast, slow = FastTanh.apply(x), x.tanh()
+    assert isinstance(fast, torch.Tensor) and torch.allclose(fast, slow, rtol=0, atol=3e-7)
+    (one,), (other,) = (torch.autograd.grad(y.sum(), x) for y in (fast, slow))
+    assert torch.allclose(one, other, rtol=0, atol=1e-6)
