@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from marl import runs, seeding
-from marl.algorithm import check_range
 from marl.checkpoint import Checkpoints, random_state, set_random_state
 from marl.collect import Collector, evaluate, film
 from marl.device import find_device
@@ -29,45 +27,11 @@ from marl.logging import (
     require_tensorboard,
 )
 from marl.networks import Perceptron
+from marl.settings import Settings
 from marl.stopping import Stop, full_disk_explained
 from marl.teams import Shape, Team, build_teams, resolve_teams
 
 MakeEnv = Callable[[int, torch.device], VectorEnv]  # (num_envs, device)
-
-
-@dataclass
-class Settings:
-    """How a run collects, evaluates, saves and logs."""
-
-    total_frames: int = 1_000_000  # environment steps, all agents of one environment together
-    num_envs: int = 32  # copies stepped together
-    steps: int = 100  # of every copy between two updates
-    seed: int = 0
-    device: str = "cpu"  # cpu, cuda or cuda:N
-    threads: int = 1  # torch's on the CPU, where 1 is exact and rarely slower; 0 for torch's choice
-    evaluation_interval: int = 50_000  # frames; 0 for the end only
-    evaluation_episodes: int = 32
-    checkpoint_interval: int = 50_000  # frames
-    video: bool = True  # film the learned policy at the end
-    progress: bool = True  # a live bar, or plain lines off a terminal
-    wandb: bool = False  # offline where there is no key
-    wandb_project: str = "marl"
-    tensorboard: bool = False  # needs the extra of that name
-
-    def __post_init__(self) -> None:
-        check_range(
-            self, total_frames=(1, math.inf), num_envs=(1, math.inf), steps=(1, math.inf),
-            seed=(0, 2**31 - 1), threads=(0, 1024), evaluation_interval=(0, math.inf),
-            evaluation_episodes=(1, math.inf), checkpoint_interval=(1, math.inf),
-        )  # fmt: skip
-
-    @property
-    def frames_per_iteration(self) -> int:
-        return self.num_envs * self.steps
-
-    @property
-    def iterations(self) -> int:
-        return math.ceil(self.total_frames / self.frames_per_iteration)
 
 
 class Experiment:
@@ -259,9 +223,8 @@ class Experiment:
         except UserError:
             if self.checkpoints.last() is not None:
                 raise
-            self.jsonl.rewind(
-                dict.fromkeys(self.jsonl.files, 0)
-            )  # killed before the first checkpoint
+            # Killed before the first checkpoint: from the beginning.
+            self.jsonl.rewind(dict.fromkeys(self.jsonl.files, 0))
             return
         self.frames, self.iteration = state["frames"], state["iteration"]
         self.evaluated, self.next_evaluation = state["evaluated"], state["next_evaluation"]

@@ -1,0 +1,43 @@
+"""How a run collects, evaluates, saves and logs: what the command line sets at its top level."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from marl.algorithm import check_range
+
+
+@dataclass
+class Settings:
+    """How a run collects, evaluates, saves and logs."""
+
+    total_frames: int = 1_000_000  # environment steps, all agents of one environment together
+    num_envs: int = 32  # copies stepped together
+    steps: int = 100  # of every copy between two updates
+    seed: int = 0
+    device: str = "cpu"  # cpu, cuda or cuda:N
+    threads: int = 1  # torch's on the CPU, where 1 is exact and rarely slower; 0 for torch's choice
+    evaluation_interval: int = 50_000  # frames; 0 for the end only
+    evaluation_episodes: int = 32
+    checkpoint_interval: int = 50_000  # frames
+    video: bool = True  # film the learned policy at the end
+    progress: bool = True  # a live bar, or plain lines off a terminal
+    wandb: bool = False  # offline where there is no key
+    wandb_project: str = "marl"
+    tensorboard: bool = False  # needs the extra of that name
+
+    def __post_init__(self) -> None:
+        check_range(
+            self, total_frames=(1, math.inf), num_envs=(1, math.inf), steps=(1, math.inf),
+            seed=(0, 2**31 - 1), threads=(0, 1024), evaluation_interval=(0, math.inf),
+            evaluation_episodes=(1, math.inf), checkpoint_interval=(1, math.inf),
+        )  # fmt: skip
+
+    @property
+    def frames_per_iteration(self) -> int:
+        return self.num_envs * self.steps
+
+    @property
+    def iterations(self) -> int:
+        return math.ceil(self.total_frames / self.frames_per_iteration)
