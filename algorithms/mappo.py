@@ -12,7 +12,7 @@ with a critic of scope ``agent`` and the agents' own rewards.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from marl import losses, returns
 from marl.algorithm import (
     REWARDS,
-    Optimizer,
     Setting,
     check_range,
     check_word,
@@ -32,8 +31,16 @@ from marl.algorithm import (
 )
 from marl.critics import SCOPES, value_critic
 from marl.errors import UserError
-from marl.onpolicy import Batch, Memory, minibatches, rollout_carries, rollout_values
-from marl.policies import IndependentPolicy, act
+from marl.onpolicy import (
+    Batch,
+    Memory,
+    drawn_chunks,
+    minibatch,
+    rollout_carries,
+    rollout_values,
+)
+from marl.optimizer import Optimizer, compiled
+from marl.policies import IndependentPolicy
 from marl.types import Carry, Metrics, Observation, PolicyStep, Rollout
 
 
@@ -60,7 +67,7 @@ class MAPPOConfig:
     normalize_advantage: bool = True
     normalize_value: bool = True
     target_kl: float | None = None  # stop the epochs above 1.5 times this; null for never
-    compile: bool = False  # torch.compile the losses
+    compile: bool = False  # each minibatch's step into one graph (a minute, at the first)
 
     def __post_init__(self) -> None:
         check_word("critic", self.critic, SCOPES)
@@ -112,9 +119,12 @@ class MAPPO:
         )
         self.critic_carry: Carry = self.critic.initial_carry(setting.num_envs)
         self.iteration = 0
+        self.recurrent = bool(self.critic_carry or self.policy.initial_carry(1))
         self.chunk = self._chunk_length()
-        self.losses = torch.compile(self._losses) if config.compile else self._losses
+        compiler = compiled if config.compile else lambda function: function
+        self.step, self.explore = compiler(self._step), compiler(self.policy.act)
 
+    @torch.no_grad()
     def act(
         self,
         obs: Observation,
@@ -123,7 +133,9 @@ class MAPPO:
         generator: torch.Generator,
         explore: bool = True,
     ) -> PolicyStep:
-        return act(self.policy, obs, carry, start, generator, explore)
+        if not explore:
+            return self.policy.act(obs, carry, start, None)
+        return self.explore(obs, carry, start, self.policy.noise(len(start), generator))
 
     # ------------------------------------------------------------------------------------- learning
 
@@ -133,17 +145,18 @@ class MAPPO:
         batch, memory = self._prepare(rollout)
         epochs: list[Tensor] = []
         for _ in range(self.config.epochs):
-            steps = [self._step(*minibatch) for minibatch in self._minibatches(batch, memory)]
-            epochs.append(torch.stack(steps).mean(0))
+            draw = drawn_chunks(batch, self.chunk, self._frames, self.setting.generator)
+            epochs.append(torch.stack([self.step(batch, memory, some) for some in draw]).mean(0))
             if self._moved_too_far(kl=epochs[-1][3]):
                 break
         names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
         names += ("actor_grad_norm", "critic_grad_norm")
         return dict(zip(names, torch.stack(epochs).mean(0).unbind(), strict=True))
 
-    def _step(self, batch: Batch, memory: Memory) -> Tensor:
-        """One gradient step of actor and critic; returns the statistics as one vector."""
-        loss, stats = self.losses(batch, memory)
+    def _step(self, batch: Batch, memory: Memory, chunks: Tensor) -> Tensor:
+        """One gradient step of actor and critic on these chunks; returns the statistics as one
+        vector."""
+        loss, stats = self._losses(*minibatch(batch, memory, chunks, self.chunk, self.recurrent))
         return torch.cat([stats, self.optimizer.step(loss)])
 
     def _losses(self, batch: Batch, memory: Memory) -> tuple[Tensor, Tensor]:
@@ -220,20 +233,10 @@ class MAPPO:
         state = obs.state if self.config.critic == "state" else None
         return Observation({name: obs.groups[name] for name in seen}, state, obs.graph)
 
-    # ---------------------------------------------------------------------------------- minibatches
-
-    def _minibatches(self, batch: Batch, memory: Memory) -> Iterator[tuple[Batch, Memory]]:
-        random = self.setting.generator
-        return minibatches(batch, memory, self.chunk, self._frames, self._recurrent, random)
-
     @property
     def _frames(self) -> int:
         """Frames of one minibatch."""
         return self.config.minibatch_size or self.setting.steps * self.setting.num_envs
-
-    @property
-    def _recurrent(self) -> bool:
-        return bool(self.critic_carry or self.policy.initial_carry(1))
 
     def _chunk_length(self) -> int:
         """L: 1 without memory.
@@ -242,7 +245,7 @@ class MAPPO:
             UserError: a chunk length that does not divide the rollout's.
         """
         length, steps = self.config.chunk_length, self.setting.steps
-        if not self._recurrent:
+        if not self.recurrent:
             return 1
         if steps % length:
             raise UserError(

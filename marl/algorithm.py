@@ -1,4 +1,4 @@
-"""What an algorithm is, what it is built from, and the one place where gradients become steps."""
+"""What an algorithm is, what it is built from, and what its team reads off a rollout."""
 
 from __future__ import annotations
 
@@ -99,47 +99,6 @@ class Scripted:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if isinstance(self.policy, nn.Module):
             self.policy.load_state_dict(state["policy"])
-
-
-class Optimizer:
-    """One fused Adam over several parts (actor, critic): backward, clipping and step in one place.
-
-    Args:
-        parts: the parameters of each part.
-        lr: the learning rate of each part.
-        max_norm: each part's gradient is clipped to this norm.
-    """
-
-    def __init__(
-        self,
-        parts: Mapping[str, Iterable[nn.Parameter]],
-        lr: Mapping[str, float],
-        eps: float,
-        max_norm: float,
-    ):
-        self.parts = {name: list(parameters) for name, parameters in parts.items()}
-        self.lr, self.max_norm = dict(lr), max_norm
-        groups = [{"params": self.parts[name], "lr": lr[name]} for name in self.parts]
-        self.adam = torch.optim.Adam(groups, eps=eps, fused=True)
-
-    def step(self, loss: Tensor) -> Tensor:
-        """Descends ``loss`` once; returns each part's gradient norm before clipping."""
-        self.adam.zero_grad(set_to_none=True)
-        loss.backward()
-        norms = [nn.utils.clip_grad_norm_(p, self.max_norm) for p in self.parts.values()]
-        self.adam.step()
-        return torch.stack(norms)
-
-    def scale_lr(self, factor: float) -> None:
-        """Sets every learning rate to ``factor`` times the first one."""
-        for name, group in zip(self.parts, self.adam.param_groups, strict=True):
-            group["lr"] = self.lr[name] * factor
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.adam.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.adam.load_state_dict(state)
 
 
 # ------------------------------------------------------------------ what a team reads off a rollout

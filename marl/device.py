@@ -1,6 +1,8 @@
-"""Which device a run is on."""
+"""Which device a run is on, and how its process uses the machine."""
 
 from __future__ import annotations
+
+import ctypes
 
 import torch
 
@@ -25,3 +27,16 @@ def find_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"device {name!r} is not supported; choose cpu, cuda or cuda:N")
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def keep_freed_memory() -> None:
+    """Lets the C library keep what tensors free (blocks up to 32 MiB, 512 MiB in all) for the next
+    ones. Given back, it returns page by page, zeroed: up to a tenth of an update's time. Without
+    glibc nothing happens."""
+    trim_threshold, mmap_threshold = -1, -3  # mallopt's names for them
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(mmap_threshold, 32 << 20)
+    mallopt(trim_threshold, 512 << 20)

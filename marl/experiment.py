@@ -13,7 +13,7 @@ import torch
 from marl import runs, seeding
 from marl.checkpoint import Checkpoints, random_state, set_random_state
 from marl.collect import Collector, evaluate, film
-from marl.device import find_device
+from marl.device import find_device, keep_freed_memory
 from marl.env import VectorEnv
 from marl.errors import Diverged, UserError, WorkerError
 from marl.logging import (
@@ -66,6 +66,7 @@ class Experiment:
         if settings.tensorboard:
             require_tensorboard()
         self.device = find_device(settings.device)
+        keep_freed_memory()
         if settings.threads:
             torch.set_num_threads(settings.threads)
         seeding.seed_everything(settings.seed)

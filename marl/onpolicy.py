@@ -8,7 +8,7 @@ of L steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -85,23 +85,24 @@ def rollout_carries(policy: Policy, rollout: Rollout, chunk: int) -> Carry:
     return _join(starts)
 
 
-def minibatches(
-    batch: Batch,
-    memory: Memory,
-    chunk: int,
-    frames: int,
-    recurrent: bool,
-    generator: torch.Generator,
-) -> Iterator[tuple[Batch, Memory]]:
-    """All chunks once, in a fresh random order, about ``frames`` at a time: fields become ``[L, M,
-    ...]`` where memories count, else ``[M, ...]``. Nothing is copied but the minibatch."""
-    copies = batch.start.shape[1]
+def drawn_chunks(
+    batch: Batch, chunk: int, frames: int, generator: torch.Generator
+) -> Iterable[Tensor]:
+    """All chunks' numbers once, in a fresh random order, about ``frames`` frames at a time."""
     chunks = batch.start.numel() // chunk
     order = torch.randperm(chunks, generator=generator, device=generator.device)
-    steps = torch.arange(chunk, device=order.device).unsqueeze(-1)
-    for chosen in order.split(max(1, frames // chunk)):
-        index = (chosen // copies * chunk + steps) * copies + chosen % copies  # [L, M]
-        yield take(batch, index if recurrent else index.squeeze(0)), memory.rows(chosen)
+    return order.split(max(1, frames // chunk))
+
+
+def minibatch(
+    batch: Batch, memory: Memory, chunks: Tensor, chunk: int, recurrent: bool
+) -> tuple[Batch, Memory]:
+    """The chunks of these numbers and the memories they start from: fields become ``[L, M, ...]``
+    where memories count, else ``[M, ...]``. Nothing is copied but the minibatch."""
+    copies = batch.start.shape[1]
+    steps = torch.arange(chunk, device=chunks.device).unsqueeze(-1)
+    index = (chunks // copies * chunk + steps) * copies + chunks % copies  # [L, M]
+    return take(batch, index if recurrent else index.squeeze(0)), memory.rows(chunks)
 
 
 def take(batch: Batch, index: Tensor) -> Batch:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from marl.networks import Perceptron
-from marl.onpolicy import Batch, Memory, minibatches, rollout_values, take
+from marl.onpolicy import Batch, Memory, drawn_chunks, minibatch, rollout_values, take
 from marl.types import GroupObservation, Observation, tree_map
 from tests.scenes import SMALL, mappo, rollout_of
 
@@ -29,7 +29,11 @@ def memory(chunk: int) -> Memory:
 
 
 def drawn(chunk: int, frames: int, random: torch.Generator) -> list[tuple[Batch, Memory]]:
-    return list(minibatches(numbered(), memory(chunk), chunk, frames, chunk > 1, random))
+    batch, starts = numbered(), memory(chunk)
+    return [
+        minibatch(batch, starts, chunks, chunk, chunk > 1)
+        for chunks in drawn_chunks(batch, chunk, frames, random)
+    ]
 
 
 @pytest.mark.parametrize(("chunk", "frames"), [(1, 24), (1, 7), (3, 12), (3, 7), (6, 1), (2, 5)])

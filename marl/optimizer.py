@@ -1,0 +1,100 @@
+"""Where gradients become steps: in plain tensor code, so that a whole step, from gathering its
+minibatch to moving the parameters, compiles into one graph."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adam import adam
+
+from marl.errors import UserError
+
+BETA1, BETA2 = 0.9, 0.999
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Optimizer:
+    """Adam (Kingma & Ba 2015) over several parts (actor, critic), each with its own learning rate
+    and its gradient clipped by itself.
+
+    Args:
+        parts: the parameters of each part.
+        lr: the learning rate of each part.
+        eps: added to the root of the second moment.
+        max_norm: each part's gradient is clipped to this norm.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Iterable[nn.Parameter]],
+        lr: Mapping[str, float],
+        eps: float,
+        max_norm: float,
+    ):
+        self.parts = {name: list(parameters) for name, parameters in parts.items()}
+        self.first_lr, self.eps, self.max_norm = dict(lr), eps, max_norm
+        self.lr, self.first, self.second, self.steps = {}, {}, {}, {}
+        for name, part in self.parts.items():  # tensors all: a number would be compiled in
+            self.lr[name] = torch.tensor(lr[name], device=part[0].device)
+            self.first[name] = [torch.zeros_like(p) for p in part]  # moments of the gradient
+            self.second[name] = [torch.zeros_like(p) for p in part]
+            self.steps[name] = [torch.zeros((), device=p.device) for p in part]
+
+    def step(self, loss: Tensor) -> Tensor:
+        """Descends ``loss`` once; returns each part's gradient norm before clipping."""
+        parameters = [p for part in self.parts.values() for p in part]
+        gradients = iter(torch.autograd.grad(loss, parameters, materialize_grads=True))
+        norms = []
+        for name, part in self.parts.items():
+            mine = list(islice(gradients, len(part)))
+            norm = torch.stack([gradient.square().sum() for gradient in mine]).sum().sqrt()
+            scale = (self.max_norm / (norm + 1e-6)).clamp(max=1.0)
+            self._descend(name, [gradient * scale for gradient in mine])
+            norms.append(norm)
+        return torch.stack(norms)
+
+    @torch.no_grad()
+    def _descend(self, name: str, gradients: list[Tensor]) -> None:
+        adam(
+            self.parts[name], gradients, self.first[name], self.second[name], [], self.steps[name],  # type: ignore[arg-type]  # parameters are tensors
+            lr=self.lr[name], eps=self.eps, beta1=BETA1, beta2=BETA2, weight_decay=0.0,  # type: ignore[arg-type]  # a tensor will do
+            amsgrad=False, maximize=False, fused=not torch.compiler.is_compiling(),
+        )  # fmt: skip
+
+    def scale_lr(self, factor: float) -> None:
+        """Sets every learning rate to ``factor`` times the first one."""
+        for name, lr in self.lr.items():
+            lr.fill_(self.first_lr[name] * factor)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"first": self.first, "second": self.second, "steps": self.steps}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, list[Tensor]]]) -> None:
+        for kind, mine in self.state_dict().items():
+            for name, tensors in mine.items():
+                for tensor, loaded in zip(tensors, state[kind][name], strict=True):
+                    tensor.copy_(loaded)
+
+
+def compiled(function: F) -> F:
+    """``function`` as ``torch.compile`` makes it, gradients in the same graph where this torch can.
+    Each shape is compiled by itself, so that a resumed run computes what the first one did.
+
+    Raises:
+        UserError: there is no C++ compiler.
+    """
+    compilers = [os.environ.get("CXX", "g++"), "clang++"]
+    if not any(map(shutil.which, compilers)):
+        raise UserError(
+            "compile=true needs a C++ compiler, and there is neither "
+            f"{' nor '.join(compilers)}; install one, or leave compile=false"
+        )
+    if hasattr(torch._dynamo.config, "trace_autograd_ops"):  # not in older ones
+        torch._dynamo.config.trace_autograd_ops = True
+    return torch.compile(function, dynamic=False)  # type: ignore[return-value]

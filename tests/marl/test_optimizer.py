@@ -1,0 +1,76 @@
+"""The optimizer against torch's own Adam, and what compiling asks of the machine."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from marl.errors import UserError
+from marl.optimizer import Optimizer, compiled
+
+LR = {"actor": 0.01, "critic": 0.03}
+
+
+def parts() -> nn.ModuleDict:
+    torch.manual_seed(0)
+    return nn.ModuleDict({"actor": nn.Linear(3, 2), "critic": nn.Linear(3, 1)})
+
+
+def optimizer(modules: nn.ModuleDict, max_norm: float = 0.5) -> Optimizer:
+    return Optimizer({k: m.parameters() for k, m in modules.items()}, LR, 1e-5, max_norm)
+
+
+def loss(modules: nn.ModuleDict, step: int) -> Tensor:
+    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
+    return modules["actor"](x).square().mean() + (3 * modules["critic"](x) - 1).square().mean()
+
+
+@pytest.mark.parametrize("max_norm", [1e-3, 0.5, 1e9])
+def test_steps_are_those_of_clipped_adam(max_norm: float) -> None:
+    ours, theirs = parts(), parts()
+    mine = optimizer(ours, max_norm)
+    groups = [{"params": list(theirs[k].parameters()), "lr": LR[k]} for k in LR]
+    adam = torch.optim.Adam(groups, eps=1e-5)
+    for step in range(20):
+        mine.scale_lr(1 - step / 20)
+        for name, group in zip(LR, adam.param_groups, strict=True):
+            group["lr"] = LR[name] * (1 - step / 20)
+        norms = mine.step(loss(ours, step))
+        adam.zero_grad()
+        loss(theirs, step).backward()
+        expected = [nn.utils.clip_grad_norm_(theirs[k].parameters(), max_norm) for k in LR]
+        adam.step()
+        torch.testing.assert_close(norms, torch.stack(expected))
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_a_parameter_without_gradient_stays() -> None:
+    modules = parts()
+    before = copy.deepcopy(modules["critic"].state_dict())
+    optimizer(modules).step(modules["actor"](torch.ones(3)).sum())
+    for name, value in modules["critic"].state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_state_round_trip_continues_identically() -> None:
+    one, other = parts(), parts()
+    first, second = optimizer(one), optimizer(other)
+    for step in range(3):
+        first.step(loss(one, step))
+    other.load_state_dict(one.state_dict())
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for modules, its in ((one, first), (other, second)):
+        its.step(loss(modules, 3))
+    for mine, its in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine, its)
+
+
+def test_without_a_compiler_compiling_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match=r"needs a C\+\+ compiler.*no-such-compiler"):
+        compiled(lambda: None)
