@@ -181,7 +181,8 @@ class MAPPO:
             clipped = (log_ratio.expm1().abs() > config.clip).float()
             clip_fraction = losses.masked_mean(clipped, batch.alive)
             stats = torch.stack([policy_loss, value_loss, entropy, kl, clip_fraction])
-        return policy_loss - config.entropy * entropy + value_loss, stats
+        loss = policy_loss + value_loss
+        return loss - config.entropy * entropy if config.entropy else loss, stats
 
     def surrogate(self, log_ratio: Tensor, advantage: Tensor) -> Tensor:
         """What the actor minimises, per agent and frame; the place for a variant."""
