@@ -113,7 +113,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "list": commands.names,
             "speed": commands.speed,
         }[command]
-        sys.exit(run(options))
+        code = run(options)
+        sys.stdout.flush()
+        sys.exit(code)
     except UserError as error:
         print(f"marl: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # as of `marl list tasks | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

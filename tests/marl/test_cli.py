@@ -66,6 +66,16 @@ def test_lists(capsys, what: str, some: set[str]) -> None:
 # -------------------------------------------------------------------------------------- a whole run
 
 
+def test_nobody_reads_on() -> None:
+    """As in ``marl list tasks | head``, once head has gone."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "marl", "list", "tasks"]
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (1, b"")
+
+
 def test_training_says_where_everything_lies(trained: Path) -> None:
     out = (trained / "words").read_text()
     for word in ("run ", "return   team:", "(random:", "record ", "curve ", "weights ", "video "):

@@ -19,6 +19,11 @@ def test_import_paths_and_lists() -> None:
     assert run.model.hidden == [3, 4]
 
 
+def test_a_tasks_arguments_at_once() -> None:
+    run = compose.composed(["task=tests.toys:single", "task.kwargs={end: 0.5}"])
+    assert run.task.kwargs == {"end": 0.5}
+
+
 def test_models_of_policies_and_critics() -> None:
     run = compose.composed([*TOY, "model=gru", "critic_model=mlp"])
     assert run.model.gru == 64 and run.model.layer_norm and run.critic_model.gru == 0

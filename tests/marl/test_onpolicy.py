@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
+
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from marl.networks import Perceptron
 from marl.onpolicy import Batch, Memory, drawn_chunks, minibatch, rollout_values, take
-from marl.types import GroupObservation, Observation, tree_map
+from marl.types import GroupObservation, Observation, tree_map, tree_tensors
 from tests.scenes import SMALL, mappo, rollout_of
 
 STEPS, COPIES = 6, 4
@@ -98,3 +103,22 @@ def test_recurrent_values_step_by_step() -> None:
         torch.testing.assert_close(after[t : t + 1], algorithm.critic(following, now, never)[0])
         if t == 4:
             torch.testing.assert_close(starts["team"][4:8], now["team"])
+
+
+def peak_memory(function: Callable[[], object]) -> int:
+    """The most bytes of tensors that ``function`` holds at any moment, of those it makes itself."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        function()
+    results: Any = recorded.profiler.kineto_results  # type: ignore[union-attr]  # it has run
+    events = [e for e in results.events() if e.name() == "[memory]"]
+    changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
+    return max(accumulate(changes))
+
+
+def test_an_update_needs_a_minibatch_beyond_the_rollout() -> None:
+    """Images, 2 x 1,600 x 2 of them: neither a copy of half the rollout nor work on all of it at
+    once would fit under the bound."""
+    algorithm = mappo("images", envs=40, steps=40, minibatch_size=20, epochs=1)
+    rollout = rollout_of("images", algorithm, envs=40, steps=40)
+    images = sum(x.nbytes for x in tree_tensors(rollout.obs))
+    assert peak_memory(lambda: algorithm.update(rollout)) < images / 2
