@@ -22,7 +22,8 @@ ENTRY_POINTS = "marl.tasks"
 class Task:
     """An environment by name, with its options.
 
-    ``name`` is ``vmas/<scenario>``, ``mpe2/<name>``, ``pettingzoo/<registry id>``, a name that an
+    ``name`` is ``vmas/<scenario>``, ``mpe/<scenario>`` (particle worlds batched in torch),
+    ``mpe2/<name>``, ``pettingzoo/<registry id>``, a name that an
     installed package gives, or ``module:factory``, an import path to a callable that takes
     ``num_envs`` and ``device`` and returns a VectorEnv, or takes neither and returns a parallel
     PettingZoo environment."""
@@ -54,6 +55,8 @@ class Task:
             return self._from_path(num_envs, device)
         if provider == "vmas":
             return self._vmas(num_envs, device)
+        if provider == "mpe":
+            return self._particle(num_envs, device)
         if provider in ("mpe2", "pettingzoo"):
             return self._pettingzoo(self.name, num_envs, device)
         for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
@@ -73,6 +76,11 @@ class Task:
             self.groups or None,
             **self.kwargs,
         )
+
+    def _particle(self, num_envs: int, device: torch.device) -> VectorEnv:
+        from envs.particle.env import make
+
+        return make(self.name, num_envs, device, self.max_steps, self.groups or None, **self.kwargs)
 
     def _pettingzoo(self, name: str, num_envs: int, device: torch.device) -> VectorEnv:
         from envs.pettingzoo.env import make
@@ -97,8 +105,9 @@ class Task:
 
 def task_names() -> tuple[str, ...]:
     """Every task that has a name here, other packages' included."""
+    from envs.particle.env import names as particle_names
     from envs.pettingzoo.env import names
     from envs.vmas.env import SCENARIOS
 
     others = (entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))
-    return (*(f"vmas/{name}" for name in SCENARIOS), *names(), *others)
+    return (*(f"vmas/{name}" for name in SCENARIOS), *particle_names(), *names(), *others)

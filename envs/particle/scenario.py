@@ -1,0 +1,108 @@
+"""What a particle world is about: its bodies, what agents see and earn, and what is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from envs.particle.physics import Body, Physics
+from marl.errors import UserError
+from marl.types import register
+
+
+@register
+@dataclass(frozen=True)
+class State:
+    """Everything that decides what comes next, noise apart."""
+
+    position: Tensor  # [B, E, 2] agents, then landmarks
+    velocity: Tensor  # [B, N, 2] of the agents
+    message: Tensor  # [B, N, C] as sent in the last step
+    chosen: Tensor  # [B, K] int64, what the episode drew: goals, keys
+    steps: Tensor  # [B] int64 since the episode began
+    totals: Tensor  # [B, M] the measures so far
+
+
+class Outcome(NamedTuple):
+    """What a step led to; told at once, since its parts are made of the same distances."""
+
+    reward: Tensor  # [B, N] every agent's
+    measures: Sequence[Tensor] = ()  # [B] each: the step's, in the order of ``measures``
+    terminated: Tensor | None = None  # [B] bool; None where only time ends an episode
+
+
+class Scenario:
+    """The base of all: positions drawn in a square.
+
+    A scenario is built once, by its options, and then asked only for pure functions of ``State``.
+    ``measures`` names its episode metrics and how steps add up: sum, mean or last.
+    """
+
+    agents: Sequence[Body]
+    landmarks: Sequence[Body] = ()
+    channels = 0  # C, numbers of a message
+    choices: Sequence[int] = ()  # K numbers drawn for an episode, the k-th below choices[k]
+    landmark_range = 1.0  # landmarks are drawn within this of the middle, metres
+    measures: ClassVar[Mapping[str, str]] = {}
+    physics: Physics
+    rest: Tensor  # [N, N - 1] for every agent the indices of the others
+
+    def bind(self, device: torch.device, dtype: torch.dtype, legacy: bool) -> None:
+        """Builds what stays the same from step to step."""
+        self.physics = Physics(self.agents, self.landmarks, device, dtype, legacy)
+        self.rest = others(len(self.agents), device)
+
+    @property
+    def noise_size(self) -> int:
+        """Uniform numbers in [0, 1) that an episode begins with."""
+        return 2 * (len(self.agents) + len(self.landmarks)) + len(self.choices)
+
+    def start(self, noise: Tensor) -> State:
+        """A new episode from ``noise [B, noise_size]``."""
+        batch, agents = noise.shape[0], len(self.agents)
+        entities = agents + len(self.landmarks)
+        places, draws = noise[:, : 2 * entities], noise[:, 2 * entities :]
+        position = places.unflatten(1, (entities, 2)) * 2 - 1
+        if self.landmark_range != 1:
+            shrunk = position[:, agents:] * self.landmark_range
+            position = torch.cat([position[:, :agents], shrunk], dim=1)
+        chosen = [(draws[:, k] * n).long().clamp(max=n - 1) for k, n in enumerate(self.choices)]
+        return State(
+            position=position,
+            velocity=position.new_zeros(batch, agents, 2),
+            message=position.new_zeros(batch, agents, self.channels),
+            chosen=torch.stack(chosen, 1) if chosen else noise.new_zeros(batch, 0).long(),
+            steps=torch.zeros(batch, dtype=torch.int64, device=noise.device),
+            totals=position.new_zeros(batch, len(self.measures)),
+        )
+
+    def observe(self, state: State) -> Tensor | Sequence[Tensor]:
+        """What all agents see, ``[B, N, O]``, or a sequence of ``[B, n, O]`` where it differs in
+        length from group to group."""
+        raise NotImplementedError
+
+    def outcome(self, state: State) -> Outcome:
+        """What a step led to."""
+        raise NotImplementedError
+
+
+def others(size: int, device: torch.device) -> Tensor:
+    """The indices of all but the i-th, in order, ``[size, size - 1]``."""
+    index = torch.arange(size, device=device).expand(size, size)
+    return index[index != index.T].reshape(size, size - 1)
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Raises UserError where ``value`` is no whole number of at least ``least``."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"{name}={value!r} must be a whole number of at least {least}")
+
+
+def check_share(name: str, value: float) -> None:
+    """Raises UserError where ``value`` is no number from 0 to 1."""
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise UserError(f"{name}={value!r} is out of range; expected 0 to 1")
