@@ -80,6 +80,16 @@ class Scenario:
             totals=position.new_zeros(batch, len(self.measures)),
         )
 
+    def places(self, state: State) -> tuple[Tensor, Tensor]:
+        """Positions of the agents ``[B, N, 2]`` and of the landmarks."""
+        agents = len(self.agents)
+        return state.position[:, :agents], state.position[:, agents:]
+
+    def chosen_landmark(self, state: State, choice: int) -> Tensor:
+        """Where the landmark is that the episode's ``choice``-th number names, ``[B, 1, 2]``."""
+        index = state.chosen[:, choice, None, None].expand(-1, -1, 2)
+        return self.places(state)[1].gather(1, index)
+
     def observe(self, state: State) -> Tensor | Sequence[Tensor]:
         """What all agents see, ``[B, N, O]``, or a sequence of ``[B, n, O]`` where it differs in
         length from group to group."""
@@ -88,6 +98,11 @@ class Scenario:
     def outcome(self, state: State) -> Outcome:
         """What a step led to."""
         raise NotImplementedError
+
+
+def ways(origins: Tensor, ends: Tensor) -> Tensor:
+    """From each of ``[B, R, 2]`` to each of ``[B, C, 2]``: ``[B, R, C, 2]``."""
+    return ends.unsqueeze(1) - origins.unsqueeze(2)
 
 
 def others(size: int, device: torch.device) -> Tensor:

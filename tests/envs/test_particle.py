@@ -19,10 +19,36 @@ COPIES, EPISODES, CYCLES = 3, 4, 25
 # Our name and options, and mpe2's module; options are the same by the same names.
 CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("mpe/simple", "simple_v3", {}),
+    ("mpe/simple_adversary", "simple_adversary_v3", {}),
+    ("mpe/simple_adversary", "simple_adversary_v3", {"N": 3}),
+    ("mpe/simple_push", "simple_push_v3", {}),
+    ("mpe/simple_reference", "simple_reference_v3", {}),
+    ("mpe/simple_reference", "simple_reference_v3", {"local_ratio": 0.1}),
+    ("mpe/simple_speaker_listener", "simple_speaker_listener_v4", {}),
     ("mpe/simple_spread", "simple_spread_v3", {}),
     ("mpe/simple_spread", "simple_spread_v3", {"N": 5, "local_ratio": 0.2}),
     ("mpe/simple_spread", "simple_spread_v3", {"N": 1, "terminate_on_success": True}),
+    ("mpe/simple_tag", "simple_tag_v3", {}),
+    ("mpe/simple_tag", "simple_tag_v3", {"num_good": 2, "num_adversaries": 2, "num_obstacles": 1}),
+    ("mpe/simple_tag", "simple_tag_v3", {"num_obstacles": 0, "terminate_on_success": True}),
 ]
+
+
+def goal(world: Any) -> list[int]:
+    return [world.landmarks.index(world.agents[1].goal_a)]
+
+
+def known_goals(world: Any) -> list[int]:
+    return [world.landmarks.index(agent.goal_b) for agent in world.agents if agent._goal_b]
+
+
+# What an episode of mpe2's drew, as the numbers of ``State.chosen``.
+CHOSEN = {
+    "mpe/simple_adversary": goal,
+    "mpe/simple_push": goal,
+    "mpe/simple_reference": known_goals,
+    "mpe/simple_speaker_listener": known_goals,
+}
 
 
 def raw_worlds(module: str, continuous: bool, options: dict[str, Any]) -> list[Any]:
@@ -33,12 +59,14 @@ def raw_worlds(module: str, continuous: bool, options: dict[str, Any]) -> list[A
     return made
 
 
-def copied(env: ParticleEnv, raws: list[Any]) -> State:
+def copied(name: str, env: ParticleEnv, raws: list[Any]) -> State:
     """The beginning of the raw environments' episodes as a state of ours."""
     worlds = [raw.unwrapped.world for raw in raws]
     places = [[entity.state.p_pos for entity in world.entities] for world in worlds]
     fresh = env.scenario.start(torch.zeros(COPIES, env.scenario.noise_size, dtype=env.dtype))
     values = {**vars(fresh), "position": torch.tensor(np.array(places), dtype=env.dtype)}
+    if name in CHOSEN:
+        values["chosen"] = torch.tensor([CHOSEN[name](world) for world in worlds])
     return State(**values)
 
 
@@ -55,7 +83,7 @@ def test_whole_episodes_are_mpe2s(
         for seed, raw in enumerate(raws):
             raw.reset(seed=100 * episode + seed)
         env.reset(0)
-        env.state = copied(env, raws)
+        env.state = copied(name, env, raws)
         compare_start(env, raws)
         for _ in range(CYCLES):
             action = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from envs.particle.physics import Body, distances
-from envs.particle.scenario import Outcome, Scenario, State, check_count, check_share
+from envs.particle.scenario import Outcome, Scenario, State, check_count, check_share, ways
 
 COVERED = 0.1  # metres within which a landmark counts as covered
 
@@ -39,14 +39,14 @@ class Spread(Scenario):
         ]
 
     def observe(self, state: State) -> Tensor:
-        agents, landmarks = state.position[:, : self.size], state.position[:, self.size :]
-        to_landmarks = (landmarks.unsqueeze(1) - agents.unsqueeze(2)).flatten(2)
+        agents, landmarks = self.places(state)
+        to_landmarks = ways(agents, landmarks).flatten(2)
         to_others = (agents[:, self.rest] - agents.unsqueeze(2)).flatten(2)
         silence = torch.zeros_like(to_others)
         return torch.cat([state.velocity, agents, to_landmarks, to_others, silence], dim=-1)
 
     def outcome(self, state: State) -> Outcome:
-        agents, landmarks = state.position[:, : self.size], state.position[:, self.size :]
+        agents, landmarks = self.places(state)
         nearest = distances(landmarks, agents).amin(-1)  # [B, N] an agent to every landmark
         touched = self.physics.touching(state.position, self.team, self.team).sum(-1) - 1  # [B, N]
         distance, covered = nearest.sum(-1), nearest < COVERED

@@ -1,0 +1,58 @@
+"""An agent goes to its goal, an adversary pushes it away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from envs.particle.physics import Body, distances
+from envs.particle.scenario import Outcome, Scenario, State, ways
+
+COLOURS = ((0.1, 0.9, 0.1), (0.1, 0.1, 0.9))  # of the landmarks
+AGENT_COLOURS = ((0.25, 0.75, 0.25), (0.25, 0.25, 0.75))  # of the agent, by its goal
+
+
+class Push(Scenario):
+    """The agent earns minus its distance to one of two landmarks; the adversary, who does not know
+    which, that distance minus its own."""
+
+    agents = (
+        Body("adversary_0", colour=(0.75, 0.25, 0.25)),
+        Body("agent_0", colour=(0.35, 0.35, 0.85)),
+    )
+    landmarks = tuple(
+        Body(f"landmark_{i}", collides=False, moves=False, colour=COLOURS[i]) for i in range(2)
+    )
+    choices = (2,)
+    measures: ClassVar = {
+        "agent_distance": "mean",  # to the goal, metres
+        "adversary_distance": "mean",  # to the goal, metres
+        "touches": "sum",  # steps in touch
+    }
+
+    def bind(self, device: torch.device, dtype: torch.dtype, legacy: bool) -> None:
+        super().bind(device, dtype, legacy)
+        self.colours = torch.tensor(COLOURS, device=device, dtype=dtype)
+        self.agent_colours = torch.tensor(AGENT_COLOURS, device=device, dtype=dtype)
+
+    def observe(self, state: State) -> Sequence[Tensor]:
+        agents, landmarks = self.places(state)
+        to_landmarks = ways(agents, landmarks).flatten(2)
+        to_other = agents.flip(1) - agents
+        to_goal = self.chosen_landmark(state, 0) - agents[:, 1:]
+        own_colour = self.agent_colours[state.chosen]  # [B, 1, 3]
+        colours = self.colours.flatten().expand(len(agents), 1, -1)
+        agent = [state.velocity[:, 1:], to_goal, own_colour, to_landmarks[:, 1:], colours,
+                 to_other[:, 1:]]  # fmt: skip
+        adversary = [state.velocity[:, :1], to_landmarks[:, :1], to_other[:, :1]]
+        return torch.cat(adversary, dim=-1), torch.cat(agent, dim=-1)
+
+    def outcome(self, state: State) -> Outcome:
+        agents, _ = self.places(state)
+        away = distances(agents, self.chosen_landmark(state, 0)).squeeze(-1)  # [B, 2]
+        adversary, agent = away.unbind(-1)
+        touch = self.physics.touching(state.position, slice(0, 1), slice(1, 2)).flatten()
+        return Outcome(torch.stack([agent - adversary, -agent], -1), (agent, adversary, touch))
