@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from envs.particle.env import ParticleEnv, make, names
+from envs.particle.matching import match
 from envs.particle.scenario import State
 from marl.env import check_env, random_action
 from marl.errors import UserError
@@ -21,6 +23,12 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("mpe/simple", "simple_v3", {}),
     ("mpe/simple_adversary", "simple_adversary_v3", {}),
     ("mpe/simple_adversary", "simple_adversary_v3", {"N": 3}),
+    ("mpe/simple_crypto", "simple_crypto_v3", {}),
+    ("mpe/simple_formation", "simple_formation_v1", {}),
+    ("mpe/simple_formation", "simple_formation_v1", {"N": 7}),
+    ("mpe/simple_formation", "simple_formation_v1", {"N": 1, "terminate_on_success": True}),
+    ("mpe/simple_line", "simple_line_v1", {}),
+    ("mpe/simple_line", "simple_line_v1", {"N": 2, "terminate_on_success": True}),
     ("mpe/simple_push", "simple_push_v3", {}),
     ("mpe/simple_reference", "simple_reference_v3", {}),
     ("mpe/simple_reference", "simple_reference_v3", {"local_ratio": 0.1}),
@@ -31,6 +39,13 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("mpe/simple_tag", "simple_tag_v3", {}),
     ("mpe/simple_tag", "simple_tag_v3", {"num_good": 2, "num_adversaries": 2, "num_obstacles": 1}),
     ("mpe/simple_tag", "simple_tag_v3", {"num_obstacles": 0, "terminate_on_success": True}),
+    ("mpe/simple_world_comm", "simple_world_comm_v3", {}),
+    ("mpe/simple_world_comm", "simple_world_comm_v3", {"num_good": 3, "num_forests": 4}),
+    (
+        "mpe/simple_world_comm",
+        "simple_world_comm_v3",
+        {"num_adversaries": 2, "num_good": 1, "num_obstacles": 0, "num_forests": 0, "num_food": 1},
+    ),
 ]
 
 
@@ -42,9 +57,16 @@ def known_goals(world: Any) -> list[int]:
     return [world.landmarks.index(agent.goal_b) for agent in world.agents if agent._goal_b]
 
 
+def secrets(world: Any) -> list[int]:
+    key = world.agents[2].key
+    keys = [index for index, landmark in enumerate(world.landmarks) if landmark.color is key]
+    return [*goal(world), *keys]
+
+
 # What an episode of mpe2's drew, as the numbers of ``State.chosen``.
 CHOSEN = {
     "mpe/simple_adversary": goal,
+    "mpe/simple_crypto": secrets,
     "mpe/simple_push": goal,
     "mpe/simple_reference": known_goals,
     "mpe/simple_speaker_listener": known_goals,
@@ -178,6 +200,28 @@ def test_copies_end_apart() -> None:
     assert env.state.steps.tolist() == [1, 0, 1]
     seen, after = (o.groups["agent"].obs for o in (transition.next_obs, transition.obs))
     assert torch.equal(seen[[0, 2]], after[[0, 2]]) and not torch.equal(seen[1], after[1])
+
+
+def test_lines_lie_in_the_square() -> None:
+    env = make("mpe/simple_line", 500)
+    env.reset(0)
+    first, second = env.state.position[:, 4], env.state.position[:, 5]
+    torch.testing.assert_close((first - second).norm(dim=-1), torch.full((500,), 1.25))
+    assert second.abs().max() < 1 and first.abs().max() < 0.25
+    assert len(torch.unique(second[:, 0] > 0)) == len(torch.unique(second[:, 1] > 0)) == 2
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 5, 6, 9, 20])
+def test_matching_is_the_best_there_is(size: int) -> None:
+    """Against scipy, on random costs and on whole numbers, which have many best matches."""
+    random = torch.Generator().manual_seed(size)
+    cost = torch.rand(40, size, size, generator=random, dtype=torch.float64)
+    cost[20:] = (cost[20:] * 4).round()
+    columns = match(cost)
+    assert torch.equal(columns.sort(1).values, torch.arange(size).expand(40, size))
+    for one, chosen in zip(cost.numpy(), columns, strict=True):
+        best = one[linear_sum_assignment(one)].sum()
+        assert one[np.arange(size), chosen.numpy()].sum() == pytest.approx(best)
 
 
 # -------------------------------------------------------------------------------- physics by hand

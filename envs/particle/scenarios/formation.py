@@ -1,0 +1,103 @@
+"""Agents stand in a shape: on a circle around a landmark, or on the line between two. Each is
+matched with one place, so that the sum of the distances is least."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from envs.particle.matching import match
+from envs.particle.physics import Body, distances
+from envs.particle.scenario import Outcome, Scenario, State, check_count, ways
+
+IN_PLACE = 0.05  # metres
+FARTHEST = 2.0  # metres beyond which a distance costs no more
+RADIUS = 0.5  # of the circle, metres
+LENGTH = 1.25  # of the line, metres
+GREY = (0.25, 0.25, 0.25)
+
+
+class Shape(Scenario):
+    """All earn minus the mean distance of the ``N`` agents to their places, each at most 2 m. They
+    see their own velocity and place and where the landmarks are. An end by success, where it is
+    asked for, needs everyone within 0.05 m of a place."""
+
+    size: float  # of an agent, metres
+    measures: ClassVar = {
+        "distance": "mean",  # to the matched places, averaged over agents, metres
+        "in_place": "last",  # share of the agents within 0.05 m of theirs
+    }
+
+    def __init__(self, N: int = 4, terminate_on_success: bool = False) -> None:
+        check_count("N", N)
+        self.ends = terminate_on_success
+        self.agents = [Body(f"agent_{i}", size=self.size) for i in range(N)]
+
+    def targets(self, state: State) -> Tensor:
+        """The places to be taken, ``[B, N, 2]``."""
+        raise NotImplementedError
+
+    def observe(self, state: State) -> Tensor:
+        agents, landmarks = self.places(state)
+        return torch.cat([state.velocity, agents, ways(agents, landmarks).flatten(2)], dim=-1)
+
+    def outcome(self, state: State) -> Outcome:
+        agents, _ = self.places(state)
+        cost = distances(agents, self.targets(state))
+        away = cost.gather(2, match(cost).unsqueeze(-1)).squeeze(-1)  # [B, N]
+        reward = -away.clamp(max=FARTHEST).mean(-1, keepdim=True)
+        there = away < IN_PLACE
+        measures = (away.mean(-1), there.float().mean(-1))
+        return Outcome(
+            reward.expand(-1, len(self.agents)), measures, there.all(-1) if self.ends else None
+        )
+
+
+class Formation(Shape):
+    """Evenly on the circle of 0.5 m around a landmark, from the smallest angle of an agent on."""
+
+    size = 0.05
+    landmarks = (Body("landmark_0", 0.03, collides=False, moves=False, colour=GREY),)
+    landmark_range = 0.5
+
+    def targets(self, state: State) -> Tensor:
+        agents, landmarks = self.places(state)
+        x, y = (agents - landmarks).unbind(-1)
+        first = torch.remainder(torch.atan2(y, x), 2 * math.pi).amin(-1, keepdim=True)
+        count = len(self.agents)
+        step = torch.arange(count, device=x.device, dtype=x.dtype) * (2 * math.pi / count)
+        angle = first + step  # [B, N]
+        return landmarks + RADIUS * torch.stack([angle.cos(), angle.sin()], dim=-1)
+
+
+class Line(Shape):
+    """Evenly on the line between two landmarks 1.25 m apart, the ends taken too."""
+
+    size = 0.03
+    landmarks = tuple(
+        Body(f"landmark_{i}", 0.02, collides=False, moves=False, colour=GREY) for i in range(2)
+    )
+
+    def start(self, noise: Tensor) -> State:
+        """The first landmark near the middle; the second in a random direction, turned by five
+        degrees until it lies in the square."""
+        state = super().start(noise)
+        agents, drawn = self.places(state)
+        first = drawn[:, :1] * 0.25
+        degrees = torch.arange(0, 360, 5, device=noise.device, dtype=drawn.dtype)
+        angle = math.pi * (drawn[:, 1:, :1] + 1) + torch.deg2rad(degrees)  # [B, 1, 72]
+        tried = first.unsqueeze(2) + LENGTH * torch.stack([angle.cos(), angle.sin()], dim=-1)
+        inside = (tried.abs() < 1).all(-1).to(torch.uint8).argmax(-1)  # the first, [B, 1]
+        second = tried.squeeze(1).gather(1, inside.unsqueeze(-1).expand(-1, -1, 2))
+        position = torch.cat([agents, first, second], dim=1)
+        return State(**{**vars(state), "position": position})
+
+    def targets(self, state: State) -> Tensor:
+        _, landmarks = self.places(state)
+        count = len(self.agents)
+        share = torch.arange(count, device=landmarks.device) / max(count - 1, 1)
+        first, second = landmarks[:, :1], landmarks[:, 1:]
+        return first + share.to(landmarks).unsqueeze(-1) * (second - first)
