@@ -80,12 +80,14 @@ class ParticleEnv:
 
     @torch.no_grad()
     def step(self, action: Mapping[str, Tensor]) -> Transition:
-        moved, seen, reward, terminated, truncated, info = self._advance(self.state, action)
+        moved, seen, reward, terminated, truncated, info = self._advance(
+            self.state, action, self._noise(self.scenario.event_noise)
+        )
         done = terminated | truncated
         next_obs = obs = self._observation(seen)
         self.state = moved
         if not self._waits or done.any():
-            self.state, seen = self._restart(moved, done, self._noise())
+            self.state, seen = self._restart(moved, done, self._drawn())
             obs = self._observation(seen)
         ends = {
             name: terminated.unsqueeze(-1).expand(-1, group.size)
@@ -95,12 +97,16 @@ class ParticleEnv:
 
     # ------------------------------------------------------------------------------- pure functions
 
-    def advance(self, state: State, action: Mapping[str, Tensor]) -> tuple[Any, ...]:
+    def advance(
+        self, state: State, action: Mapping[str, Tensor], noise: Tensor | None
+    ) -> tuple[Any, ...]:
         """One step without restarts: the state, what is seen, rewards, ends, and measures."""
         control, message = self._controls.decode(action)
         position, velocity = self.scenario.physics.step(state.position, state.velocity, control)
         steps = state.steps + 1
         state = State(position, velocity, message, state.chosen, steps, state.totals)
+        if noise is not None:
+            state = self.scenario.happen(state, noise)
         outcome = self.scenario.outcome(state)
         truncated = steps >= self.max_cycles
         ended = outcome.terminated
@@ -157,12 +163,19 @@ class ParticleEnv:
 
     def close(self) -> None: ...
 
-    def _noise(self) -> Tensor:
-        shape = (self.num_envs, self.scenario.noise_size)
+    def _noise(self, size: int) -> Tensor | None:
+        return self._uniform(size) if size else None
+
+    def _drawn(self) -> Tensor:
+        """What an episode begins with."""
+        return self._uniform(self.scenario.noise_size)
+
+    def _uniform(self, size: int) -> Tensor:
+        shape = (self.num_envs, size)
         return torch.rand(shape, generator=self._random, device=self.device, dtype=self.dtype)
 
     def _fresh(self) -> State:
-        return self.scenario.start(self._noise())
+        return self.scenario.start(self._drawn())
 
     def _observation(self, seen: Mapping[str, Tensor]) -> Observation:
         return Observation({name: GroupObservation(obs) for name, obs in seen.items()})

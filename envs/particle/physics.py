@@ -22,13 +22,14 @@ CONTACT_MARGIN = 1e-3  # metres
 
 @dataclass(frozen=True)
 class Body:
-    """What one entity is made of; its mass is 1."""
+    """What one entity is made of."""
 
     name: str
     size: float = 0.05  # radius, metres
     collides: bool = True
     accel: float = 5.0  # newtons of a full action
     max_speed: float | None = None  # metres per second
+    mass: float = 1.0  # kilograms
     moves: bool = True  # a landmark never does
     talks: bool = False  # sends a message at every step
     colour: tuple[float, float, float] = (0.35, 0.35, 0.85)
@@ -64,8 +65,9 @@ class Physics:
             for a in range(len(agents))
         ]
         self._strength = torch.tensor(strength, device=device, dtype=dtype)  # [N, C]
-        mobile = [[float(body.moves)] for body in agents]
-        self._mobile = None if all(b.moves for b in agents) else torch.tensor(mobile, device=device)
+        yields = [[body.moves / body.mass] for body in agents]  # acceleration by a force
+        plain = all(share == [1] for share in yields)
+        self._yields = None if plain else torch.tensor(yields, device=device, dtype=dtype)
         limits = [torch.inf if b.max_speed is None else b.max_speed for b in agents]
         limited = any(body.max_speed is not None for body in agents)
         limit = torch.tensor(limits, device=device, dtype=dtype).unsqueeze(-1)
@@ -76,8 +78,8 @@ class Physics:
         (newtons) to position and velocity a step later."""
         agents = velocity.shape[1]
         force = control + self.contact(position, agents) if self._in_touch else control
-        if self._mobile is not None:
-            force = force * self._mobile
+        if self._yields is not None:
+            force = force * self._yields
         new_velocity = self._bounded(velocity * (1 - DAMPING) + force * DT)
         moved = position[:, :agents] + (new_velocity if self.legacy else velocity) * DT
         return torch.cat([moved, position[:, agents:]], dim=1), new_velocity

@@ -46,6 +46,7 @@ class Scenario:
     landmarks: Sequence[Body] = ()
     channels = 0  # C, numbers of a message
     choices: Sequence[int] = ()  # K numbers drawn for an episode, the k-th below choices[k]
+    event_noise = 0  # uniform numbers in [0, 1) that every step needs
     landmark_range = 1.0  # landmarks are drawn within this of the middle, metres
     measures: ClassVar[Mapping[str, str]] = {}
     physics: Physics
@@ -89,6 +90,10 @@ class Scenario:
         """Where the landmark is that the episode's ``choice``-th number names, ``[B, 1, 2]``."""
         index = state.chosen[:, choice, None, None].expand(-1, -1, 2)
         return self.places(state)[1].gather(1, index)
+
+    def happen(self, state: State, noise: Tensor) -> State:
+        """What happens after bodies have moved, with ``noise [B, event_noise]``."""
+        return state
 
     def observe(self, state: State) -> Tensor | Sequence[Tensor]:
         """What all agents see, ``[B, N, O]``, or a sequence of ``[B, n, O]`` where it differs in

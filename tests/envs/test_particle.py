@@ -21,6 +21,12 @@ COPIES, EPISODES, CYCLES = 3, 4, 25
 # Our name and options, and mpe2's module; options are the same by the same names.
 CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("mpe/simple", "simple_v3", {}),
+    ("mpe/collect_treasure", "collect_treasure_v1", {}),
+    (
+        "mpe/collect_treasure",
+        "collect_treasure_v1",
+        {"num_collectors": 9, "num_deposits": 3, "num_treasures": 12},
+    ),
     ("mpe/simple_adversary", "simple_adversary_v3", {}),
     ("mpe/simple_adversary", "simple_adversary_v3", {"N": 3}),
     ("mpe/simple_crypto", "simple_crypto_v3", {}),
@@ -63,8 +69,15 @@ def secrets(world: Any) -> list[int]:
     return [*goal(world), *keys]
 
 
+def treasures(world: Any) -> list[int]:
+    """Kinds, all there, nothing in any hands, no events."""
+    kinds = [landmark.type for landmark in world.landmarks]
+    return [*kinds, *[1] * len(kinds), *[-1] * world.num_collectors, 0]
+
+
 # What an episode of mpe2's drew, as the numbers of ``State.chosen``.
 CHOSEN = {
+    "mpe/collect_treasure": treasures,
     "mpe/simple_adversary": goal,
     "mpe/simple_crypto": secrets,
     "mpe/simple_push": goal,
@@ -108,17 +121,36 @@ def test_whole_episodes_are_mpe2s(
         env.state = copied(name, env, raws)
         compare_start(env, raws)
         for _ in range(CYCLES):
-            action = {
-                n: random_action(g, env._observation(env.observe(env.state)).groups[n], generator)
-                for n, g in env.groups.items()
-            }
+            seen = env._observation(env.observe(env.state)).groups
+            action = {n: random_action(g, seen[n], generator) for n, g in env.groups.items()}
+            playing = [copy for copy, raw in enumerate(raws) if raw.agents]
+            told = {copy: stepped(env, raws[copy], action, copy) for copy in playing}
+            env._noise = lambda size, raws=raws: same_events(raws) if size else None
             transition = env.step(action)
-            for copy, raw in enumerate(raws):
-                if raw.agents:
-                    compare_step(env, raw, transition, action, copy)
+            for copy in playing:
+                compare_step(env, told[copy], transition, copy)
+                assert transition.done[copy].item() == (not raws[copy].agents)
             if not any(raw.agents for raw in raws):
                 break
         assert not any(raw.agents for raw in raws)
+
+
+def same_events(raws: list[Any]) -> Tensor:
+    """The noise from which treasures appear where, and of the kind that, they did in mpe2."""
+    rows = []
+    for raw in raws:
+        world = raw.unwrapped.world
+        kinds = len(world.treasure_types)
+        rows.append([[*((lm.state.p_pos / 0.95 + 1) / 2), (lm.type + 0.5) / kinds]
+                     for lm in world.landmarks])  # fmt: skip
+    return torch.tensor(np.array(rows)).flatten(1)
+
+
+def stepped(env: ParticleEnv, raw: Any, action: dict[str, Tensor], copy: int) -> Any:
+    return raw.step({
+        agent: action[n][copy, i].numpy().copy()  # mpe2 writes into it
+        for n, g in env.groups.items() for i, agent in enumerate(g.agents)
+    })  # fmt: skip
 
 
 def compare_start(env: ParticleEnv, raws: list[Any]) -> None:
@@ -129,19 +161,14 @@ def compare_start(env: ParticleEnv, raws: list[Any]) -> None:
                 close(seen[n][copy, i], raw.aec_env.observe(agent))
 
 
-def compare_step(
-    env: ParticleEnv, raw: Any, transition: Any, action: dict[str, Tensor], copy: int
-) -> None:
-    members = [(n, i, agent) for n, g in env.groups.items() for i, agent in enumerate(g.agents)]
-    raw_obs, reward, terminated, truncated, _ = raw.step(
-        {agent: action[n][copy, i].numpy() for n, i, agent in members}
-    )
-    for n, i, agent in members:
-        close(transition.next_obs.groups[n].obs[copy, i], raw_obs[agent])
-        close(transition.reward[n][copy, i], reward[agent])
-        assert transition.terminated[n][copy, i].item() == terminated[agent]
-        assert transition.truncated[copy].item() == truncated[agent]
-    assert transition.done[copy].item() == (not raw.agents)
+def compare_step(env: ParticleEnv, told: Any, transition: Any, copy: int) -> None:
+    raw_obs, reward, terminated, truncated, _ = told
+    for n, group in env.groups.items():
+        for i, agent in enumerate(group.agents):
+            close(transition.next_obs.groups[n].obs[copy, i], raw_obs[agent])
+            close(transition.reward[n][copy, i], reward[agent])
+            assert transition.terminated[n][copy, i].item() == terminated[agent]
+            assert transition.truncated[copy].item() == truncated[agent]
 
 
 def close(ours: Tensor, theirs: Any) -> None:
@@ -297,6 +324,7 @@ def test_mistakes_are_told(name: str, options: dict[str, Any], words: str) -> No
 @pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "continuous"])
 @pytest.mark.parametrize("name", names())
 def test_compiled_steps_equal_eager_ones(name: str, continuous: bool) -> None:
+    torch._dynamo.reset()  # so many worlds in one process are more than it wants to compile
     pair = [
         make(name, 4, max_cycles=5, continuous_actions=continuous, compile=compiled)
         for compiled in (False, True)
@@ -320,3 +348,18 @@ def test_actions_beyond_their_bounds_are_clipped() -> None:
         env.reset(0)
         found.append(env.step({"agent": scale * torch.ones(1, 1, 5).tril()}).obs)
     assert torch.equal(*(obs.groups["agent"].obs for obs in found))
+
+
+def test_a_treasure_is_brought_home() -> None:
+    """Collector 0 holds kind 1 and stands at deposit 1: delivered, 5 for everyone."""
+    env = make("mpe/collect_treasure", 1, num_collectors=2, num_deposits=2, num_treasures=1)
+    env.reset(0)
+    places = [[-0.9, 0.9], [0.9, 0.9], [0.0, 0.0], [-0.9, 0.9], [0.5, -0.5]]
+    chosen = torch.tensor([[0, 1, 1, -1, 0]])  # kind, there, held by both, events
+    env.state = State(**{**vars(env.state), "position": torch.tensor([places]), "chosen": chosen})
+    action = {"collector": torch.zeros(1, 2).long(), "deposit": torch.zeros(1, 2).long()}
+    transition = env.step(action)
+    assert env.state.chosen.tolist() == [[0, 1, -1, -1, 1]]
+    away = [(1.4**2 + 1.4**2) ** 0.5, (0.4**2 + 1.4**2) ** 0.5]  # to the treasure
+    expected = torch.tensor([[5 - 0.1 * distance for distance in away]])
+    torch.testing.assert_close(transition.reward["collector"], expected)

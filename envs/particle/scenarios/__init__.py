@@ -12,9 +12,11 @@ from envs.particle.scenarios.simple import Simple
 from envs.particle.scenarios.speaker_listener import SpeakerListener
 from envs.particle.scenarios.spread import Spread
 from envs.particle.scenarios.tag import Tag
+from envs.particle.scenarios.treasure import CollectTreasure
 from envs.particle.scenarios.world_comm import WorldComm
 
 SCENARIOS: dict[str, type[Scenario]] = {
+    "collect_treasure": CollectTreasure,
     "simple": Simple,
     "simple_adversary": Adversary,
     "simple_crypto": Crypto,
