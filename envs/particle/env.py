@@ -86,8 +86,9 @@ class ParticleEnv:
         done = terminated | truncated
         next_obs = obs = self._observation(seen)
         self.state = moved
+        drawn = self._drawn()  # at every step, so that what is drawn does not hang on who waits
         if not self._waits or done.any():
-            self.state, seen = self._restart(moved, done, self._drawn())
+            self.state, seen = self._restart(moved, done, drawn)
             obs = self._observation(seen)
         ends = {
             name: terminated.unsqueeze(-1).expand(-1, group.size)
