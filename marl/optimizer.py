@@ -82,9 +82,10 @@ class Optimizer:
                     tensor.copy_(loaded)
 
 
-def compiled(function: F) -> F:
+def compiled(function: F, whole: bool = False) -> F:
     """``function`` as ``torch.compile`` makes it, gradients in the same graph where this torch can.
     Each shape is compiled by itself, so that a resumed run computes what the first one did.
+    ``whole`` refuses what does not fit into one graph.
 
     Raises:
         UserError: there is no C++ compiler.
@@ -97,4 +98,4 @@ def compiled(function: F) -> F:
         )
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):  # not in older ones
         torch._dynamo.config.trace_autograd_ops = True
-    return torch.compile(function, dynamic=False)  # type: ignore[return-value]
+    return torch.compile(function, dynamic=False, fullgraph=whole)  # type: ignore[return-value]

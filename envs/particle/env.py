@@ -16,6 +16,7 @@ from envs.particle.render import draw
 from envs.particle.scenario import Scenario, State, check_count
 from envs.particle.scenarios import SCENARIOS
 from marl.errors import UserError, unknown
+from marl.optimizer import compiled
 from marl.types import (
     AgentGroup,
     GroupObservation,
@@ -70,8 +71,8 @@ class ParticleEnv:
         adds = [float(word != "last") for word in how]
         self._adds = torch.tensor(adds, device=self.device, dtype=dtype)
         self._averages = torch.tensor([word == "mean" for word in how], device=self.device)
-        self._advance = torch.compile(self.advance, fullgraph=True) if compile else self.advance
-        self._restart = torch.compile(self.restart, fullgraph=True) if compile else self.restart
+        self._advance = compiled(self.advance, whole=True) if compile else self.advance
+        self._restart = compiled(self.restart, whole=True) if compile else self.restart
 
     def reset(self, seed: int) -> Observation:
         self._random.manual_seed(seed)
@@ -238,6 +239,11 @@ def make(
     for option in options:
         if option not in (*own, *common):
             raise unknown("option", option, (*own, *common), where=f" of {name}")
+    for switch in ("continuous_actions", "legacy", "compile", "terminate_on_success"):
+        if not isinstance(options.get(switch, False), bool):
+            raise UserError(f"{switch}={options[switch]!r} must be true or false")
+    if not isinstance(options.get("dtype", torch.float32), torch.dtype):
+        raise UserError(f"dtype={options['dtype']!r} is set from Python only, as torch.float64")
     built = scenario(**{k: v for k, v in options.items() if k in own})
     rest = {k: v for k, v in options.items() if k in common}
     return ParticleEnv(built, num_envs, device, groups=groups, **rest)

@@ -22,7 +22,7 @@ class State:
     position: Tensor  # [B, E, 2] agents, then landmarks
     velocity: Tensor  # [B, N, 2] of the agents
     message: Tensor  # [B, N, C] as sent in the last step
-    chosen: Tensor  # [B, K] int64, what the episode drew: goals, keys
+    chosen: Tensor  # [B, K] int64, what the episode drew (goals, keys) or counts (goods)
     steps: Tensor  # [B] int64 since the episode began
     totals: Tensor  # [B, M] the measures so far
 

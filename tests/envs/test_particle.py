@@ -313,6 +313,8 @@ def test_pictures_show_every_body(name: str) -> None:
         ("mpe/simple_spread", {"local_ratio": 2}, "local_ratio=2 is out of range"),
         ("mpe/simple_spread", {"local_ration": 0.5}, "did you mean 'local_ratio'"),
         ("mpe/simple", {"max_cycles": 0}, "max_cycles=0 must be"),
+        ("mpe/simple", {"legacy": "maybe"}, "legacy='maybe' must be true or false"),
+        ("mpe/simple", {"dtype": "float64"}, "dtype='float64' is set from Python only"),
     ],
 )
 def test_mistakes_are_told(name: str, options: dict[str, Any], words: str) -> None:
