@@ -86,6 +86,10 @@ class Scenario:
         agents = len(self.agents)
         return state.position[:, :agents], state.position[:, agents:]
 
+    def to_others(self, agents: Tensor) -> Tensor:
+        """From each of the agents to the others, ``[B, N, N - 1, 2]``."""
+        return agents[:, self.rest] - agents.unsqueeze(2)
+
     def chosen_landmark(self, state: State, choice: int) -> Tensor:
         """Where the landmark is that the episode's ``choice``-th number names, ``[B, 1, 2]``."""
         index = state.chosen[:, choice, None, None].expand(-1, -1, 2)

@@ -42,7 +42,7 @@ class Adversary(Scenario):
     def observe(self, state: State) -> Sequence[Tensor]:
         agents, landmarks = self.places(state)
         to_landmarks = ways(agents, landmarks).flatten(2)
-        to_others = (agents[:, self.rest] - agents.unsqueeze(2)).flatten(2)
+        to_others = self.to_others(agents).flatten(2)
         seen = torch.cat([to_landmarks, to_others], dim=-1)
         to_goal = self.chosen_landmark(state, 0) - agents
         return seen[:, :1], torch.cat([to_goal[:, 1:], seen[:, 1:]], dim=-1)

@@ -41,7 +41,7 @@ class Spread(Scenario):
     def observe(self, state: State) -> Tensor:
         agents, landmarks = self.places(state)
         to_landmarks = ways(agents, landmarks).flatten(2)
-        to_others = (agents[:, self.rest] - agents.unsqueeze(2)).flatten(2)
+        to_others = self.to_others(agents).flatten(2)
         silence = torch.zeros_like(to_others)
         return torch.cat([state.velocity, agents, to_landmarks, to_others, silence], dim=-1)
 

@@ -49,7 +49,7 @@ class Tag(Scenario):
     def observe(self, state: State) -> Sequence[Tensor]:
         agents, landmarks = self.places(state)
         n, velocity = self.predators, state.velocity
-        to_others = (agents[:, self.rest] - agents.unsqueeze(2)).flatten(2)
+        to_others = self.to_others(agents).flatten(2)
         seen = torch.cat([velocity, agents, ways(agents, landmarks).flatten(2), to_others], -1)
         prey = velocity[:, n:].flatten(1).unsqueeze(1).expand(-1, n, -1)
         other_prey = velocity[:, self.rest[n:, n:]].flatten(2)

@@ -121,7 +121,7 @@ class CollectTreasure(Scenario):
             [torch.cat([zeros, holding], -1),
              torch.cat([own_kind, torch.zeros_like(own_kind)], -1)], dim=1
         )  # fmt: skip  # [B, N, 2 kinds]
-        to_others = agents[:, self.rest] - agents.unsqueeze(2)
+        to_others = self.to_others(agents)
         others = torch.cat([to_others, state.velocity[:, self.rest], codes[:, self.rest]], dim=-1)
         others = _sorted(others, to_others.square().sum(-1))
         to_treasures = ways(agents, treasures)

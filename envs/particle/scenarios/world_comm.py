@@ -60,7 +60,7 @@ class WorldComm(Scenario):
         agents, landmarks = self.places(state)
         n, velocity = self.predators, state.velocity
         inside, sees = self._sight(state)
-        to_others = ((agents[:, self.rest] - agents.unsqueeze(2)) * sees).flatten(2)
+        to_others = (self.to_others(agents) * sees).flatten(2)
         prey = velocity[:, self.rest] * sees  # [B, N, N - 1, 2], prey last among the others
         signs = inside.to(agents) * 2 - 1  # [B, N, F]
         seen = torch.cat([velocity, agents, ways(agents, landmarks).flatten(2), to_others], -1)
