@@ -22,11 +22,11 @@ ENTRY_POINTS = "marl.tasks"
 class Task:
     """An environment by name, with its options.
 
-    ``name`` is ``vmas/<scenario>``, ``mpe/<scenario>`` (particle worlds batched in torch),
-    ``mpe2/<name>``, ``pettingzoo/<registry id>``, a name that an
-    installed package gives, or ``module:factory``, an import path to a callable that takes
-    ``num_envs`` and ``device`` and returns a VectorEnv, or takes neither and returns a parallel
-    PettingZoo environment."""
+    ``name`` is ``vmas/<scenario>``, ``mpe/<scenario>`` or ``navigation/<task>`` (particle worlds
+    batched in torch), ``games/<game>`` (small games with known answers), ``mpe2/<name>``,
+    ``pettingzoo/<registry id>``, a name that an installed package gives, or ``module:factory``, an
+    import path to a callable that takes ``num_envs`` and ``device`` and returns a VectorEnv, or
+    takes neither and returns a parallel PettingZoo environment."""
 
     name: str = "vmas/navigation"
     max_steps: int | None = None  # of an episode; null for the environment's own (VMAS: 100)
@@ -55,8 +55,10 @@ class Task:
             return self._from_path(num_envs, device)
         if provider == "vmas":
             return self._vmas(num_envs, device)
-        if provider == "mpe":
+        if provider in ("mpe", "navigation"):
             return self._particle(num_envs, device)
+        if provider == "games":
+            return self._game(num_envs, device)
         if provider in ("mpe2", "pettingzoo"):
             return self._pettingzoo(self.name, num_envs, device)
         for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
@@ -78,7 +80,12 @@ class Task:
         )
 
     def _particle(self, num_envs: int, device: torch.device) -> VectorEnv:
-        from envs.particle.env import make
+        from envs.particle.tasks import make
+
+        return make(self.name, num_envs, device, self.max_steps, self.groups or None, **self.kwargs)
+
+    def _game(self, num_envs: int, device: torch.device) -> VectorEnv:
+        from envs.games.env import make
 
         return make(self.name, num_envs, device, self.max_steps, self.groups or None, **self.kwargs)
 
@@ -105,9 +112,11 @@ class Task:
 
 def task_names() -> tuple[str, ...]:
     """Every task that has a name here, other packages' included."""
-    from envs.particle.env import names as particle_names
+    from envs.games.env import names as game_names
+    from envs.particle.tasks import names as particle_names
     from envs.pettingzoo.env import names
     from envs.vmas.env import SCENARIOS
 
     others = (entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))
-    return (*(f"vmas/{name}" for name in SCENARIOS), *particle_names(), *names(), *others)
+    own = (*(f"vmas/{name}" for name in SCENARIOS), *particle_names(), *game_names())
+    return (*own, *names(), *others)

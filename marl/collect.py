@@ -233,10 +233,13 @@ def episode_steps(
 
 
 def film(env: VectorEnv, teams: Teams, seed: int, max_steps: int = 1000) -> list[np.ndarray]:
-    """The frames of one greedy episode of ``env``'s first copy."""
+    """The frames of one greedy episode of ``env``'s first copy; not of its last step, after which
+    the next episode stands there already, unless that is the only one."""
     frames = []
     for transition in episode_steps(env, teams, seed, explore=False, max_steps=max_steps):
-        if bool(transition.done[0]):
+        done = bool(transition.done[0])
+        if not done or not frames:
+            frames.append(env.render(0))
+        if done:
             break
-        frames.append(env.render(0))
     return frames

@@ -8,6 +8,7 @@ pytrees.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -22,14 +23,23 @@ T = TypeVar("T")
 
 def register(cls: type[T]) -> type[T]:
     """Registers a dataclass of tensors as a pytree, so that ``tree_map`` and ``torch.compile`` see
-    into it."""
-    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]  # a dataclass
+    into it. Fields made by ``fixed`` are no leaves: they belong to the tree's structure."""
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # a dataclass
+    names = [field.name for field in fields if "fixed" not in field.metadata]
+    others = [field.name for field in fields if "fixed" in field.metadata]
     pytree.register_pytree_node(
         cls,
-        lambda value: ([getattr(value, name) for name in names], None),
-        lambda children, _: cls(*children),
+        lambda value: ([getattr(value, n) for n in names], [getattr(value, n) for n in others]),
+        lambda children, kept: cls(
+            **dict(zip([*names, *others], [*children, *(kept or ())], strict=True))
+        ),
     )
     return cls
+
+
+def fixed(default: Any) -> Any:
+    """A field of a registered dataclass that is no tensor and stays the same."""
+    return dataclasses.field(default=default, metadata={"fixed": True})
 
 
 def tree_map(function: Callable[..., Any], tree: T, *others: T) -> T:
@@ -170,14 +180,16 @@ class GroupObservation:
 @register
 @dataclass(frozen=True)
 class Graph:
-    """The entities of one environment: all groups' agents and things."""
+    """The entities of one environment: all groups' agents and things; ``marl.graphs`` reads it."""
 
     position: Tensor  # [B, E, D]
     velocity: Tensor  # [B, E, D]
-    goal: Tensor  # [B, E, D]
-    kind: Tensor  # [B, E] int64
-    mask: Tensor  # [B, E] bool
-    ego: Mapping[str, Tensor]  # group -> [N] index of its agents among the entities
+    goal: Tensor  # [B, E, D] where one is to be; its own position where there is no such place
+    kind: Tensor  # [B, E] int64, 0 for agents
+    mask: Tensor  # [B, E] bool, False for what is not there
+    ego: tuple[tuple[str, range], ...] = fixed(())  # groups, and where their agents stand among E
+    radius: float = fixed(math.inf)  # how far entities sense each other, in the unit of position
+    directed: bool = fixed(True)  # only agents hear; False: edges go both ways
 
 
 @register

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from envs.checks import check_count
 from envs.groups import find_groups, find_teams
 from envs.particle.controls import Controls, action_spec
 from envs.particle.render import draw
-from envs.particle.scenario import Scenario, State, check_count
-from envs.particle.scenarios import SCENARIOS
-from marl.errors import UserError, unknown
+from envs.particle.scenario import Scenario, State
+from marl.errors import UserError
 from marl.optimizer import compiled
 from marl.types import (
     AgentGroup,
@@ -37,8 +37,11 @@ class ParticleEnv:
         max_cycles: steps after which an episode is truncated.
         continuous_actions: numbers in [0, 1] (nothing, left, right, down, up, message), clipped;
             else one choice among the moves, times the messages.
-        legacy: OpenAI MPE's order of movement.
-        compile: one graph for a step; then nothing waits for the device.
+        legacy: OpenAI MPE's order of movement and its rewards, as the scenarios tell; those that it
+            never had (treasure, formation, line) only move so. All else is the same there, except
+            that it never ends an episode, and that the choices here stay mpe2's: OpenAI's 1 to 4
+            go right, left, up and down, and its messages are chosen apart from moves.
+        compile: a step becomes one graph, and a restart another.
         groups: group -> agents, in place of those found by name.
         dtype: of the physics. What is observed and earned is float32.
     """
@@ -66,7 +69,7 @@ class ParticleEnv:
         self._random = torch.Generator(self.device)
         self.state = self._fresh()
         self._find_groups(groups, continuous_actions)
-        self._waits = self.device.type == "cpu" and not compile
+        self._waits = self.device.type == "cpu"  # where looking whether anything is done is free
         how = list(scenario.measures.values())
         adds = [float(word != "last") for word in how]
         self._adds = torch.tensor(adds, device=self.device, dtype=dtype)
@@ -77,20 +80,16 @@ class ParticleEnv:
     def reset(self, seed: int) -> Observation:
         self._random.manual_seed(seed)
         self.state = self._fresh()
-        return self._observation(self.observe(self.state))
+        return self.observe(self.state)
 
     @torch.no_grad()
     def step(self, action: Mapping[str, Tensor]) -> Transition:
-        moved, seen, reward, terminated, truncated, info = self._advance(
-            self.state, action, self._noise(self.scenario.event_noise)
-        )
-        done = terminated | truncated
-        next_obs = obs = self._observation(seen)
-        self.state = moved
+        noise = self._events()
         drawn = self._drawn()  # at every step, so that what is drawn does not hang on who waits
+        moved, obs, reward, terminated, truncated, info = self._advance(self.state, action, noise)
+        done, next_obs, self.state = terminated | truncated, obs, moved
         if not self._waits or done.any():
-            self.state, seen = self._restart(moved, done, drawn)
-            obs = self._observation(seen)
+            self.state, obs = self._restart(moved, done, drawn)
         ends = {
             name: terminated.unsqueeze(-1).expand(-1, group.size)
             for name, group in self.groups.items()
@@ -99,16 +98,13 @@ class ParticleEnv:
 
     # ------------------------------------------------------------------------------- pure functions
 
-    def advance(
-        self, state: State, action: Mapping[str, Tensor], noise: Tensor | None
-    ) -> tuple[Any, ...]:
-        """One step without restarts: the state, what is seen, rewards, ends, and measures."""
+    def advance(self, state: State, action: Mapping[str, Tensor], noise: Tensor) -> tuple[Any, ...]:
+        """One step without restarts: the state, the observation, rewards, ends, and measures."""
         control, message = self._controls.decode(action)
         position, velocity = self.scenario.physics.step(state.position, state.velocity, control)
         steps = state.steps + 1
         state = State(position, velocity, message, state.chosen, steps, state.totals)
-        if noise is not None:
-            state = self.scenario.happen(state, noise)
+        state = self.scenario.happen(state, noise)
         outcome = self.scenario.outcome(state)
         truncated = steps >= self.max_cycles
         ended = outcome.terminated
@@ -118,8 +114,8 @@ class ParticleEnv:
         state, info = self._measured(state, outcome.measures)
         return state, self.observe(state), rewards, terminated, truncated, info
 
-    def restart(self, state: State, done: Tensor, noise: Tensor) -> tuple[State, dict[str, Tensor]]:
-        """New episodes where ``done``: the state and what is seen."""
+    def restart(self, state: State, done: Tensor, noise: Tensor) -> tuple[State, Observation]:
+        """New episodes where ``done``: the state and the observation."""
         fresh = self.scenario.start(noise)
         state = tree_map(
             lambda new, old: torch.where(done.reshape(-1, *[1] * (old.dim() - 1)), new, old),
@@ -128,12 +124,16 @@ class ParticleEnv:
         )
         return state, self.observe(state)
 
-    def observe(self, state: State) -> dict[str, Tensor]:
-        """What every group sees, ``[B, N, O]`` float32."""
+    def observe(self, state: State) -> Observation:
+        """What every group sees, ``[B, N, O]`` float32, and the graph of all where there is one."""
         seen = self.scenario.observe(state)
-        if isinstance(seen, Tensor):
-            return {name: seen[:, rows].float() for name, rows in self._rows.items()}
-        return {name: _rows_of(seen, rows).float() for name, rows in self._rows.items()}
+        parts = (seen,) if isinstance(seen, Tensor) else seen
+        groups = {
+            name: GroupObservation(_rows_of(parts, rows).float())
+            for name, rows in self._rows.items()
+        }
+        graph = self.scenario.graph(state)
+        return Observation(groups, graph=graph and replace(graph, ego=self._ego))
 
     def _measured(
         self, state: State, measures: Sequence[Tensor]
@@ -154,6 +154,10 @@ class ParticleEnv:
         return {"state": vars(self.state).copy(), "random": self._random.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises UserError where the state is of another number of worlds."""
+        saved = len(state["state"]["steps"])
+        if saved != self.num_envs:
+            raise UserError(f"the state is of {saved} environments; here are {self.num_envs}")
         self.state = State(**{k: v.to(self.device, copy=True) for k, v in state["state"].items()})
         self._random.set_state(state["random"].cpu())
 
@@ -165,8 +169,9 @@ class ParticleEnv:
 
     def close(self) -> None: ...
 
-    def _noise(self, size: int) -> Tensor | None:
-        return self._uniform(size) if size else None
+    def _events(self) -> Tensor:
+        """What a step needs."""
+        return self._uniform(self.scenario.event_noise)
 
     def _drawn(self) -> Tensor:
         """What an episode begins with."""
@@ -178,9 +183,6 @@ class ParticleEnv:
 
     def _fresh(self) -> State:
         return self.scenario.start(self._drawn())
-
-    def _observation(self, seen: Mapping[str, Tensor]) -> Observation:
-        return Observation({name: GroupObservation(obs) for name, obs in seen.items()})
 
     def _find_groups(self, override: Mapping[str, Sequence[str]] | None, continuous: bool) -> None:
         names = [body.name for body in self.scenario.agents]
@@ -194,6 +196,7 @@ class ParticleEnv:
         )
         self.teams = find_teams(self.groups)
         self._rows = {name: self._slice(names, group) for name, group in self.groups.items()}
+        self._ego = tuple((name, range(r.start, r.stop)) for name, r in self._rows.items())
         self._controls.find(self._rows, {n: g.action for n, g in self.groups.items()})
 
     @staticmethod
@@ -214,40 +217,3 @@ def _rows_of(parts: Sequence[Tensor], rows: slice) -> Tensor:
             return part[:, rows.start - first : rows.stop - first]
         first += part.shape[1]
     raise AssertionError(f"no part holds the agents from {rows.start} on")
-
-
-def make(
-    name: str,
-    num_envs: int,
-    device: torch.device | str = "cpu",
-    max_steps: int | None = None,
-    groups: Mapping[str, Sequence[str]] | None = None,
-    **options: Any,
-) -> ParticleEnv:
-    """``mpe/<scenario>`` with its own options and ParticleEnv's.
-
-    Raises:
-        UserError: an unknown name or option, or a value out of range.
-    """
-    scenario = SCENARIOS.get(name.removeprefix("mpe/"))
-    if scenario is None:
-        raise unknown("task", name, names())
-    if max_steps is not None:
-        options["max_cycles"] = max_steps
-    own = [p for p in inspect.signature(scenario).parameters if p not in ("args", "kwargs")]
-    common = ("max_cycles", "continuous_actions", "legacy", "compile", "dtype")
-    for option in options:
-        if option not in (*own, *common):
-            raise unknown("option", option, (*own, *common), where=f" of {name}")
-    for switch in ("continuous_actions", "legacy", "compile", "terminate_on_success"):
-        if not isinstance(options.get(switch, False), bool):
-            raise UserError(f"{switch}={options[switch]!r} must be true or false")
-    if not isinstance(options.get("dtype", torch.float32), torch.dtype):
-        raise UserError(f"dtype={options['dtype']!r} is set from Python only, as torch.float64")
-    built = scenario(**{k: v for k, v in options.items() if k in own})
-    rest = {k: v for k, v in options.items() if k in common}
-    return ParticleEnv(built, num_envs, device, groups=groups, **rest)
-
-
-def names() -> list[str]:
-    return [f"mpe/{name}" for name in SCENARIOS]

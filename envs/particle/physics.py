@@ -19,6 +19,8 @@ DAMPING = 0.25  # share of the velocity lost in a step
 CONTACT_FORCE = 100.0
 CONTACT_MARGIN = 1e-3  # metres
 
+Colour = tuple[float, float, float]  # red, green and blue, 0 to 1
+
 
 @dataclass(frozen=True)
 class Body:
@@ -32,7 +34,7 @@ class Body:
     mass: float = 1.0  # kilograms
     moves: bool = True  # a landmark never does
     talks: bool = False  # sends a message at every step
-    colour: tuple[float, float, float] = (0.35, 0.35, 0.85)
+    colour: Colour = (0.35, 0.35, 0.85)
 
 
 class Physics:

@@ -1,21 +1,27 @@
-"""A picture of one particle world: landmarks as filled discs, agents as rings around theirs, and
-what they say."""
+"""A picture of one particle world: landmarks as filled discs, agents as rings around theirs, goals
+ringed in the colour of the agent that a thin line joins them to, and what agents say."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from envs.particle.physics import Body
+from envs.particle.physics import Body, Colour
 from envs.particle.scenario import Scenario, State
 
 SIZE = 512  # pixels
 SUPERSAMPLING = 3  # drawn this much larger, then reduced
 PAPER, INK = (252, 252, 250), (45, 48, 56)
+RING = 0.025  # metres between a goal, its ring, and the next agent's
 ZOOM_STEP = 1.25  # the frame widens in steps of this factor, so that it stands still in between
+FARTHEST = 100.0  # metres from the middle beyond which nothing is drawn
 VISIBLE = 0.05  # a message's number from which on it is drawn
+
+Pixels = tuple[int, int, int]  # red, green and blue, 0 to 255
+Box = tuple[float, float, float, float]  # left, top, right and bottom, pixels
 
 
 @dataclass(frozen=True)
@@ -28,9 +34,9 @@ class Camera:
     def scale(self) -> float:
         return SIZE * SUPERSAMPLING / 2 / self.reach
 
-    def box(self, x: float, y: float, radius: float) -> tuple[float, float, float, float]:
-        middle = SIZE * SUPERSAMPLING / 2
-        x, y, radius = middle + x * self.scale, middle - y * self.scale, radius * self.scale
+    def box(self, place: Sequence[float], radius: float) -> Box:
+        middle, radius = SIZE * SUPERSAMPLING / 2, radius * self.scale
+        x, y = middle + place[0] * self.scale, middle - place[1] * self.scale
         return x - radius, y - radius, x + radius, y + radius
 
 
@@ -40,11 +46,20 @@ def draw(scenario: Scenario, state: State) -> np.ndarray:
     image = Image.new("RGB", (side, side), PAPER)
     pen = ImageDraw.Draw(image, "RGBA")
     places = state.position.tolist()
-    camera = Camera(_reach(max(abs(value) for place in places for value in place)))
-    bodies = [*scenario.agents, *scenario.landmarks]
-    for number in reversed(range(len(bodies))):  # agents last, on top
-        is_agent = number < len(scenario.agents)
-        _disc(pen, camera, bodies[number], places[number], is_agent)
+    bodies, agents = [*scenario.agents, *scenario.landmarks], len(scenario.agents)
+    edges = [max(abs(x), abs(y)) + body.size for (x, y), body in zip(places, bodies, strict=True)]
+    camera = Camera(_reach(max((edge for edge in edges if edge < FARTHEST), default=0.0)))
+    colours = [_pixels(colour) for colour in scenario.looks(state)]
+    for number in reversed(range(agents, len(bodies))):
+        _disc(pen, camera, bodies[number], places[number], (*colours[number], 255))
+    marked: dict[int, int] = {}  # rings that a landmark has already
+    for agent, landmark in scenario.goals(state):
+        goal = agents + landmark
+        marked[goal] = marked.get(goal, 0) + 1
+        ring = camera.box(places[goal], bodies[goal].size + RING * marked[goal])
+        _mark(pen, camera.box(places[agent], 0.0), ring, colours[agent])
+    for number in reversed(range(agents)):  # on top
+        _disc(pen, camera, bodies[number], places[number], (*colours[number], 160), INK)
     for number, body in enumerate(scenario.agents):
         if body.talks:
             _message(pen, camera, places[number], body, state.message[number].tolist())
@@ -53,28 +68,45 @@ def draw(scenario: Scenario, state: State) -> np.ndarray:
 
 def _reach(farthest: float) -> float:
     reach = 1.2
-    while reach < farthest + 0.1 and reach < 100:
+    while reach < farthest:
         reach *= ZOOM_STEP
     return reach
 
 
+def _pixels(colour: Colour) -> Pixels:
+    red, green, blue = (round(255 * part) for part in colour)
+    return red, green, blue
+
+
 def _disc(
-    pen: ImageDraw.ImageDraw, camera: Camera, body: Body, place: list[float], is_agent: bool
+    pen: ImageDraw.ImageDraw,
+    camera: Camera,
+    body: Body,
+    place: list[float],
+    fill: tuple[int, int, int, int],
+    outline: Pixels | None = None,
 ) -> None:
-    colour = tuple(round(255 * part) for part in body.colour)
-    box = camera.box(place[0], place[1], body.size)
-    pen.ellipse(box, fill=(*colour, 160 if is_agent else 255))
-    if is_agent:
-        pen.ellipse(box, outline=INK, width=SUPERSAMPLING)
+    box = camera.box(place, body.size)
+    pen.ellipse(box, fill=fill, outline=outline, width=SUPERSAMPLING)
+
+
+def _mark(pen: ImageDraw.ImageDraw, start: Box, ring: Box, colour: Pixels) -> None:
+    """A thin line to the goal, and a ring around it."""
+    middle = ((ring[0] + ring[2]) / 2, (ring[1] + ring[3]) / 2)
+    pen.line([start[:2], middle], fill=(*colour, 170), width=SUPERSAMPLING + 1)
+    pen.ellipse(ring, outline=colour, width=2 * SUPERSAMPLING)
 
 
 def _message(
     pen: ImageDraw.ImageDraw, camera: Camera, place: list[float], body: Body, message: list[float]
 ) -> None:
-    """A row of dots above the agent, one per channel, as dark as its number is large."""
+    """A row of dots above the agent, one per channel, as dark as its number is large; moved into
+    the frame where it stands at an edge."""
     gap = 0.07
-    left = place[0] - gap * (len(message) - 1) / 2
+    half, edge = gap * (len(message) - 1) / 2, camera.reach - gap
+    left = min(max(place[0], half - edge), edge - half) - half
+    height = min(place[1] + body.size + gap, edge)
     for channel, number in enumerate(message):
-        box = camera.box(left + gap * channel, place[1] + body.size + gap, gap * 0.35)
+        box = camera.box((left + gap * channel, height), gap * 0.35)
         strength = round(255 * min(max(number, 0.0), 1.0)) if number >= VISIBLE else 0
         pen.ellipse(box, fill=(*INK, strength), outline=INK, width=SUPERSAMPLING)

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from envs.particle.physics import Body, Physics
+from envs.checks import check_count
+from envs.particle.physics import Body, Colour, Physics
 from marl.errors import UserError
-from marl.types import register
+from marl.types import Graph, register
+
+LOCAL_RATIO = 0.5  # mpe2's default share of an agent's own reward
 
 
 @register
@@ -50,10 +54,12 @@ class Scenario:
     landmark_range = 1.0  # landmarks are drawn within this of the middle, metres
     measures: ClassVar[Mapping[str, str]] = {}
     physics: Physics
+    legacy: bool  # whether bodies move and agents earn as in OpenAI's MPE
     rest: Tensor  # [N, N - 1] for every agent the indices of the others
 
     def bind(self, device: torch.device, dtype: torch.dtype, legacy: bool) -> None:
         """Builds what stays the same from step to step."""
+        self.legacy = legacy
         self.physics = Physics(self.agents, self.landmarks, device, dtype, legacy)
         self.rest = others(len(self.agents), device)
 
@@ -99,6 +105,10 @@ class Scenario:
         """What happens after bodies have moved, with ``noise [B, event_noise]``."""
         return state
 
+    def graph(self, state: State) -> Graph | None:
+        """The entities as a graph, without the groups' places in it; None where it is not told."""
+        return None
+
     def observe(self, state: State) -> Tensor | Sequence[Tensor]:
         """What all agents see, ``[B, N, O]``, or a sequence of ``[B, n, O]`` where it differs in
         length from group to group."""
@@ -108,10 +118,32 @@ class Scenario:
         """What a step led to."""
         raise NotImplementedError
 
+    def goals(self, state: State) -> Sequence[tuple[int, int]]:
+        """For pictures: each agent that has a goal in this episode, and the landmark that it is, by
+        their numbers. ``state`` is of one world, without the axis B, here and in ``looks``."""
+        return ()
+
+    def looks(self, state: State) -> list[Colour]:
+        """For pictures: what every entity looks like now."""
+        return [body.colour for body in (*self.agents, *self.landmarks)]
+
 
 def ways(origins: Tensor, ends: Tensor) -> Tensor:
     """From each of ``[B, R, 2]`` to each of ``[B, C, 2]``: ``[B, R, C, 2]``."""
     return ends.unsqueeze(1) - origins.unsqueeze(2)
+
+
+def nearest(seen: Tensor, away: Tensor, count: int) -> Tensor:
+    """Of ``seen [B, N, M, F]`` the ``count`` with the least ``away [B, N, M]``, nearest first, and
+    zeros where there are fewer: ``[B, N, count, F]``."""
+    order = away.argsort(dim=-1, stable=True)[..., :count].unsqueeze(-1)
+    found = seen.gather(2, order.expand(-1, -1, -1, seen.shape[-1]))
+    return F.pad(found, (0, 0, 0, count - found.shape[2]))
+
+
+def in_view(ways: Tensor, count: int | None) -> Tensor:
+    """All of ``ways [B, N, M, 2]``, in their order, or the ``count`` nearest."""
+    return ways if count is None else nearest(ways, ways.square().sum(-1), count)
 
 
 def others(size: int, device: torch.device) -> Tensor:
@@ -120,13 +152,26 @@ def others(size: int, device: torch.device) -> Tensor:
     return index[index != index.T].reshape(size, size - 1)
 
 
-def check_count(name: str, value: object, least: int = 1) -> None:
-    """Raises UserError where ``value`` is no whole number of at least ``least``."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"{name}={value!r} must be a whole number of at least {least}")
+def check_neighbours(num_agent_neighbors: object, num_landmark_neighbors: object) -> None:
+    """Raises UserError where one is neither None, all are seen, nor a whole number from 1 on."""
+    for kind, value in (("agent", num_agent_neighbors), ("landmark", num_landmark_neighbors)):
+        if value is not None:
+            check_count(f"num_{kind}_neighbors", value)
 
 
-def check_share(name: str, value: float) -> None:
-    """Raises UserError where ``value`` is no number from 0 to 1."""
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise UserError(f"{name}={value!r} is out of range; expected 0 to 1")
+def check_stage(stage: object, stages: int) -> None:
+    """Raises UserError where ``stage`` is neither None nor the number of one of the ``stages``."""
+    if stage is None:
+        return
+    check_count("curriculum_stage", stage, least=0)
+    if stage not in range(stages):
+        raise UserError(f"curriculum_stage={stage} is out of range; expected 0 to {stages - 1}")
+
+
+def check_legacy_ratio(legacy: bool, local_ratio: float) -> None:
+    """Raises UserError where OpenAI's rewards are to be weighted, which all agents share."""
+    if legacy and local_ratio != LOCAL_RATIO:
+        raise UserError(
+            f"local_ratio={local_ratio} means nothing with legacy=true, where all agents earn the "
+            f"sum of what each does; leave it out"
+        )

@@ -1,179 +1,22 @@
-"""Particle worlds: parity with mpe2, the contract, and what is measured."""
+"""Particle worlds: the contract, physics, measures, pictures and mistakes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
 
-from envs.particle.env import ParticleEnv, make, names
 from envs.particle.matching import match
-from envs.particle.scenario import State
-from marl.env import check_env, random_action
+from envs.particle.scenario import nearest
+from envs.particle.tasks import make, names
+from marl.env import check_env
 from marl.errors import UserError
-from marl.types import Continuous
-
-COPIES, EPISODES, CYCLES = 3, 4, 25
-# Our name and options, and mpe2's module; options are the same by the same names.
-CASES: list[tuple[str, str, dict[str, Any]]] = [
-    ("mpe/simple", "simple_v3", {}),
-    ("mpe/collect_treasure", "collect_treasure_v1", {}),
-    (
-        "mpe/collect_treasure",
-        "collect_treasure_v1",
-        {"num_collectors": 9, "num_deposits": 3, "num_treasures": 12},
-    ),
-    ("mpe/simple_adversary", "simple_adversary_v3", {}),
-    ("mpe/simple_adversary", "simple_adversary_v3", {"N": 3}),
-    ("mpe/simple_crypto", "simple_crypto_v3", {}),
-    ("mpe/simple_formation", "simple_formation_v1", {}),
-    ("mpe/simple_formation", "simple_formation_v1", {"N": 7}),
-    ("mpe/simple_formation", "simple_formation_v1", {"N": 1, "terminate_on_success": True}),
-    ("mpe/simple_line", "simple_line_v1", {}),
-    ("mpe/simple_line", "simple_line_v1", {"N": 2, "terminate_on_success": True}),
-    ("mpe/simple_push", "simple_push_v3", {}),
-    ("mpe/simple_reference", "simple_reference_v3", {}),
-    ("mpe/simple_reference", "simple_reference_v3", {"local_ratio": 0.1}),
-    ("mpe/simple_speaker_listener", "simple_speaker_listener_v4", {}),
-    ("mpe/simple_spread", "simple_spread_v3", {}),
-    ("mpe/simple_spread", "simple_spread_v3", {"N": 5, "local_ratio": 0.2}),
-    ("mpe/simple_spread", "simple_spread_v3", {"N": 1, "terminate_on_success": True}),
-    ("mpe/simple_tag", "simple_tag_v3", {}),
-    ("mpe/simple_tag", "simple_tag_v3", {"num_good": 2, "num_adversaries": 2, "num_obstacles": 1}),
-    ("mpe/simple_tag", "simple_tag_v3", {"num_obstacles": 0, "terminate_on_success": True}),
-    ("mpe/simple_world_comm", "simple_world_comm_v3", {}),
-    ("mpe/simple_world_comm", "simple_world_comm_v3", {"num_good": 3, "num_forests": 4}),
-    (
-        "mpe/simple_world_comm",
-        "simple_world_comm_v3",
-        {"num_adversaries": 2, "num_good": 1, "num_obstacles": 0, "num_forests": 0, "num_food": 1},
-    ),
-]
-
-
-def goal(world: Any) -> list[int]:
-    return [world.landmarks.index(world.agents[1].goal_a)]
-
-
-def known_goals(world: Any) -> list[int]:
-    return [world.landmarks.index(agent.goal_b) for agent in world.agents if agent._goal_b]
-
-
-def secrets(world: Any) -> list[int]:
-    key = world.agents[2].key
-    keys = [index for index, landmark in enumerate(world.landmarks) if landmark.color is key]
-    return [*goal(world), *keys]
-
-
-def treasures(world: Any) -> list[int]:
-    """Kinds, all there, nothing in any hands, no events."""
-    kinds = [landmark.type for landmark in world.landmarks]
-    return [*kinds, *[1] * len(kinds), *[-1] * world.num_collectors, 0]
-
-
-# What an episode of mpe2's drew, as the numbers of ``State.chosen``.
-CHOSEN = {
-    "mpe/collect_treasure": treasures,
-    "mpe/simple_adversary": goal,
-    "mpe/simple_crypto": secrets,
-    "mpe/simple_push": goal,
-    "mpe/simple_reference": known_goals,
-    "mpe/simple_speaker_listener": known_goals,
-}
-
-
-def raw_worlds(module: str, continuous: bool, options: dict[str, Any]) -> list[Any]:
-    package = __import__(f"mpe2.{module}", fromlist=["parallel_env"])
-    made = [package.parallel_env(continuous_actions=continuous, **options) for _ in range(COPIES)]
-    for seed, raw in enumerate(made):
-        raw.reset(seed=seed)
-    return made
-
-
-def copied(name: str, env: ParticleEnv, raws: list[Any]) -> State:
-    """The beginning of the raw environments' episodes as a state of ours."""
-    worlds = [raw.unwrapped.world for raw in raws]
-    places = [[entity.state.p_pos for entity in world.entities] for world in worlds]
-    fresh = env.scenario.start(torch.zeros(COPIES, env.scenario.noise_size, dtype=env.dtype))
-    values = {**vars(fresh), "position": torch.tensor(np.array(places), dtype=env.dtype)}
-    if name in CHOSEN:
-        values["chosen"] = torch.tensor([CHOSEN[name](world) for world in worlds])
-    return State(**values)
-
-
-@pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "continuous"])
-@pytest.mark.parametrize(("name", "module", "options"), CASES)
-def test_whole_episodes_are_mpe2s(
-    name: str, module: str, options: dict[str, Any], continuous: bool
-) -> None:
-    """Observations, rewards and ends, from mpe2's own beginnings, in double precision."""
-    env = make(name, COPIES, continuous_actions=continuous, dtype=torch.float64, **options)
-    generator = torch.Generator().manual_seed(0)
-    for episode in range(EPISODES):
-        raws = raw_worlds(module, continuous, options)
-        for seed, raw in enumerate(raws):
-            raw.reset(seed=100 * episode + seed)
-        env.reset(0)
-        env.state = copied(name, env, raws)
-        compare_start(env, raws)
-        for _ in range(CYCLES):
-            seen = env._observation(env.observe(env.state)).groups
-            action = {n: random_action(g, seen[n], generator) for n, g in env.groups.items()}
-            playing = [copy for copy, raw in enumerate(raws) if raw.agents]
-            told = {copy: stepped(env, raws[copy], action, copy) for copy in playing}
-            env._noise = lambda size, raws=raws: same_events(raws) if size else None
-            transition = env.step(action)
-            for copy in playing:
-                compare_step(env, told[copy], transition, copy)
-                assert transition.done[copy].item() == (not raws[copy].agents)
-            if not any(raw.agents for raw in raws):
-                break
-        assert not any(raw.agents for raw in raws)
-
-
-def same_events(raws: list[Any]) -> Tensor:
-    """The noise from which treasures appear where, and of the kind that, they did in mpe2."""
-    rows = []
-    for raw in raws:
-        world = raw.unwrapped.world
-        kinds = len(world.treasure_types)
-        rows.append([[*((lm.state.p_pos / 0.95 + 1) / 2), (lm.type + 0.5) / kinds]
-                     for lm in world.landmarks])  # fmt: skip
-    return torch.tensor(np.array(rows)).flatten(1)
-
-
-def stepped(env: ParticleEnv, raw: Any, action: dict[str, Tensor], copy: int) -> Any:
-    return raw.step({
-        agent: action[n][copy, i].numpy().copy()  # mpe2 writes into it
-        for n, g in env.groups.items() for i, agent in enumerate(g.agents)
-    })  # fmt: skip
-
-
-def compare_start(env: ParticleEnv, raws: list[Any]) -> None:
-    seen = env.observe(env.state)
-    for copy, raw in enumerate(raws):
-        for n, group in env.groups.items():
-            for i, agent in enumerate(group.agents):
-                close(seen[n][copy, i], raw.aec_env.observe(agent))
-
-
-def compare_step(env: ParticleEnv, told: Any, transition: Any, copy: int) -> None:
-    raw_obs, reward, terminated, truncated, _ = told
-    for n, group in env.groups.items():
-        for i, agent in enumerate(group.agents):
-            close(transition.next_obs.groups[n].obs[copy, i], raw_obs[agent])
-            close(transition.reward[n][copy, i], reward[agent])
-            assert transition.terminated[n][copy, i].item() == terminated[agent]
-            assert transition.truncated[copy].item() == truncated[agent]
-
-
-def close(ours: Tensor, theirs: Any) -> None:
-    np.testing.assert_allclose(ours.numpy(), np.asarray(theirs), atol=1e-5, rtol=1e-5)
-
+from marl.types import Continuous, tree_map
+from tests.envs.particle_play import placed, played
 
 # ------------------------------------------------------------------------------------ the contract
 
@@ -197,14 +40,10 @@ def test_a_loaded_state_continues_the_same(name: str) -> None:
         assert torch.equal(one, two)
 
 
-def played(env: ParticleEnv, steps: int) -> list[Tensor]:
-    """The observations of steps with the same random actions."""
-    generator, found = torch.Generator().manual_seed(1), []
-    for _ in range(steps):
-        seen = env._observation(env.observe(env.state)).groups
-        action = {n: random_action(g, seen[n], generator) for n, g in env.groups.items()}
-        found += [group.obs for group in env.step(action).obs.groups.values()]
-    return found
+def test_a_state_of_another_number_of_worlds_is_refused() -> None:
+    saved = make("mpe/simple", 3).state_dict()
+    with pytest.raises(UserError, match="the state is of 3 environments; here are 4"):
+        make("mpe/simple", 4).load_state_dict(saved)
 
 
 def test_seeds_decide_the_beginnings() -> None:
@@ -220,7 +59,7 @@ def test_copies_end_apart() -> None:
     env.reset(0)
     position = env.state.position.clone()
     position[1, 0] = position[1, 1]
-    env.state = State(**{**vars(env.state), "position": position})
+    env.state = replace(env.state, position=position)
     transition = env.step({"agent": torch.zeros(3, 1, dtype=torch.int64)})
     assert transition.done.tolist() == [False, True, False]
     assert transition.terminated["agent"].squeeze(-1).tolist() == [False, True, False]
@@ -251,25 +90,22 @@ def test_matching_is_the_best_there_is(size: int) -> None:
         assert one[np.arange(size), chosen.numpy()].sum() == pytest.approx(best)
 
 
+def test_the_nearest_come_first_and_zeros_fill_up() -> None:
+    seen = torch.tensor([[[[3.0, 0.0], [1.0, 1.0], [0.0, 2.0]]]])
+    away = seen.square().sum(-1)  # 9, 2 and 4
+    first, second, third = seen[0, 0, 1], seen[0, 0, 2], seen[0, 0, 0]
+    zero = torch.zeros(2)
+    assert torch.equal(nearest(seen, away, 2)[0, 0], torch.stack([first, second]))
+    assert torch.equal(nearest(seen, away, 4)[0, 0], torch.stack([first, second, third, zero]))
+
+
 # -------------------------------------------------------------------------------- physics by hand
-
-
-def test_legacy_moves_with_the_new_velocity() -> None:
-    """A push to the right from rest: 5 N for 0.1 s make 0.5 m/s."""
-    for legacy, moved in ((False, 0.0), (True, 0.05)):
-        env = make("mpe/simple", 1, legacy=legacy)
-        env.reset(0)
-        before = env.state.position.clone()
-        env.step({"agent": torch.full((1, 1), 2)})
-        way = env.state.position - before
-        torch.testing.assert_close(way[0, 0], torch.tensor([moved, 0.0]), atol=1e-6, rtol=0)
-        torch.testing.assert_close(env.state.velocity[0, 0], torch.tensor([0.5, 0.0]))
 
 
 def test_two_agents_in_one_place_stay_finite() -> None:
     env = make("mpe/simple_spread", 1, N=2)
     env.reset(0)
-    env.state = State(**{**vars(env.state), "position": torch.zeros(1, 4, 2)})
+    env.state = placed(env, torch.zeros(4, 2))
     transition = env.step({"agent": torch.zeros(1, 2, dtype=torch.int64)})
     assert torch.isfinite(transition.obs.groups["agent"].obs).all()
 
@@ -283,8 +119,7 @@ def test_spread_measures_by_hand() -> None:
     env.reset(0)
     places = torch.tensor([[[0.0, 0.0], [0.2, 0.0], [0.0, 0.0], [0.0, 1.0]]])
     for step in range(3):
-        env.state = State(**{**vars(env.state), "position": places,
-                             "velocity": torch.zeros(1, 2, 2)})  # fmt: skip
+        env.state = replace(env.state, position=places, velocity=torch.zeros(1, 2, 2))
         transition = env.step({"agent": torch.zeros(1, 2, dtype=torch.int64)})
         torch.testing.assert_close(transition.reward["agent"], torch.tensor([[-1.0, -1.0]]))
         info = {k: v.item() for k, v in transition.info.items()}
@@ -304,6 +139,31 @@ def test_pictures_show_every_body(name: str) -> None:
     assert not np.array_equal(picture, env.render(0))
 
 
+def test_goals_are_ringed_in_the_agents_colour() -> None:
+    """Agents right and left, their goals above and below; the frame is 2.4 m wide."""
+    env = make("mpe/simple_reference", 1)
+    places = [[0.9, 0.0], [-0.9, 0.0], [0.0, 0.9], [0.0, -0.9], [0.0, 0.0]]
+    env.state = placed(env, places, [1, 0])  # the second's goal, which the first knows, first
+    assert env.scenario.goals(tree_map(lambda x: x[0], env.state)) == [(0, 0), (1, 1)]
+    picture = env.render()
+    ring = round((0.05 + 0.025) / 2.4 * 512) - 1  # pixels, inside its outer edge
+    for row, colour in ((0.9, (0.75, 0.25, 0.25)), (-0.9, (0.25, 0.75, 0.25))):
+        found = picture[round(256 - row / 2.4 * 512), 256 + ring] / 255
+        np.testing.assert_allclose(found, colour, atol=0.1)
+
+
+def test_a_treasure_that_is_gone_leaves_the_frame_as_it_was() -> None:
+    """The collector shows what it holds, the deposit its kind."""
+    env = make("mpe/collect_treasure", 1, num_collectors=1, num_deposits=2, num_treasures=1)
+    places = [[0.5, 0.5], [-0.5, 0.5], [0.5, -0.5], [-999.0, -999.0]]
+    env.state = placed(env, places, [0, 0, 1, 0])
+    picture = env.render().astype(float)
+    held, first, second = (picture[256 + y, 256 + x] for x, y in
+                           ((107, -107), (-107, -107), (107, 107)))  # fmt: skip
+    np.testing.assert_allclose(held, second, atol=2)
+    assert np.abs(held - first).max() > 50
+
+
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
@@ -312,6 +172,11 @@ def test_pictures_show_every_body(name: str) -> None:
         ("mpe/simple_spread", {"N": 2.5}, "N=2.5 must be a whole number"),
         ("mpe/simple_spread", {"local_ratio": 2}, "local_ratio=2 is out of range"),
         ("mpe/simple_spread", {"local_ration": 0.5}, "did you mean 'local_ratio'"),
+        ("mpe/simple_spread", {"num_agent_neighbors": 0}, "num_agent_neighbors=0 must be a whole"),
+        ("mpe/simple_tag", {"num_landmark_neighbors": 1.5}, "num_landmark_neighbors=1.5 must be"),
+        ("mpe/simple_spread", {"curriculum_stage": 2}, "=2 is out of range; expected 0 to 1"),
+        ("mpe/simple_tag", {"curriculum_stage": -1}, "curriculum_stage=-1 must be a whole"),
+        ("mpe/simple_reference", {"local_ratio": 0.1, "legacy": True}, "=0.1 means nothing"),
         ("mpe/simple", {"max_cycles": 0}, "max_cycles=0 must be"),
         ("mpe/simple", {"legacy": "maybe"}, "legacy='maybe' must be true or false"),
         ("mpe/simple", {"dtype": "float64"}, "dtype='float64' is set from Python only"),
@@ -357,8 +222,7 @@ def test_a_treasure_is_brought_home() -> None:
     env = make("mpe/collect_treasure", 1, num_collectors=2, num_deposits=2, num_treasures=1)
     env.reset(0)
     places = [[-0.9, 0.9], [0.9, 0.9], [0.0, 0.0], [-0.9, 0.9], [0.5, -0.5]]
-    chosen = torch.tensor([[0, 1, 1, -1, 0]])  # kind, there, held by both, events
-    env.state = State(**{**vars(env.state), "position": torch.tensor([places]), "chosen": chosen})
+    env.state = placed(env, places, [0, 1, 1, -1, 0])  # kind, there, held by both, events
     action = {"collector": torch.zeros(1, 2).long(), "deposit": torch.zeros(1, 2).long()}
     transition = env.step(action)
     assert env.state.chosen.tolist() == [[0, 1, -1, -1, 1]]

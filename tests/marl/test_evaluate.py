@@ -125,3 +125,8 @@ def test_film_is_one_episode() -> None:
     env = identity(1, CPU, end=0.0)
     frames = film(env, {"team": mappo("identity", envs=1)}, seed=1)
     assert [int(frame[0, 0, 0]) for frame in frames] == [20, 40, 60]
+
+
+def test_an_episode_of_one_step_is_filmed() -> None:
+    env = identity(1, CPU, end=1.0)
+    assert len(film(env, {"team": mappo("identity", envs=1)}, seed=1)) == 1

@@ -11,6 +11,7 @@ from torch import Tensor
 from envs.particle.physics import Body
 from envs.particle.scenario import Outcome, Scenario, State
 
+COLOURS = ((0.85, 0.65, 0.2), (0.55, 0.35, 0.7))  # of the secrets
 SECRETS = 2  # of them one is the goal, and one the key; each a one-hot of four numbers
 
 
@@ -25,7 +26,7 @@ class Crypto(Scenario):
         Body("alice_0", collides=False, moves=False, talks=True, colour=(0.25, 0.25, 0.75)),
     )
     landmarks = tuple(
-        Body(f"landmark_{i}", collides=False, moves=False, colour=(0.6, 0.6, 0.6))
+        Body(f"landmark_{i}", collides=False, moves=False, colour=COLOURS[i])
         for i in range(SECRETS)
     )
     channels = 4
@@ -52,3 +53,7 @@ class Crypto(Scenario):
         right = heard.argmax(-1) == state.chosen[:, :1]
         both = bob - eve
         return Outcome(torch.stack([-eve, -both, -both], dim=-1), (right[:, 1], right[:, 0]))
+
+    def goals(self, state: State) -> list[tuple[int, int]]:
+        """The secret that Bob is to say."""
+        return [(1, int(state.chosen[0]))]

@@ -4,14 +4,16 @@ matched with one place, so that the sum of the distances is least."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from envs.checks import check_count
 from envs.particle.matching import match
 from envs.particle.physics import Body, distances
-from envs.particle.scenario import Outcome, Scenario, State, check_count, ways
+from envs.particle.scenario import Outcome, Scenario, State, ways
 
 IN_PLACE = 0.05  # metres
 FARTHEST = 2.0  # metres beyond which a distance costs no more
@@ -56,7 +58,7 @@ class Shape(Scenario):
         )
 
 
-class Formation(Shape):
+class SimpleFormation(Shape):
     """Evenly on the circle of 0.5 m around a landmark, from the smallest angle of an agent on."""
 
     size = 0.05
@@ -64,16 +66,10 @@ class Formation(Shape):
     landmark_range = 0.5
 
     def targets(self, state: State) -> Tensor:
-        agents, landmarks = self.places(state)
-        x, y = (agents - landmarks).unbind(-1)
-        first = torch.remainder(torch.atan2(y, x), 2 * math.pi).amin(-1, keepdim=True)
-        count = len(self.agents)
-        step = torch.arange(count, device=x.device, dtype=x.dtype) * (2 * math.pi / count)
-        angle = first + step  # [B, N]
-        return landmarks + RADIUS * torch.stack([angle.cos(), angle.sin()], dim=-1)
+        return circle(*self.places(state), RADIUS)
 
 
-class Line(Shape):
+class SimpleLine(Shape):
     """Evenly on the line between two landmarks 1.25 m apart, the ends taken too."""
 
     size = 0.03
@@ -82,22 +78,39 @@ class Line(Shape):
     )
 
     def start(self, noise: Tensor) -> State:
-        """The first landmark near the middle; the second in a random direction, turned by five
-        degrees until it lies in the square."""
         state = super().start(noise)
         agents, drawn = self.places(state)
-        first = drawn[:, :1] * 0.25
-        degrees = torch.arange(0, 360, 5, device=noise.device, dtype=drawn.dtype)
-        angle = math.pi * (drawn[:, 1:, :1] + 1) + torch.deg2rad(degrees)  # [B, 1, 72]
-        tried = first.unsqueeze(2) + LENGTH * torch.stack([angle.cos(), angle.sin()], dim=-1)
-        inside = (tried.abs() < 1).all(-1).to(torch.uint8).argmax(-1)  # the first, [B, 1]
-        second = tried.squeeze(1).gather(1, inside.unsqueeze(-1).expand(-1, -1, 2))
-        position = torch.cat([agents, first, second], dim=1)
-        return State(**{**vars(state), "position": position})
+        return replace(state, position=torch.cat([agents, line_ends(drawn)], dim=1))
 
     def targets(self, state: State) -> Tensor:
-        _, landmarks = self.places(state)
-        count = len(self.agents)
-        share = torch.arange(count, device=landmarks.device) / max(count - 1, 1)
-        first, second = landmarks[:, :1], landmarks[:, 1:]
-        return first + share.to(landmarks).unsqueeze(-1) * (second - first)
+        return between(self.places(state)[1], len(self.agents))
+
+
+def circle(agents: Tensor, middle: Tensor, radius: float) -> Tensor:
+    """As many places as ``agents [B, N, 2]``, evenly on the circle around ``middle [B, 1, 2]``, the
+    first at the smallest angle of an agent."""
+    x, y = (agents - middle).unbind(-1)
+    first = torch.remainder(torch.atan2(y, x), 2 * math.pi).amin(-1, keepdim=True)
+    count = agents.shape[1]
+    step = torch.arange(count, device=x.device, dtype=x.dtype) * (2 * math.pi / count)
+    angle = first + step  # [B, N]
+    return middle + radius * torch.stack([angle.cos(), angle.sin()], dim=-1)
+
+
+def between(ends: Tensor, count: int) -> Tensor:
+    """``count`` places evenly on the line between ``ends [B, 2, 2]``, these taken too."""
+    share = torch.arange(count, device=ends.device) / max(count - 1, 1)
+    first, second = ends[:, :1], ends[:, 1:]
+    return first + share.to(ends).unsqueeze(-1) * (second - first)
+
+
+def line_ends(drawn: Tensor) -> Tensor:
+    """Two ends 1.25 m apart from ``drawn [B, 2, 2]`` in [-1, 1): the first near the middle, the
+    second in a random direction, turned by five degrees until it lies in the square."""
+    first = drawn[:, :1] * 0.25
+    degrees = torch.arange(0, 360, 5, device=drawn.device, dtype=drawn.dtype)
+    angle = math.pi * (drawn[:, 1:, :1] + 1) + torch.deg2rad(degrees)  # [B, 1, 72]
+    tried = first.unsqueeze(2) + LENGTH * torch.stack([angle.cos(), angle.sin()], dim=-1)
+    inside = (tried.abs() < 1).all(-1).to(torch.uint8).argmax(-1)  # the first, [B, 1]
+    second = tried.squeeze(1).gather(1, inside.unsqueeze(-1).expand(-1, -1, 2))
+    return torch.cat([first, second], dim=1)

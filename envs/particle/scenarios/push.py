@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.particle.physics import Body, distances
+from envs.particle.physics import Body, Colour, distances
 from envs.particle.scenario import Outcome, Scenario, State, ways
 
 COLOURS = ((0.1, 0.9, 0.1), (0.1, 0.1, 0.9))  # of the landmarks
@@ -56,3 +56,11 @@ class Push(Scenario):
         adversary, agent = away.unbind(-1)
         touch = self.physics.touching(state.position, slice(0, 1), slice(1, 2)).flatten()
         return Outcome(torch.stack([agent - adversary, -agent], -1), (agent, adversary, touch))
+
+    def looks(self, state: State) -> list[Colour]:
+        colours = super().looks(state)
+        colours[1] = AGENT_COLOURS[int(state.chosen[0])]
+        return colours
+
+    def goals(self, state: State) -> list[tuple[int, int]]:
+        return [(1, int(state.chosen[0]))]

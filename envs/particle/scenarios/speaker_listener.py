@@ -8,17 +8,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.particle.physics import Body
+from envs.particle.physics import Body, Colour
 from envs.particle.scenario import Outcome, Scenario, State, ways
 
 COLOURS = ((0.65, 0.15, 0.15), (0.15, 0.65, 0.15), (0.15, 0.15, 0.65))  # of the landmarks
+PALER = 0.3
 REACHED = 0.1  # metres
 
 
 class SpeakerListener(Scenario):
     """Both earn minus the squared distance of the listener to its landmark, one of three. The
     speaker sees that landmark's colour, the listener its own velocity, the landmarks, and what the
-    speaker said."""
+    speaker said.
+
+    Legacy: each earns the sum of both rewards, twice that.
+    """
 
     agents = (
         Body(
@@ -57,4 +61,15 @@ class SpeakerListener(Scenario):
         goal = squared.gather(1, state.chosen).squeeze(-1)
         away = goal.sqrt()
         measures = (away, away < REACHED, goal <= squared.amin(-1))
-        return Outcome(-goal.unsqueeze(-1).expand(-1, 2), measures)
+        reward = -2 * goal if self.legacy else -goal
+        return Outcome(reward.unsqueeze(-1).expand(-1, 2), measures)
+
+    def looks(self, state: State) -> list[Colour]:
+        """The listener has a pale tone of its goal's colour."""
+        colours = super().looks(state)
+        red, green, blue = COLOURS[int(state.chosen[0])]
+        colours[1] = red + PALER, green + PALER, blue + PALER
+        return colours
+
+    def goals(self, state: State) -> list[tuple[int, int]]:
+        return [(1, int(state.chosen[0]))]

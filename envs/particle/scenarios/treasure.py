@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, NamedTuple
@@ -10,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from envs.particle.physics import Body, distances
-from envs.particle.scenario import Outcome, Scenario, State, check_count, ways
+from envs.checks import check_count
+from envs.particle.physics import Body, Colour, distances
+from envs.particle.scenario import Outcome, Scenario, State, nearest, ways
 
 GONE = -999.0  # metres: where a treasure is between being taken and appearing anew
 NOTHING = -1  # in the hands of a collector
@@ -61,13 +63,13 @@ class CollectTreasure(Scenario):
         self.choices = (num_deposits,) * num_treasures
         self.event_noise = 3 * num_treasures
         agents = num_collectors + num_deposits
+        self._parts = [num_treasures, num_treasures, num_collectors, 1]  # of State.chosen
         self._team = slice(0, num_collectors)
         self._deposits = slice(num_collectors, agents)
         self._lying = slice(agents, agents + num_treasures)
 
     def goods(self, state: State) -> Goods:
-        sizes = [self.treasures, self.treasures, self.collectors, 1]
-        return Goods(*state.chosen.split(sizes, dim=1))
+        return Goods(*state.chosen.split(self._parts, dim=-1))
 
     def start(self, noise: Tensor) -> State:
         state = super().start(noise)
@@ -123,12 +125,13 @@ class CollectTreasure(Scenario):
         )  # fmt: skip  # [B, N, 2 kinds]
         to_others = self.to_others(agents)
         others = torch.cat([to_others, state.velocity[:, self.rest], codes[:, self.rest]], dim=-1)
-        others = _sorted(others, to_others.square().sum(-1))
+        others = nearest(others, to_others.square().sum(-1), others.shape[2]).flatten(2)
         to_treasures = ways(agents, treasures)
         lies = there.to(agents)[:, None, :, None]
         kinds = self._one_hot(kind, agents).unsqueeze(1).expand(-1, len(self.agents), -1, -1)
         away = to_treasures.square().sum(-1).masked_fill(there.unsqueeze(1) == 0, torch.inf)
-        things = _sorted(torch.cat([to_treasures * lies, kinds * lies], dim=-1), away)
+        things = torch.cat([to_treasures * lies, kinds * lies], dim=-1)
+        things = nearest(things, away, self.treasures).flatten(2)
         own, seen = torch.cat([agents, state.velocity], dim=-1), torch.cat([others, things], -1)
         return (
             torch.cat([own[:, :n], holding, seen[:, :n]], dim=-1),
@@ -158,8 +161,10 @@ class CollectTreasure(Scenario):
         """All zeros for NOTHING."""
         return F.one_hot(kind + 1, self.kinds + 1)[..., 1:].to(like)
 
-
-def _sorted(seen: Tensor, away: Tensor) -> Tensor:
-    """``seen [B, N, M, F]`` by growing ``away [B, N, M]``, in one row ``[B, N, M * F]``."""
-    order = away.argsort(dim=-1, stable=True).unsqueeze(-1).expand(seen.shape)
-    return seen.gather(2, order).flatten(2)
+    def looks(self, state: State) -> list[Colour]:
+        """Treasures and deposits by their kind, collectors by that of what they hold."""
+        kind, _, held, _ = (part.tolist() for part in self.goods(state))
+        of_kind = [colorsys.hsv_to_rgb(k / self.kinds, 0.75, 0.85) for k in range(self.kinds)]
+        empty = self.agents[0].colour
+        hands = [empty if k == NOTHING else of_kind[k] for k in held]
+        return [*hands, *of_kind, *(of_kind[k] for k in kind)]

@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from envs.checks import check_count
 from envs.particle.physics import Body, distances
-from envs.particle.scenario import Outcome, Scenario, State, check_count, ways
+from envs.particle.scenario import Outcome, Scenario, State, ways
 from envs.particle.scenarios.tag import flight
 
 
@@ -18,7 +19,10 @@ class WorldComm(Scenario):
     the nearest prey. Prey loses 5 for each predator that touches it and twice what fleeing beyond
     0.9 m costs, earns 2 for each food it touches, and loses a twentieth of its distance to the
     nearest. Others are seen, places and prey's velocities, where they share a forest with oneself
-    or both are outside of all; the leader sees everyone. Predators hear the leader."""
+    or both are outside of all; the leader sees everyone. Predators hear the leader.
+
+    Legacy: prey earns that twentieth of the distance to the nearest food in place of losing it.
+    """
 
     landmark_range = 0.9
     channels = 4
@@ -91,7 +95,8 @@ class WorldComm(Scenario):
         eaten = touching(position, self._hunted, self._food).sum(-1)  # [B, prey]
         hunger = distances(hunted, position[:, self._food]).amin(-1)
         fled = flight(hunted.abs()).sum(-1)
-        prey = -5 * touch.sum(-1) - 2 * fled + 2 * eaten - 0.05 * hunger
+        craving = 0.05 if self.legacy else -0.05
+        prey = -5 * touch.sum(-1) - 2 * fled + 2 * eaten + craving * hunger
         hidden = touching(position, self._hunted, self._woods).any(-1)
         measures = (touches, eaten.sum(-1), hidden.float().mean(-1))
         return Outcome(torch.cat([predators, prey], dim=-1), measures)

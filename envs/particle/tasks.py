@@ -1,0 +1,81 @@
+"""Particle worlds by the name of a task."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from envs.checks import check_switch
+from envs.particle.env import ParticleEnv
+from envs.particle.scenario import Scenario
+from envs.particle.scenarios.adversary import Adversary
+from envs.particle.scenarios.crypto import Crypto
+from envs.particle.scenarios.formation import SimpleFormation, SimpleLine
+from envs.particle.scenarios.navigation_tasks import Coverage, Formation, Line, Target
+from envs.particle.scenarios.push import Push
+from envs.particle.scenarios.reference import Reference
+from envs.particle.scenarios.simple import Simple
+from envs.particle.scenarios.speaker_listener import SpeakerListener
+from envs.particle.scenarios.spread import Spread
+from envs.particle.scenarios.tag import Tag
+from envs.particle.scenarios.treasure import CollectTreasure
+from envs.particle.scenarios.world_comm import WorldComm
+from marl.errors import UserError, unknown
+
+SCENARIOS: dict[str, type[Scenario]] = {
+    "mpe/collect_treasure": CollectTreasure,
+    "mpe/simple": Simple,
+    "mpe/simple_adversary": Adversary,
+    "mpe/simple_crypto": Crypto,
+    "mpe/simple_formation": SimpleFormation,
+    "mpe/simple_line": SimpleLine,
+    "mpe/simple_push": Push,
+    "mpe/simple_reference": Reference,
+    "mpe/simple_speaker_listener": SpeakerListener,
+    "mpe/simple_spread": Spread,
+    "mpe/simple_tag": Tag,
+    "mpe/simple_world_comm": WorldComm,
+    "navigation/coverage": Coverage,
+    "navigation/formation": Formation,
+    "navigation/line": Line,
+    "navigation/target": Target,
+}
+
+
+def make(
+    name: str,
+    num_envs: int,
+    device: torch.device | str = "cpu",
+    max_steps: int | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    **options: Any,
+) -> ParticleEnv:
+    """``mpe/<scenario>`` or ``navigation/<task>`` with its own options and ParticleEnv's.
+
+    Raises:
+        UserError: an unknown name or option, or a value out of range.
+    """
+    scenario = SCENARIOS.get(name)
+    if scenario is None:
+        raise unknown("task", name, names())
+    if max_steps is not None:
+        options["max_cycles"] = max_steps
+    own = [p for p in inspect.signature(scenario).parameters if p not in ("args", "kwargs")]
+    common = ("max_cycles", "continuous_actions", "legacy", "compile", "dtype")
+    for option in options:
+        if option not in (*own, *common):
+            raise unknown("option", option, (*own, *common), where=f" of {name}")
+    for switch in ("continuous_actions", "legacy", "compile", "terminate_on_success", "directed"):
+        check_switch(switch, options.get(switch, False))
+    if not isinstance(options.get("dtype", torch.float32), torch.dtype):
+        raise UserError(f"dtype={options['dtype']!r} is set from Python only, as torch.float64")
+    built = scenario(**{k: v for k, v in options.items() if k in own})
+    rest = {k: v for k, v in options.items() if k in common}
+    return ParticleEnv(built, num_envs, device, groups=groups, **rest)
+
+
+def names() -> list[str]:
+    return list(SCENARIOS)
