@@ -67,6 +67,7 @@ class ParticleEnv:
         scenario.bind(self.device, dtype, legacy)
         self._controls = Controls(scenario, continuous_actions, self.device, dtype)
         self._random = torch.Generator(self.device)
+        self._none = torch.zeros(num_envs, 0, device=self.device, dtype=dtype)
         self.state = self._fresh()
         self._find_groups(groups, continuous_actions)
         self._waits = self.device.type == "cpu"  # where looking whether anything is done is free
@@ -85,11 +86,10 @@ class ParticleEnv:
     @torch.no_grad()
     def step(self, action: Mapping[str, Tensor]) -> Transition:
         noise = self._events()
-        drawn = self._drawn()  # at every step, so that what is drawn does not hang on who waits
         moved, obs, reward, terminated, truncated, info = self._advance(self.state, action, noise)
         done, next_obs, self.state = terminated | truncated, obs, moved
         if not self._waits or done.any():
-            self.state, obs = self._restart(moved, done, drawn)
+            self.state, obs = self._restart(moved, done, self._drawn())
         ends = {
             name: terminated.unsqueeze(-1).expand(-1, group.size)
             for name, group in self.groups.items()
@@ -171,7 +171,7 @@ class ParticleEnv:
 
     def _events(self) -> Tensor:
         """What a step needs."""
-        return self._uniform(self.scenario.event_noise)
+        return self._uniform(self.scenario.event_noise) if self.scenario.event_noise else self._none
 
     def _drawn(self) -> Tensor:
         """What an episode begins with."""

@@ -69,9 +69,13 @@ def parser() -> argparse.ArgumentParser:
 
     speed = commands.add_parser(
         "speed", help="steady frames/s of a configuration", formatter_class=raw,
-        epilog="example: marl speed task=vmas/balance num_envs=60 --iterations 5 --json speed.json",
+        epilog="examples: marl speed task=vmas/balance num_envs=60 --json speed.json\n"
+        "          marl speed task=mpe/simple_spread num_envs=1024 --environment",
     )  # fmt: skip
     speed.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="as for train")
+    speed.add_argument(
+        "--environment", action="store_true", help="the environment alone, under random actions"
+    )
     speed.add_argument("--iterations", type=positive, default=3, help="to time (default 3)")
     speed.add_argument("--warmup", type=positive, default=1, help="to run first (default 1)")
     speed.add_argument("--json", metavar="FILE", help="append the figures to this JSONL file")

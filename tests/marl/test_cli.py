@@ -149,6 +149,16 @@ def test_speed(capsys, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["speed.jsonl"]
 
 
+def test_speed_of_the_environment_alone(capsys, tmp_path: Path) -> None:
+    words = [*TOY, "--environment", "--json", str(tmp_path / "speed.jsonl")]
+    code, out, _ = called(capsys, "speed", *words)
+    assert code == 0 and "steps of the environment" in out
+    (figures,) = read_jsonl(tmp_path / "speed.jsonl")
+    assert figures["algorithm"] == "environment alone" and figures["agents"] == 3
+    rate = figures["steps"] * figures["num_envs"] / figures["seconds_per_iteration"]["step"]
+    assert figures["frames_per_second"] == pytest.approx(rate)
+
+
 def test_multirun(tmp_path: Path) -> None:
     words = ["total_frames=40", "video=false", "progress=false", "-m", "seed=0,1"]
     result = cli(tmp_path, "train", *TOY, *words)

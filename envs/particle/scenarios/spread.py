@@ -21,6 +21,7 @@ from envs.particle.scenario import (
     ways,
 )
 
+SIZE = 0.15  # radius of an agent, metres
 COVERED = 0.1  # metres within which a landmark counts as covered
 STAGES = (0.0, 1.0)  # of a curriculum: what a collision costs
 
@@ -57,8 +58,8 @@ class Spread(Scenario):
         self.penalty = STAGES[-1 if curriculum_stage is None else curriculum_stage]
         self.others_seen, self.landmarks_seen = num_agent_neighbors, num_landmark_neighbors
         self.size, self.local_ratio, self.ends = N, local_ratio, terminate_on_success
-        self.team = slice(0, N)
-        self.agents = [Body(f"agent_{i}", size=0.15) for i in range(N)]
+        self.team, self.reach = slice(0, N), 2 * SIZE
+        self.agents = [Body(f"agent_{i}", size=SIZE) for i in range(N)]
         grey = (0.25, 0.25, 0.25)
         self.landmarks = [
             Body(f"landmark_{i}", collides=False, moves=False, colour=grey) for i in range(N)
@@ -76,9 +77,9 @@ class Spread(Scenario):
         return torch.cat([state.velocity, agents, to_landmarks, to_others, silence], dim=-1)
 
     def outcome(self, state: State) -> Outcome:
-        agents, landmarks = self.places(state)
-        nearest = distances(landmarks, agents).amin(-1)  # [B, N] an agent to every landmark
-        touched = self.physics.touching(state.position, self.team, self.team).sum(-1) - 1  # [B, N]
+        away = distances(state.position, state.position[:, self.team])  # [B, 2N, N]
+        nearest = away[:, self.size :].amin(-1)  # [B, N] an agent to every landmark
+        touched = (away[:, self.team] < self.reach).sum(-1) - 1  # [B, N] others
         distance, covered = nearest.sum(-1), nearest < COVERED
         return Outcome(
             self._reward(distance.unsqueeze(-1), touched),
