@@ -12,7 +12,7 @@ with a critic of scope ``agent`` and the agents' own rewards.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +30,13 @@ from marl.algorithm import (
     team_terminated,
 )
 from marl.critics import SCOPES, value_critic
-from marl.errors import UserError
 from marl.onpolicy import (
     Batch,
     Memory,
+    chunk_length,
     drawn_chunks,
     minibatch,
+    normalize,
     rollout_carries,
     rollout_values,
 )
@@ -57,7 +58,7 @@ class MAPPOConfig:
     max_grad_norm: float = 10.0
     gamma: float = 0.99  # discount
     gae_lambda: float = 0.95
-    clip: float = 0.2  # of the ratio
+    clip: float | None = 0.2  # of the ratio; null for none
     value_clip: float | None = 0.2  # of the value, in normalised units; null for none
     huber: float | None = 10.0  # error beyond which the value loss grows linearly; null for never
     entropy: float = 0.01  # weight of the entropy bonus
@@ -120,7 +121,7 @@ class MAPPO:
         self.critic_carry: Carry = self.critic.initial_carry(setting.num_envs)
         self.iteration = 0
         self.recurrent = bool(self.critic_carry or self.policy.initial_carry(1))
-        self.chunk = self._chunk_length()
+        self.chunk = chunk_length(config.chunk_length, setting.steps, self.recurrent)
         compiler = compiled if config.compile else lambda function: function
         self.step, self.explore = compiler(self._step), compiler(self.policy.act)
 
@@ -145,13 +146,17 @@ class MAPPO:
         batch, memory = self._prepare(rollout)
         epochs: list[Tensor] = []
         for _ in range(self.config.epochs):
-            draw = drawn_chunks(batch, self.chunk, self._frames, self.setting.generator)
-            epochs.append(torch.stack([self.step(batch, memory, some) for some in draw]).mean(0))
+            epochs.append(self._epoch(self.step, batch, memory))
             if self._moved_too_far(kl=epochs[-1][3]):
                 break
         names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
         names += ("actor_grad_norm", "critic_grad_norm")
         return dict(zip(names, torch.stack(epochs).mean(0).unbind(), strict=True))
+
+    def _epoch(self, step: Callable[..., Tensor], batch: Batch, memory: Memory) -> Tensor:
+        """One pass over the rollout, a ``step`` for every minibatch; the mean statistics."""
+        draw = drawn_chunks(batch, self.chunk, self._frames, self.setting.generator)
+        return torch.stack([step(batch, memory, some) for some in draw]).mean(0)
 
     def _step(self, batch: Batch, memory: Memory, chunks: Tensor) -> Tensor:
         """One gradient step of actor and critic on these chunks; returns the statistics as one
@@ -161,28 +166,39 @@ class MAPPO:
 
     def _losses(self, batch: Batch, memory: Memory) -> tuple[Tensor, Tensor]:
         """The actor's and the critic's loss (they share no parameter) summed, and statistics."""
-        config = self.config
         log_probs, entropies = self.policy.evaluate(
             batch.obs, batch.action, memory.actor, batch.start, batch.aux
         )
-        log_ratio = torch.cat([log_probs[name] for name in self.team], dim=-1) - batch.log_prob
-        surrogate = self.surrogate(log_ratio, batch.advantage)
-        policy_loss = losses.masked_mean(surrogate, batch.alive)
-        entropy = losses.masked_mean(
-            torch.cat([entropies[name] for name in self.team], dim=-1), batch.alive
-        )
-        value, _ = self.critic(batch.obs, memory.critic, batch.start)
-        errors = losses.value_loss(
-            value, batch.value, batch.target, config.value_clip, config.huber
-        )
-        value_loss = losses.masked_mean(errors, self._value_mask(batch.alive))
+        log_prob = torch.cat([log_probs[name] for name in self.team], dim=-1)
+        entropy = torch.cat([entropies[name] for name in self.team], dim=-1)
+        actor_loss, (policy_loss, *others) = self._actor_loss(log_prob, entropy, batch)
+        value_loss = self._value_loss(batch, memory)
+        return actor_loss + value_loss, torch.stack([policy_loss, value_loss.detach(), *others])
+
+    def _actor_loss(
+        self, log_prob: Tensor, entropy: Tensor, batch: Batch
+    ) -> tuple[Tensor, list[Tensor]]:
+        """With the entropy bonus; and policy loss, entropy, KL and clipped fraction by themselves.
+
+        Args:
+            log_prob, entropy: of the policy as it is now, shaped as the batch's ``log_prob``.
+        """
+        config, log_ratio = self.config, log_prob - batch.log_prob
+        loss = losses.masked_mean(self.surrogate(log_ratio, batch.advantage), batch.alive)
+        mean_entropy = losses.masked_mean(entropy, batch.alive)
         with torch.no_grad():
             kl = losses.masked_mean(losses.approximate_kl(log_ratio), batch.alive)
-            clipped = (log_ratio.expm1().abs() > config.clip).float()
-            clip_fraction = losses.masked_mean(clipped, batch.alive)
-            stats = torch.stack([policy_loss, value_loss, entropy, kl, clip_fraction])
-        loss = policy_loss + value_loss
-        return loss - config.entropy * entropy if config.entropy else loss, stats
+            beyond = log_ratio.expm1().abs() > (math.inf if config.clip is None else config.clip)
+            clip_fraction = losses.masked_mean(beyond.float(), batch.alive)
+        stats = [loss.detach(), mean_entropy.detach(), kl, clip_fraction]
+        return loss - config.entropy * mean_entropy if config.entropy else loss, stats
+
+    def _value_loss(self, batch: Batch, memory: Memory) -> Tensor:
+        value, _ = self.critic(batch.obs, memory.critic, batch.start)
+        errors = losses.value_loss(
+            value, batch.value, batch.target, self.config.value_clip, self.config.huber
+        )
+        return losses.masked_mean(errors, self._value_mask(batch.alive))
 
     def surrogate(self, log_ratio: Tensor, advantage: Tensor) -> Tensor:
         """What the actor minimises, per agent and frame; the place for a variant."""
@@ -239,21 +255,6 @@ class MAPPO:
         """Frames of one minibatch."""
         return self.config.minibatch_size or self.setting.steps * self.setting.num_envs
 
-    def _chunk_length(self) -> int:
-        """L: 1 without memory.
-
-        Raises:
-            UserError: a chunk length that does not divide the rollout's.
-        """
-        length, steps = self.config.chunk_length, self.setting.steps
-        if not self.recurrent:
-            return 1
-        if steps % length:
-            raise UserError(
-                f"chunk_length={length} must divide steps={steps} with a recurrent network"
-            )
-        return length
-
     # ---------------------------------------------------------------------------------------- state
 
     def _schedule(self) -> None:
@@ -283,10 +284,3 @@ class MAPPO:
         self.critic_carry = state["critic_carry"]
         self.setting.generator.set_state(state["generator"].cpu())
         self.iteration = state["iteration"]
-
-
-def normalize(advantage: Tensor, mask: Tensor | None) -> Tensor:
-    """Zero mean and unit deviation over the live samples."""
-    mean = losses.masked_mean(advantage, mask)
-    std = losses.masked_mean((advantage - mean).square(), mask).sqrt()
-    return (advantage - mean) / (std + 1e-5)

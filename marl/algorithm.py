@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from marl.errors import UserError, unknown
 from marl.networks import Model
 from marl.policies import Policy, act
 from marl.types import AgentGroup, Carry, Metrics, Observation, PolicyStep, Rollout
+
+if TYPE_CHECKING:
+    from marl.replay import Replay
 
 REWARDS = ("own", "team_sum", "team_mean")
 
@@ -32,6 +35,7 @@ class Setting:
     critic_model: Model
     policies: Mapping[str, Policy]  # every team's, by team; read-only
     generator: torch.Generator  # the algorithm's own random numbers, on the run's device
+    replay: Replay | None = None  # the run's, where a team asks for it
 
     @property
     def device(self) -> torch.device:
@@ -63,7 +67,10 @@ class Algorithm(Protocol):
 
 
 class AlgorithmConfig(Protocol):
-    """Hyperparameters: a dataclass whose fields the command line sets and checks."""
+    """Hyperparameters: a dataclass whose fields the command line sets and checks.
+
+    One with a class attribute ``replays = True`` gets the run's replay, in ``Setting.replay``.
+    """
 
     def policy(self, setting: Setting) -> Policy:
         """A policy alone, to load a checkpoint into and play."""

@@ -4,15 +4,15 @@ nothing."""
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import pickle
 import random
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -33,13 +33,14 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int = 2):
         self.folder, self.keep = folder, keep
 
-    def save(self, frames: int, state: State, best: bool = False) -> Path:
+    def save(
+        self, frames: int, state: State, best: bool = False, replay: State | None = None
+    ) -> Path:
+        """Writes the state; ``replay``, which only continuing needs, is not for the best one."""
         path = self.folder / f"frames-{frames:012d}.pt"
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        self._write(path, buffer.getvalue())
+        self._write(path, state if replay is None else {**state, "replay": replay})
         if best:
-            self._write(self.folder / f"best-{frames:012d}.pt", buffer.getvalue())
+            self._write(self.folder / f"best-{frames:012d}.pt", state)
             self._forget(self._named("best")[:-1])
         self._forget(self._named("frames")[: -self.keep])
         return path
@@ -68,10 +69,13 @@ class Checkpoints:
             return []
         return sorted(p for p in self.folder.iterdir() if re.fullmatch(rf"{kind}-\d+\.pt", p.name))
 
-    def _write(self, path: Path, data: bytes) -> None:
+    def _write(self, path: Path, state: State) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(checksum_of(path), (hashlib.sha256(data).hexdigest() + "\n").encode())
-        write_atomic(path, data)
+        with atomic(path) as file:
+            hashed = _Hashed(file)
+            torch.save(state, hashed)  # type: ignore[arg-type]  # it writes and flushes only
+            hashed.check()
+            write_atomic(checksum_of(path), (hashed.hash.hexdigest() + "\n").encode())
 
     @staticmethod
     def _forget(paths: list[Path]) -> None:
@@ -88,33 +92,79 @@ def checksum_of(path: Path) -> Path:
     return path.with_suffix(".pt.sha256")
 
 
+class _Hashed:
+    """A file that hashes what is written to it. It keeps the error of a write until asked, for
+    ``torch.save`` would hide it behind one of its own."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.hash = file, hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        if self.error is None:
+            try:
+                self.file.write(data)
+                self.hash.update(data)
+            except OSError as error:
+                self.error = error
+        return memoryview(data).nbytes
+
+    def flush(self) -> None: ...
+
+    def check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
 def load(path: Path, device: torch.device) -> State:
-    """Reads one checkpoint file.
+    """Reads one checkpoint file onto a device; but its ``replay`` stays in the file, to be read
+    when it is used.
 
     Raises:
         CorruptCheckpoint: its checksum is missing or does not match, or it holds more than
             tensors and plain values.
     """
     try:
-        data, checksum = path.read_bytes(), checksum_of(path).read_text().strip()
+        checksum = checksum_of(path).read_text().strip()
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise CorruptCheckpoint(
             f"checkpoint {str(path)!r} cannot be read: {error.strerror}"
         ) from None
-    if hashlib.sha256(data).hexdigest() != checksum:
+    if found != checksum:
         raise CorruptCheckpoint(f"checkpoint {str(path)!r} is corrupt: its checksum does not match")
     try:
-        return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError):
         raise CorruptCheckpoint(f"{str(path)!r} is not a checkpoint of this program") from None
+    return {k: part if k == "replay" else _copied(part, device) for k, part in state.items()}
+
+
+def _copied(part: Any, device: torch.device) -> Any:
+    """Nested dicts and lists with their tensors copied to a device."""
+    if isinstance(part, torch.Tensor):
+        return part.to(device, copy=True)
+    if isinstance(part, dict):
+        part.update({key: _copied(value, device) for key, value in part.items()})
+    elif isinstance(part, (list, tuple)):
+        return type(part)(_copied(value, device) for value in part)
+    return part
 
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Writes a file so that at any moment it is either the old one or the whole new one."""
+    with atomic(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes its place when the block ends well, as ``write_atomic`` does."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -60,6 +60,28 @@ class LocalCritic(nn.Module):
         return torch.cat(values, dim=-1), memories
 
 
+class JointObservation(nn.Module):
+    """What a central critic sees: the observations of ``seen`` groups side by side, or the
+    environment's state; ``[..., features]``."""
+
+    def __init__(self, seen: Mapping[str, AgentGroup], state_size: int | None, model: Model):
+        super().__init__()
+        self.reads_state = state_size is not None
+        groups = {} if self.reads_state else seen
+        self.encoders = nn.ModuleDict({name: _encoder(g, model) for name, g in groups.items()})
+        self.features = state_size or sum(
+            int(self.encoders[name].features) * group.size  # type: ignore[arg-type]  # an int
+            for name, group in seen.items()
+        )
+
+    def forward(self, obs: Observation) -> Tensor:
+        if self.reads_state:
+            assert obs.state is not None
+            return obs.state
+        parts = [enc(obs.groups[name].obs).flatten(-2) for name, enc in self.encoders.items()]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
 class CentralCritic(nn.Module):
     """Scopes ``team``, ``all`` and ``state``: values from the joint observation of ``seen`` groups,
     or from the environment's state. With one head it is the team's value; with several each
@@ -69,19 +91,10 @@ class CentralCritic(nn.Module):
         self, seen: Mapping[str, AgentGroup], state_size: int | None, heads: int, model: Model
     ):
         super().__init__()
-        self.agent_id: Tensor | None
-        self.heads, self.reads_state = heads, state_size is not None
-        self.encoders = nn.ModuleDict(
-            {}
-            if self.reads_state
-            else {name: _encoder(group, model) for name, group in seen.items()}
-        )
-        size = state_size or sum(
-            int(self.encoders[name].features) * group.size  # type: ignore[arg-type]  # an int
-            for name, group in seen.items()
-        )
-        self.register_buffer("agent_id", torch.eye(heads) if heads > 1 else None, persistent=False)
-        size += heads if heads > 1 else 0
+        self.heads = heads
+        self.joint = JointObservation(seen, state_size, model)
+        self.ids = HeadIndex(heads)
+        size = self.joint.features + self.ids.features
         self.network: Network = model.build(TensorSpec((size,)), 1, heads)
 
     def initial_carry(self, num_envs: int) -> Carry:
@@ -90,19 +103,26 @@ class CentralCritic(nn.Module):
         return {"team": torch.zeros(num_envs, self.heads, size, device=device)} if size else {}
 
     def forward(self, obs: Observation, carry: Carry, start: Tensor | None) -> tuple[Tensor, Carry]:
-        x = self._joint(obs).unsqueeze(-2)
-        if self.agent_id is not None:
-            ids = self.agent_id.expand(*x.shape[:-2], -1, -1)
-            x = torch.cat([x.expand(*x.shape[:-2], self.heads, -1), ids], dim=-1)
+        x = self.ids(self.joint(obs).unsqueeze(-2))
         value, memory = self.network(x, carry.get("team"), start)
         return value.squeeze(-1), {} if memory is None else {"team": memory}
 
-    def _joint(self, obs: Observation) -> Tensor:
-        if self.reads_state:
-            assert obs.state is not None
-            return obs.state
-        parts = [enc(obs.groups[name].obs).flatten(-2) for name, enc in self.encoders.items()]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+class HeadIndex(nn.Module):
+    """Tells heads apart: ``[..., 1 or heads, F]`` to ``[..., heads, F + features]`` with a one-hot
+    index; one head stays as it is."""
+
+    def __init__(self, heads: int):
+        super().__init__()
+        self.eye: Tensor | None
+        self.heads, self.features = heads, heads if heads > 1 else 0
+        self.register_buffer("eye", torch.eye(heads) if heads > 1 else None, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.eye is None:
+            return x
+        x = x.expand(*x.shape[:-2], self.heads, -1)
+        return torch.cat([x, self.eye.expand(*x.shape[:-1], -1)], dim=-1)
 
 
 def _encoder(group: AgentGroup, model: Model) -> nn.Module:

@@ -39,6 +39,14 @@ class Distribution(Protocol):
         """Log-probability and entropy, both ``[..., N]``."""
         ...
 
+    def encoded(
+        self, params: Tensor, mask: Tensor | None, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The action that ``sample`` gives, encoded as critics read it, ``[..., N, A]``, and its
+        log-probability, with gradient: of choices straight through their relaxation (Jang et al.
+        2017, Gumbel-softmax of temperature 1), of numbers by reparametrisation."""
+        ...
+
 
 def distribution(spec: ActionSpec) -> Distribution:
     """The distribution over the actions of ``spec``."""
@@ -89,6 +97,13 @@ class Categorical:
         log_probs = masked_log_softmax(params, mask)
         return _pick(log_probs, action), -(log_probs.exp() * log_probs).sum(-1)
 
+    def encoded(
+        self, params: Tensor, mask: Tensor | None, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        log_probs = masked_log_softmax(params, mask)
+        action = straight_through(log_probs if noise is None else log_probs + noise)
+        return action, (action * log_probs).sum(-1)
+
 
 @dataclass(frozen=True)
 class MultiCategorical:
@@ -119,6 +134,15 @@ class MultiCategorical:
         parts = self._log_probs(params, mask)
         entropy = -torch.stack([(p.exp() * p).sum(-1) for p in parts]).sum(0)
         return self._pick_all(parts, action), entropy
+
+    def encoded(
+        self, params: Tensor, mask: Tensor | None, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        parts = self._log_probs(params, mask)
+        drawn = [0.0] * len(parts) if noise is None else noise.split(self.nvec, -1)
+        actions = [straight_through(p + n) for p, n in zip(parts, drawn, strict=True)]
+        each = [(a * p).sum(-1) for a, p in zip(actions, parts, strict=True)]
+        return torch.cat(actions, dim=-1), torch.stack(each).sum(0)
 
     def _log_probs(self, params: Tensor, mask: Tensor | None) -> list[Tensor]:
         masks = [None] * len(self.nvec) if mask is None else mask.split(self.nvec, -1)
@@ -177,6 +201,12 @@ class TanhGaussian:
         mean, std = self._mean_std(params)
         return self._log_prob(mean, std, aux["raw"]), self._entropy(mean, std)
 
+    def encoded(
+        self, params: Tensor, mask: Tensor | None, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        action, log_prob, _ = self.sample(params, mask, noise)
+        return action, log_prob
+
     def _mean_std(self, params: Tensor) -> tuple[Tensor, Tensor]:
         mean, raw = params.chunk(2, dim=-1)
         return mean, F.softplus(raw + math.log(math.e - 1)) + self.min_std
@@ -199,6 +229,13 @@ class TanhGaussian:
         for node, weight in zip(_NODES, _WEIGHTS, strict=True):
             slope = slope + weight * _log_tanh_slope(mean + node * std)
         return (gaussian + slope).sum(-1) + self._log_scale
+
+
+def straight_through(scores: Tensor) -> Tensor:
+    """One-hot of the largest of ``scores [..., A]``, with the gradient of their softmax."""
+    soft = scores.softmax(-1)
+    hard = F.one_hot(scores.argmax(-1), scores.shape[-1]).to(soft)
+    return hard - soft.detach() + soft
 
 
 def _log_tanh_slope(raw: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from marl.distributions import uniform_action, uniform_noise
-from marl.types import AgentGroup, GroupObservation, Observation, Transition
+from marl.types import AgentGroup, GroupObservation, Observation, Rollout, Transition, tree_map
 
 
 @runtime_checkable
@@ -74,6 +74,21 @@ def random_action(
     """A uniformly random allowed action of every agent, ``[B, N, *action shape]``."""
     noise = uniform_noise(group.action, observation.obs.shape[:2], generator)
     return uniform_action(group.action, noise, observation.action_mask)
+
+
+def example_step(groups: Mapping[str, AgentGroup], obs: Observation) -> Rollout:
+    """A rollout of one step as the spaces and a first observation ``[B, ...]`` let expect it, to
+    see its shapes."""
+    seen = tree_map(lambda x: x.unsqueeze(0), obs)
+    batch = {name: seen.groups[name].obs.shape[:3] for name in groups}  # [1, B, N]
+    flag = {name: torch.zeros(shape, dtype=torch.bool) for name, shape in batch.items()}
+    action = {
+        name: torch.zeros(*batch[name], *group.action.shape, dtype=group.action.dtype)
+        for name, group in groups.items()
+    }
+    none = torch.zeros(next(iter(batch.values()))[:2], dtype=torch.bool)
+    reward = {name: torch.zeros(shape) for name, shape in batch.items()}
+    return Rollout(seen, seen, action, {}, {}, reward, flag, none, none, none, {})
 
 
 def check_env(env: VectorEnv, steps: int = 50, seed: int = 0) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,14 @@ from marl import runs, seeding
 from marl.checkpoint import Checkpoints, random_state, set_random_state
 from marl.collect import Collector, evaluate, film
 from marl.device import find_device, keep_freed_memory
-from marl.env import VectorEnv
+from marl.env import VectorEnv, example_step
 from marl.errors import Diverged, UserError, WorkerError
-from marl.logging import (
-    JsonlSink,
-    Log,
-    ProgressSink,
-    Sink,
-    TensorBoardSink,
-    WandbSink,
-    finite,
-    require_tensorboard,
-)
+from marl.logging import JsonlSink, Log, Sink, finite, require_tensorboard, wanted_sinks
 from marl.networks import Perceptron
 from marl.settings import Settings
 from marl.stopping import Stop, full_disk_explained
-from marl.teams import Shape, Team, build_teams, resolve_teams
+from marl.teams import Shape, Team, build_replay, build_teams, resolve_teams
+from marl.types import Metrics, Rollout
 
 MakeEnv = Callable[[int, torch.device], VectorEnv]  # (num_envs, device)
 
@@ -75,7 +67,8 @@ class Experiment:
         default = Team(None, algorithm, model or Perceptron(), critic_model)
         self.specs = resolve_teams(self.env, teams or {}, default)
         shape = Shape(settings.num_envs, settings.steps, settings.iterations)
-        self.teams = build_teams(self.env, self.specs, shape, settings.seed)
+        self.replay = build_replay(self.specs, settings, self.device)
+        self.teams = build_teams(self.env, self.specs, shape, settings.seed, self.replay)
         self.collector = Collector(
             self.env,
             self.teams,
@@ -83,6 +76,8 @@ class Experiment:
             seeding.training_seed(settings.seed),
             seeding.generator(self.device, settings.seed, "acting"),
         )
+        if self.replay is not None:
+            self.replay.allocate(example_step(self.env.groups, self.collector.obs))
         self.frames, self.iteration = 0, 0
         self.next_evaluation, self.next_checkpoint = 0, settings.checkpoint_interval
         self.evaluated = -1  # frames at the last evaluation
@@ -94,7 +89,9 @@ class Experiment:
         self.jsonl = JsonlSink(self.directory)
         if resume:
             self._resume()
-        self.log = Log([self.jsonl, *self._sinks(resume), *(sinks or [])])
+        config = runs.to_plain(self.config())
+        wanted = wanted_sinks(settings, self.directory, config, self.frames, resume)
+        self.log = Log([self.jsonl, *wanted, *(sinks or [])])
 
     @classmethod
     def load(cls, directory: str | Path, **changes: Any) -> Experiment:
@@ -153,11 +150,17 @@ class Experiment:
         began = time.perf_counter()
         rollout, metrics = self.collector.collect()
         collected = time.perf_counter()
-        updates = {name: team.update(rollout) for name, team in self.teams.items()}
+        updates = self.learn(rollout)
         self.frames += rollout.frames
         self.iteration += 1
         self._log_metrics(metrics, updates)
         self._log_timing(rollout.frames, collected - began, time.perf_counter() - collected)
+
+    def learn(self, rollout: Rollout) -> dict[str, Metrics]:
+        """Every team's update from the rollout, and from what is kept of those before."""
+        if self.replay is not None:
+            self.replay.append(rollout)
+        return {name: team.update(rollout) for name, team in self.teams.items()}
 
     def _log_metrics(self, metrics: Mapping, updates: Mapping[str, Mapping]) -> None:
         """Reads all of the iteration's numbers off the device at once."""
@@ -216,7 +219,10 @@ class Experiment:
             "random": random_state(self.device),
             "log": self.jsonl.position(),
         }
-        self.checkpoints.save(self.frames, state, best)
+        replay = self.replay if self.settings.replay_checkpoint else None
+        self.checkpoints.save(
+            self.frames, state, best, None if replay is None else replay.state_dict()
+        )
 
     def _resume(self) -> None:
         try:
@@ -234,6 +240,8 @@ class Experiment:
         self.last_returns = state["last_returns"]
         for name, team in self.teams.items():
             team.load_state_dict(state["teams"][name])
+        if self.replay is not None and "replay" in state:
+            self.replay.load_state_dict(state["replay"])
         if not self.collector.load_state_dict(state["collector"]):
             self.collector.restart(seeding.training_seed(self.settings.seed, self.frames))
         self.jsonl.rewind(state["log"])
@@ -263,15 +271,3 @@ class Experiment:
     def close(self) -> None:
         self.env.close()
         self.evaluation_env.close()
-
-    # --------------------------------------------------------------------------------------- set-up
-
-    def _sinks(self, resume: bool) -> Iterator[Sink]:
-        settings = self.settings
-        if settings.wandb:
-            config = runs.to_plain(self.config())
-            yield WandbSink(self.directory, config, settings.wandb_project, resume)
-        if settings.tensorboard:
-            yield TensorBoardSink(self.directory)
-        if settings.progress:
-            yield ProgressSink(settings.total_frames, self.frames)

@@ -10,11 +10,14 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from marl.errors import UserError
+
+if TYPE_CHECKING:
+    from marl.settings import Settings
 
 # What is logged: training metrics, evaluations (results only, no clocks), and the clocks.
 KINDS = ("metrics", "evaluations", "timing")
@@ -203,6 +206,18 @@ class ProgressSink:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+
+def wanted_sinks(
+    settings: Settings, directory: Path, config: Mapping[str, Any], frames: int, resume: bool
+) -> Iterator[Sink]:
+    """The sinks that the settings ask for, of a run with this configuration after ``frames``."""
+    if settings.wandb:
+        yield WandbSink(directory, config, settings.wandb_project, resume)
+    if settings.tensorboard:
+        yield TensorBoardSink(directory)
+    if settings.progress:
+        yield ProgressSink(settings.total_frames, frames)
 
 
 class Log:

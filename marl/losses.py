@@ -14,10 +14,12 @@ def masked_mean(value: Tensor, mask: Tensor | None) -> Tensor:
     return value.mean() if mask is None else (value * mask).sum() / mask.sum().clamp_min(1)
 
 
-def clipped_surrogate(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+def clipped_surrogate(log_ratio: Tensor, advantage: Tensor, clip: float | None) -> Tensor:
     """PPO's negative surrogate (Schulman et al. 2017, eq. 7): ``-min(r A, clip(r, 1-eps, 1+eps)
-    A)``."""
+    A)``; without ``clip`` it is ``-r A``."""
     ratio = log_ratio.exp()
+    if clip is None:
+        return -ratio * advantage
     return -torch.min(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
 
 

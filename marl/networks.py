@@ -8,7 +8,7 @@ A network maps ``(x [T, B, N, *shape], carry [B, N, H] or None, start [T, B])`` 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -52,6 +52,11 @@ class Model(Protocol):
     def build(
         self, inputs: TensorSpec, outputs: int, agents: int, gain: float = 1.0
     ) -> Network: ...
+
+
+def per_agent(model: Model) -> Model:
+    """``model`` with weights of every agent's own, where it has a word for it."""
+    return replace(model, sharing="per_agent") if hasattr(model, "sharing") else model  # type: ignore[type-var]  # a dataclass
 
 
 class Network(nn.Module):

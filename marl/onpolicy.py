@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from marl import losses
 from marl.critics import ValueCritic
+from marl.errors import UserError
 from marl.policies import Policy
-from marl.types import Aux, Carry, Observation, Rollout, register, tree_map
+from marl.types import Aux, Carry, Observation, Rollout, register, take, tree_map
 
 
 @register
@@ -45,6 +47,17 @@ class Memory:
 
     def rows(self, index: Tensor) -> Memory:
         return Memory(_rows(self.actor, index), _rows(self.critic, index))
+
+
+def chunk_length(wanted: int, steps: int, recurrent: bool) -> int:
+    """L: 1 without memory.
+
+    Raises:
+        UserError: a chunk length that does not divide the rollout's.
+    """
+    if recurrent and steps % wanted:
+        raise UserError(f"chunk_length={wanted} must divide steps={steps} with a recurrent network")
+    return wanted if recurrent else 1
 
 
 @torch.no_grad()
@@ -105,12 +118,11 @@ def minibatch(
     return take(batch, index if recurrent else index.squeeze(0)), memory.rows(chunks)
 
 
-def take(batch: Batch, index: Tensor) -> Batch:
-    """The frames of ``index`` (any shape, counting ``t * B + b``) of a batch ``[T, B, ...]``."""
-    flat = index.flatten()
-    return tree_map(
-        lambda x: x.flatten(0, 1).index_select(0, flat).unflatten(0, index.shape), batch
-    )
+def normalize(advantage: Tensor, mask: Tensor | None) -> Tensor:
+    """Zero mean and unit deviation over the live samples."""
+    mean = losses.masked_mean(advantage, mask)
+    std = losses.masked_mean((advantage - mean).square(), mask).sqrt()
+    return (advantage - mean) / (std + 1e-5)
 
 
 def _rows(carry: Carry, index: Tensor) -> Carry:

@@ -3,14 +3,16 @@ minibatch to moving the parameters, compiles into one graph."""
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
+from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.adam import adam
 
 from marl.errors import UserError
@@ -21,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 class Optimizer:
     """Adam (Kingma & Ba 2015) over several parts (actor, critic), each with its own learning rate
-    and its gradient clipped by itself.
+    and moments, and its gradient clipped by itself.
 
     Args:
         parts: the parameters of each part.
@@ -32,7 +34,7 @@ class Optimizer:
 
     def __init__(
         self,
-        parts: Mapping[str, Iterable[nn.Parameter]],
+        parts: Mapping[str, Iterable[Tensor]],
         lr: Mapping[str, float],
         eps: float,
         max_norm: float,
@@ -45,6 +47,15 @@ class Optimizer:
             self.first[name] = [torch.zeros_like(p) for p in part]  # moments of the gradient
             self.second[name] = [torch.zeros_like(p) for p in part]
             self.steps[name] = [torch.zeros((), device=p.device) for p in part]
+
+    def only(self, name: str) -> Optimizer:
+        """This optimizer's hold of one part: its steps leave the other parts and their moments
+        alone. State and learning rate are shared, whoever sets them. All look alike, so that what
+        is compiled for one serves for others of the same shape."""
+        one = copy.copy(self)
+        for field in ("parts", "lr", "first_lr", "first", "second", "steps"):
+            setattr(one, field, {"": getattr(self, field)[name]})
+        return one
 
     def step(self, loss: Tensor) -> Tensor:
         """Descends ``loss`` once; returns each part's gradient norm before clipping."""
@@ -98,4 +109,21 @@ def compiled(function: F, whole: bool = False) -> F:
         )
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):  # not in older ones
         torch._dynamo.config.trace_autograd_ops = True
-    return torch.compile(function, dynamic=False, fullgraph=whole)  # type: ignore[return-value]
+    return torch.compile(_own_code(function), dynamic=False, fullgraph=whole)  # type: ignore[return-value]
+
+
+def _own_code(function: Any) -> Any:
+    """A copy of a function or bound method with a code object of its own: Dynamo keeps what it
+    compiled by code object, a few versions of each, and looks through all of them at every call."""
+    plain = getattr(function, "__func__", function)
+    if not isinstance(plain, FunctionType):
+        return function
+    own = FunctionType(
+        plain.__code__.replace(),
+        plain.__globals__,
+        plain.__name__,
+        plain.__defaults__,
+        plain.__closure__,
+    )
+    own.__kwdefaults__ = plain.__kwdefaults__
+    return MethodType(own, function.__self__) if hasattr(function, "__self__") else own

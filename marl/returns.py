@@ -33,6 +33,38 @@ def gae(
     return advantage, advantage + value
 
 
+def n_step(
+    reward: Tensor, terminated: Tensor, done: Tensor, there: Tensor, gamma: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """n-step returns (Sutton and Barto 2018, eq. 7.1) of M windows of n steps; H returns each.
+
+        m        = steps up to the first done_k (inclusive), all n without one
+        R        = sum_{k < m} gamma^k r_k, where nothing after the first terminated_k counts
+        discount = gamma^m (1 - terminated in any of these), to multiply the value after step m with
+
+    Args:
+        reward, terminated: ``[n, M, H]``; an agent may terminate while its episode goes on.
+        done: ``[n, M]``.
+        there: ``[n, M]``, False from where a window has no more steps, which shortens m; what
+            stands in the other arguments there is of no importance. True in the first step.
+
+    Returns R and discount ``[M, H]``, and m ``[M]``.
+    """
+    inside = there & ~_before(done)
+    counted = inside.unsqueeze(-1) & ~_before(terminated)
+    exponent = torch.arange(len(reward), device=reward.device, dtype=reward.dtype)
+    weight = torch.pow(gamma, exponent)[:, None, None]
+    total = torch.where(counted, weight * reward, 0.0).sum(0)
+    length = inside.sum(0)
+    discount = torch.pow(gamma, length.to(reward.dtype)).unsqueeze(-1)
+    return total, discount * ~(terminated & counted).any(0), length
+
+
+def _before(flag: Tensor) -> Tensor:
+    """Whether ``flag [n, ...]`` was set in an earlier step."""
+    return flag.cumsum(0) - flag.long() > 0
+
+
 class ValueNorm(nn.Module):
     """Running mean and standard deviation of the value targets (Yu et al. 2022, section 5.1): an
     exponential average, debiased, with variance at least 0.01."""

@@ -12,7 +12,9 @@ from marl.algorithm import Algorithm, Setting
 from marl.env import VectorEnv
 from marl.errors import UserError, unknown
 from marl.policies import Policy
+from marl.replay import Replay, check_room
 from marl.seeding import generator
+from marl.settings import Settings
 from marl.types import AgentGroup
 
 
@@ -93,23 +95,44 @@ def setting(
     shape: Shape,
     policies: Mapping[str, Policy],
     random: torch.Generator,
+    replay: Replay | None = None,
 ) -> Setting:
     """What the team's algorithm is built from."""
     groups: dict[str, AgentGroup] = {group: env.groups[group] for group in team.groups or []}
     return Setting(
         groups, env.groups, env.state_size, shape.num_envs, shape.steps, shape.iterations,
-        team.model, team.critic_model, policies, random,
+        team.model, team.critic_model, policies, random, replay,
     )  # fmt: skip
 
 
+def build_replay(
+    teams: Mapping[str, Team], settings: Settings, device: torch.device
+) -> Replay | None:
+    """The replay of a run in which a team asks for one.
+
+    Raises:
+        UserError: it could not hold the steps of one iteration.
+    """
+    if not any(getattr(team.algorithm, "replays", False) for team in teams.values()):
+        return None
+    check_room(settings.replay_size, settings.frames_per_iteration)
+    return Replay(settings.replay_size, settings.num_envs, device, settings.replay_gib)
+
+
 def build_teams(
-    env: VectorEnv, teams: Mapping[str, Team], shape: Shape, seed: int
+    env: VectorEnv,
+    teams: Mapping[str, Team],
+    shape: Shape,
+    seed: int,
+    replay: Replay | None = None,
 ) -> dict[str, Algorithm]:
-    """Every team's algorithm. They share one mapping of policies, complete when all are built."""
+    """Every team's algorithm. They share one mapping of policies, complete when all are built, and
+    the run's replay."""
     policies: dict[str, Policy] = {}
     built: dict[str, Algorithm] = {}
     for name, team in teams.items():
         random = generator(env.device, seed, "team", name)
-        built[name] = team.algorithm.build(setting(env, name, team, shape, policies, random))
+        chosen = setting(env, name, team, shape, policies, random, replay)
+        built[name] = team.algorithm.build(chosen)
         policies[name] = built[name].policy
     return built

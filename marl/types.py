@@ -55,6 +55,12 @@ def tree_tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
+def take(tree: T, index: Tensor) -> T:
+    """The frames of ``index`` (any shape, counting ``t * B + b``) of a tree ``[T, B, ...]``."""
+    flat = index.flatten()
+    return tree_map(lambda x: x.flatten(0, 1).index_select(0, flat).unflatten(0, index.shape), tree)
+
+
 # ------------------------------------------------------------------------------------------- spaces
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,20 @@ def experiment(
     )
 
 
+class Kill:
+    """A sink that signals its own process at the ``number``-th record."""
+
+    def __init__(self, number: int, which: int = signal.SIGTERM):
+        self.left, self.which = number, which
+
+    def log(self, kind: str, record: Mapping[str, Any]) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.which)
+
+    def close(self) -> None: ...
+
+
 def train(directory: Path, resume: bool, settings: dict[str, Any]) -> None:
     run = Experiment.load(directory) if resume else experiment(directory, **settings)
     run.run()
@@ -52,7 +69,8 @@ def outcome(directory: Path) -> dict[str, Any]:
     checkpoints = Checkpoints(directory / "checkpoints")
     _, state = checkpoints.load_last(CPU)
     best = checkpoints.best()
-    parts = {name: tree_tensors(state[name]) for name in ("teams", "collector", "random")}
+    names = ("teams", "collector", "random", "replay")
+    parts = {name: tree_tensors(state.get(name)) for name in names}
     records = {
         name: (directory / f"{name}.jsonl").read_bytes() for name in ("metrics", "evaluations")
     }

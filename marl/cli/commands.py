@@ -15,6 +15,7 @@ from marl.cli import compose
 from marl.device import find_device
 from marl.errors import UserError
 from marl.experiment import Experiment
+from marl.replay import weight
 
 # Flags of Hydra that take a value.
 VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
@@ -63,6 +64,7 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def run(experiment: Experiment) -> int:
     """Trains, draws the curve, films, and says where everything lies; 128 + n after signal n."""
     print(f"run      {experiment.directory}", flush=True)
+    print_replay(experiment)
     baseline = random_returns(experiment)
     experiment.run()
     experiment.close()
@@ -71,6 +73,18 @@ def run(experiment: Experiment) -> int:
         return 128 + experiment.stop.signal
     summarize(experiment, baseline)
     return 0
+
+
+def print_replay(experiment: Experiment) -> None:
+    """Says what the replay will hold and weigh, and whether resuming is exact with it."""
+    replay = experiment.replay
+    if replay is None:
+        return
+    kept = experiment.settings.replay_checkpoint
+    words = "each checkpoint holds it" if kept else "no checkpoint does: resuming is not exact"
+    print(f"replay   {replay.room:,} frames, up to {weight(replay.weighs)}; {words}", flush=True)
+    if experiment.frames and not len(replay):
+        print("replay   starts empty, for the checkpoint has none: this run goes on inexactly")
 
 
 def random_returns(experiment: Experiment) -> dict[str, list[float]]:

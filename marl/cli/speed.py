@@ -97,8 +97,7 @@ def time_parts(experiment: Experiment, warmup: int, iterations: int) -> dict[str
         marks = [clock(experiment.device)]
         rollout, _ = experiment.collector.collect()
         marks.append(clock(experiment.device))
-        for team in experiment.teams.values():
-            team.update(rollout)
+        experiment.learn(rollout)
         marks.append(clock(experiment.device))
         episodes = experiment.settings.evaluation_episodes
         seed = seeding.evaluation_seed(0, "speed")

@@ -7,7 +7,10 @@ import hashlib
 import io
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -74,6 +77,20 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None
     with pytest.raises(OSError, match="No space"):
         write_atomic(path, b"new and longer")
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_within_a_write_is_told_as_such(saved: Checkpoints, monkeypatch) -> None:
+    """torch.save answers a failed write with an error of its own."""
+
+    @contextmanager
+    def full(path: Path) -> Iterator[BinaryIO]:
+        with open("/dev/full", "wb", buffering=0) as file:
+            yield file
+
+    monkeypatch.setattr(checkpoint, "atomic", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        saved.save(2_000_000, state(2e6))
+    assert error.value.errno == errno.ENOSPC
 
 
 @pytest.mark.parametrize("moment", [1, 2])

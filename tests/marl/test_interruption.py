@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from marl.cli import compose
 from marl.experiment import Experiment
 from marl.logging import read_jsonl
 from tests.children import start_cli, start_training
-from tests.runs import WORDS, equal, experiment, outcome
+from tests.runs import WORDS, Kill, equal, experiment, outcome
 
 # Checkpoints are rarer than evaluations, so that killing loses some of both.
 LONG: dict[str, Any] = {"total_frames": 480, "checkpoint_interval": 120}
@@ -48,20 +46,6 @@ def test_killed_before_the_first_checkpoint(tmp_path: Path, uninterrupted: dict)
     experiment(directory, **LONG).close()  # its directory, and no more
     Experiment.load(directory).run()
     assert equal(outcome(directory), uninterrupted)
-
-
-class Kill:
-    """A sink that signals its own process at the ``number``-th record."""
-
-    def __init__(self, number: int, which: int = signal.SIGTERM):
-        self.left, self.which = number, which
-
-    def log(self, kind: str, record: Mapping[str, Any]) -> None:
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), self.which)
-
-    def close(self) -> None: ...
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,34 @@ def test_steps_are_those_of_clipped_adam(max_norm: float) -> None:
             torch.testing.assert_close(one, other)
 
 
+def test_one_part_alone_moves_as_it_does_among_others() -> None:
+    """And leaves the rest alone, moments that are not zero included."""
+    ours, theirs = parts(), parts()
+    mine, whole = optimizer(ours), optimizer(theirs)
+    only = mine.only("actor")
+    for step in range(3):
+        for one in (mine, whole):
+            one.scale_lr(1 - step / 5)
+        before = copy.deepcopy(ours["critic"].state_dict())
+        whole.step(loss(theirs, step))
+        (mine if step == 0 else only).step(loss(ours, step))
+        stayed = [torch.equal(v, before[k]) for k, v in ours["critic"].state_dict().items()]
+        assert all(stayed) == (step > 0)
+    assert [int(mine.steps[name][0]) for name in LR] == [3, 1]
+    for x, y in zip(ours["actor"].parameters(), theirs["actor"].parameters(), strict=True):
+        assert torch.equal(x, y)
+
+
+def test_state_is_loaded_for_its_parts_too() -> None:
+    modules = parts()
+    first, second = optimizer(modules), optimizer(parts())
+    first.step(loss(modules, 0))
+    only = second.only("actor")
+    second.load_state_dict(first.state_dict())
+    for x, y in zip(only.first[""], first.first["actor"], strict=True):
+        assert torch.equal(x, y) and x.abs().max() > 0
+
+
 def test_a_parameter_without_gradient_stays() -> None:
     modules = parts()
     before = copy.deepcopy(modules["critic"].state_dict())

@@ -10,8 +10,15 @@ from torch import Tensor
 
 from marl.networks import Perceptron
 from marl.onpolicy import rollout_carries, take
-from marl.policies import IndependentPolicy, act
-from marl.types import Observation, tree_map
+from marl.policies import IndependentPolicy, act, members
+from marl.types import (
+    AgentGroup,
+    Discrete,
+    GroupObservation,
+    Observation,
+    TensorSpec,
+    tree_map,
+)
 from tests.scenes import SMALL, collector, mappo
 
 MODELS = {
@@ -72,6 +79,54 @@ def test_chunks_with_their_memories_equal_the_whole(kind: str) -> None:
 def take_all(rollout: Any, index: Tensor) -> Any:
     parts = (rollout.obs, rollout.action, rollout.start, rollout.aux)
     return take(parts, index)  # type: ignore[type-var]  # any tree
+
+
+@pytest.mark.parametrize("model", ["per_agent", "gru_per_agent", "agent_id"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "images"])
+def test_members_are_the_agents_one_by_one(kind: str, model: str) -> None:
+    """Over a rollout ``[T, B]`` with memories, and over chunks ``[L, M]`` of it."""
+    words = {**MODELS["gru_per_agent"], "agent_id": True} if model == "agent_id" else MODELS[model]
+    policy, rollout = rolled(kind, words)
+    expected = policy.evaluate(
+        rollout.obs, rollout.action, rollout.carry, rollout.start, rollout.aux
+    )
+    found = members(policy)
+    rows = [(name, row) for name, group in policy.groups.items() for row in range(group.size)]
+    assert [(member.group, member.rows.start) for member in found] == rows
+    copies = torch.tensor([2, 0])
+    index = torch.arange(36).reshape(12, 3)[:, copies]
+    for member in found:
+        obs, action, aux = member.own(rollout.obs, rollout.action, rollout.aux)
+        carry = member.own_carry(rollout.carry)
+        whole = member.evaluate(obs, action, carry, rollout.start, aux)
+        part = take((obs, action, rollout.start, aux), index)  # type: ignore[type-var]  # any tree
+        carry = {name: memory[copies] for name, memory in carry.items()}
+        chunks = member.evaluate(part[0], part[1], carry, part[2], part[3])
+        for one, two, everyones in zip(whole, chunks, expected, strict=True):
+            its = everyones[member.group][:, :, member.rows]
+            torch.testing.assert_close(one, its, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(two, its[:, copies], atol=1e-5, rtol=1e-5)
+
+
+def test_members_see_observations_of_any_shape() -> None:
+    group = AgentGroup("g", ("a", "b"), TensorSpec((2, 3)), Discrete(4))
+    policy = IndependentPolicy({"g": group}, Perceptron([8], sharing="per_agent"))
+    obs = Observation({"g": GroupObservation(torch.randn(5, 2, 2, 3), None, None)}, None, None)
+    noise = policy.noise(5, torch.Generator().manual_seed(0))
+    every, _ = policy.sample(obs, noise)
+    for member in members(policy):
+        torch.testing.assert_close(member.sample(obs, noise)[0], every["g"][:, member.rows])
+
+
+def test_a_members_parameters_are_its_rows_of_the_policys() -> None:
+    policy, _ = rolled("identity", MODELS["per_agent"])
+    before = {name: value.clone() for name, value in policy.named_parameters()}
+    with torch.no_grad():
+        for parameter in members(policy)[1].parameters:
+            parameter.add_(1.0)
+    for name, value in policy.named_parameters():
+        rows = [not torch.equal(a, b) for a, b in zip(value, before[name], strict=True)]
+        assert rows == ([False, True] if ".left." in name else [False])
 
 
 def test_memories_at_chunk_starts_are_those_of_acting() -> None:

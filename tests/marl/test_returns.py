@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from marl.returns import NoNorm, ValueNorm, gae
+from marl.returns import NoNorm, ValueNorm, gae, n_step
+from tests.replaying import naive_n_step
 
 
 def column(*values: float) -> Tensor:
@@ -79,6 +80,40 @@ def test_against_a_naive_double_loop(gamma: float, lam: float) -> None:
         for i in range(3):
             one = [x[:, b, i] for x in (reward, value, after, terminated, done)]
             torch.testing.assert_close(advantage[:, b, i], naive(one, gamma, lam))
+
+
+# ----------------------------------------------------------------------------------- n-step returns
+
+
+def test_n_step_by_hand() -> None:
+    """Rewards 1, 2, 4 and gamma 0.5: a window that runs through, one that is done in its second
+    step, one whose agent dies there while the episode goes on, one of which two steps are there."""
+    reward = column(1, 2, 4).unsqueeze(-1).expand(3, 4, 1)
+    done = torch.cat([flags(0, 0, 0), flags(0, 1, 0), flags(0, 0, 0), flags(0, 0, 1)], dim=1)
+    died = torch.cat([flags(0, 0, 0), flags(0, 0, 1), flags(0, 1, 0), flags(0, 0, 1)], dim=1)
+    there = torch.cat([flags(1, 1, 1), flags(1, 1, 1), flags(1, 1, 1), flags(1, 1, 0)], dim=1)
+    total, discount, length = n_step(reward, died.unsqueeze(-1), done, there, 0.5)
+    assert total.squeeze(-1).tolist() == [3, 2, 2, 2]
+    assert discount.squeeze(-1).tolist() == [0.125, 0.25, 0, 0.25]
+    assert length.tolist() == [3, 2, 3, 2]
+
+
+@pytest.mark.parametrize("gamma", [0.9, 1.0, 0.0])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_n_step_against_a_naive_loop(steps: int, gamma: float) -> None:
+    """One long episode after the other, seen from every step of it."""
+    random, frames = torch.Generator().manual_seed(2), 300
+    reward = torch.randn(frames, 3, generator=random, dtype=torch.float64)
+    done = torch.rand(frames, generator=random) < 0.2
+    terminated = torch.rand(frames, 3, generator=random) < 0.2
+    window = torch.arange(steps).unsqueeze(-1) + torch.arange(frames)  # [n, M]
+    there, window = window < frames, window.clamp_max(frames - 1)
+    total, discount, length = n_step(reward[window], terminated[window], done[window], there, gamma)
+    for t in range(frames):
+        naive = naive_n_step(reward, terminated, done, t, steps, gamma)
+        assert total[t].tolist() == pytest.approx(naive.reward)
+        assert discount[t].tolist() == pytest.approx(naive.discount)
+        assert t + int(length[t]) - 1 == naive.last
 
 
 # ------------------------------------------------------------------------------ value normalisation

@@ -1,0 +1,139 @@
+"""HAPPO and HAA2C: agents that improve one after the other (Kuba et al. 2022; Zhong et al. 2024).
+
+The loss of the agents i_1 ... i_N, in a random order, with ratios r_i = pi_new,i(a|o) / pi_i(a|o):
+
+    actor i_m   -min(r M, clip(r, 1-eps, 1+eps) M) - c H(pi),   M = r_(i_1) ... r_(i_(m-1)) A
+    critic      as MAPPO's
+
+M holds the finished ratios of those who went before, on every frame of the rollout: the advantage
+as it is now that they have changed. HAA2C does not clip: -r M, in a single step. The template that
+both come from is told in ``marl.sequence``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from algorithms.mappo import MAPPO, MAPPOConfig
+from marl.algorithm import Setting, check_range
+from marl.networks import per_agent
+from marl.onpolicy import Batch, Memory, minibatch
+from marl.optimizer import Optimizer, compiled
+from marl.policies import IndependentPolicy, Member, members
+from marl.sequence import update_order
+from marl.types import Metrics, Rollout
+
+
+@dataclass
+class HAPPOConfig(MAPPOConfig):
+    """Hyperparameters of HAPPO. Every agent's policy has weights of its own, whatever model.sharing
+    says; the critic shares as critic_model says."""
+
+    epochs: int = 5  # passes of every agent over each rollout
+    critic_epochs: int = 5  # passes of the critic
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, critic_epochs=(1, 1000))
+
+    def policy(self, setting: Setting) -> IndependentPolicy:
+        return super().policy(replace(setting, model=per_agent(setting.model)))
+
+    def build(self, setting: Setting) -> HAPPO:
+        return HAPPO(self, setting)
+
+
+@dataclass
+class HAA2CConfig(HAPPOConfig):
+    """HAPPO without clipping, in one step of every agent (HARL's own configurations: 5 epochs)."""
+
+    clip: float | None = None
+    epochs: int = 1
+
+
+class HAPPO(MAPPO):
+    def __init__(self, config: HAPPOConfig, setting: Setting):
+        super().__init__(config, setting)
+        self.critic_epochs = config.critic_epochs
+        self.members = members(self.policy)
+        actors = {f"actor_{i}": member.parameters for i, member in enumerate(self.members)}
+        self.optimizer = Optimizer(
+            {**actors, "critic": self.critic.parameters()},
+            {**dict.fromkeys(actors, config.actor_lr), "critic": config.critic_lr},
+            config.adam_eps,
+            config.max_grad_norm,
+        )
+        self.critic_optimizer = self.optimizer.only("critic")
+        self.actor_optimizers = [self.optimizer.only(name) for name in actors]
+        self.actor_step = compiled(self._actor_step) if config.compile else self._actor_step
+
+    def update(self, rollout: Rollout) -> Metrics:
+        """All agents in turn by eq. 11 of Kuba et al. 2022, then the critic."""
+        self._schedule()
+        batch, memory = self._prepare(rollout)
+        compound, found = batch.advantage, []  # M, [T, B, K]
+        for agent in update_order(len(self.members), self.setting.generator):
+            own = self._own(agent, replace(batch, advantage=compound), memory)
+            found.append(self._improve(agent, *own))
+            compound = compound * self._ratio(agent, *own)
+        steps = [self._epoch(self.step, batch, memory) for _ in range(self.critic_epochs)]
+        names = ("policy_loss", "entropy", "kl", "clip_fraction", "actor_grad_norm")
+        names += ("value_loss", "critic_grad_norm")
+        means = [torch.stack(each).mean(0) for each in (found, steps)]
+        return dict(zip(names, torch.cat(means).unbind(), strict=True))
+
+    def _own(self, agent: int, batch: Batch, memory: Memory) -> tuple[Batch, Memory]:
+        """What the agent's loss reads, ``[T, B, 1, ...]``."""
+        member, column = self.members[agent], slice(agent, agent + 1)
+        obs, action, aux = member.own(batch.obs, batch.action, batch.aux)
+        own = replace(
+            batch,
+            obs=obs,
+            action=action,
+            aux=aux,
+            log_prob=batch.log_prob[..., column],
+            alive=None if batch.alive is None else batch.alive[..., column],
+            advantage=batch.advantage[..., column if self.critic.heads > 1 else slice(None)],
+        )
+        return own, Memory(member.own_carry(memory.actor), {})
+
+    def _improve(self, agent: int, batch: Batch, memory: Memory) -> Tensor:
+        """The epochs of one agent, all others' policies as they are; the mean statistics."""
+        step = partial(self.actor_step, self.members[agent], self.actor_optimizers[agent])
+        epochs: list[Tensor] = []
+        for _ in range(self.config.epochs):
+            epochs.append(self._epoch(step, batch, memory))
+            if self._moved_too_far(kl=epochs[-1][2]):
+                break
+        return torch.stack(epochs).mean(0)
+
+    def _actor_step(
+        self, member: Member, optimizer: Optimizer, batch: Batch, memory: Memory, chunks: Tensor
+    ) -> Tensor:
+        """Eq. 11 on these chunks."""
+        batch, memory = minibatch(batch, memory, chunks, self.chunk, self.recurrent)
+        log_prob, entropy = member.evaluate(
+            batch.obs, batch.action, memory.actor, batch.start, batch.aux
+        )
+        loss, stats = self._actor_loss(log_prob, entropy, batch)
+        return torch.cat([torch.stack(stats), optimizer.step(loss)])
+
+    def _step(self, batch: Batch, memory: Memory, chunks: Tensor) -> Tensor:
+        """The critic's."""
+        loss = self._value_loss(*minibatch(batch, memory, chunks, self.chunk, self.recurrent))
+        return torch.cat([loss.detach().reshape(1), self.critic_optimizer.step(loss)])
+
+    @torch.no_grad()
+    def _ratio(self, agent: int, batch: Batch, memory: Memory) -> Tensor:
+        """pi_new / pi of the agent on every frame, ``[T, B, 1]``; 1 where it is not there."""
+        copies = batch.start.shape[1]
+        first = {name: carry[:copies] for name, carry in memory.actor.items()}  # at step 0
+        log_prob, _ = self.members[agent].evaluate(
+            batch.obs, batch.action, first, batch.start, batch.aux
+        )
+        log_ratio = log_prob - batch.log_prob
+        return (log_ratio if batch.alive is None else log_ratio * batch.alive).exp()

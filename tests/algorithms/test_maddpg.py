@@ -1,0 +1,221 @@
+"""MADDPG and its siblings: targets, what actors see of others, delays, rivals, and learning."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from algorithms.maddpg import (
+    MADDPG,
+    HADDPGConfig,
+    HATD3Config,
+    IDDPGConfig,
+    MADDPGConfig,
+    MATD3Config,
+)
+from marl.deterministic import deterministic
+from marl.errors import UserError
+from marl.networks import Perceptron
+from marl.types import Continuous, Discrete, MultiDiscrete
+from tests.algorithms.offpolicy_play import FAST, Play
+from tests.scenes import weights
+from tests.toys import continuous, identity, mortal, rivals
+
+CONFIGS = {
+    "maddpg": MADDPGConfig,
+    "iddpg": IDDPGConfig,
+    "matd3": MATD3Config,
+    "haddpg": HADDPGConfig,
+    "hatd3": HATD3Config,
+}
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("iddpg", "matd3", "hatd3")]
+
+
+def ddpg(play: Play) -> MADDPG:
+    assert isinstance(play.first, MADDPG)
+    return play.first
+
+
+# ---------------------------------------------------------------------------------------- learning
+
+
+@pytest.mark.parametrize("name", ["maddpg", "haddpg", *SLOW])
+def test_numbers_are_learned(name: str) -> None:
+    """The less, the farther from what is asked: 0 at best, about -5 by chance."""
+    play = Play(continuous, CONFIGS[name](**FAST))
+    play.iterate(50)
+    assert play.returns()[0] > -1.2
+
+
+@pytest.mark.parametrize("options", [{}, {"others": "current"}, {"gumbel": "soft"}])
+def test_choices_are_learned(options: dict[str, Any]) -> None:
+    """4 for perfect play, about 1.2 by chance."""
+    play = Play(identity, MADDPGConfig(**FAST, **options), end=0.0)
+    play.iterate(50)
+    assert play.returns()[0] > 3.4
+
+
+@pytest.mark.slow
+def test_every_rival_learns() -> None:
+    play = Play(rivals, MADDPGConfig(**FAST), end=0.0)
+    play.iterate(60)
+    assert min(play.returns()) > 3.0
+
+
+@pytest.mark.parametrize("make", [mortal, rivals, continuous])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_update_on_every_kind(name: str, make: Any) -> None:
+    play = Play(make, CONFIGS[name](**{**FAST, "n_step": 3}))
+    before = [weights(team.policy) for team in play.teams.values()]
+    metrics = play.iterate(3)
+    assert all(torch.isfinite(value) for value in metrics.values())
+    for team, old in zip(play.teams.values(), before, strict=True):
+        assert not torch.equal(weights(team.policy), old)
+
+
+# ----------------------------------------------------------------------------------------- targets
+
+
+def test_the_target_is_the_formulas() -> None:
+    """Twin critics' smaller value of the averaged policy's action, smoothed by clipped noise."""
+    config = MATD3Config(**{**FAST, "target_noise": 0.4, "target_noise_clip": 0.3})
+    play = Play(continuous, config)
+    play.iterate(3)
+    algorithm, (batch, noise) = ddpg(play), play.batch()
+    numbers = algorithm.target_policy.numbers(batch.next_obs)["arms"]
+    half, centre = torch.tensor([1.0, 2.5]), torch.tensor([0.0, 0.5])
+    smoothed = (numbers.tanh() + (0.4 * noise[0]["arms"]).clamp(-0.3, 0.3)).clamp(-1, 1)
+    action = {"arms": centre + half * smoothed}
+    q = algorithm.target_critic(batch.next_obs, action).amin(0)
+    expected = batch.reward + batch.discount * q
+    torch.testing.assert_close(algorithm.target(batch, noise[0], {}), expected.detach())
+
+
+def test_targets_ask_averaged_copies_of_rivals() -> None:
+    """They follow slowly; and what a rival would do there changes the target."""
+    play = Play(rivals, MADDPGConfig(**{**FAST, "tau": 0.1}))
+    play.iterate(2)
+    left = ddpg(play)
+    copied = left._rivals()["right"]
+    assert isinstance(copied, torch.nn.Module)
+    old, rival = weights(copied), weights(play.teams["right"].policy)
+    left._learn()
+    torch.testing.assert_close(weights(copied), old + 0.1 * (rival - old))
+    batch, noise = play.batch()
+    first = left.target(batch, noise[0], {"right": torch.eye(4)[:1].expand(16, 1, 4)})
+    other = left.target(batch, noise[0], {"right": torch.eye(4)[1:2].expand(16, 1, 4)})
+    assert not torch.equal(first, other)
+
+
+# ------------------------------------------------------------------------------------------ actors
+
+
+@pytest.mark.parametrize("others", ["buffer", "current"])
+def test_an_actors_gradient_is_its_own(others: str) -> None:
+    """Against a loop over agents, each with its own head and the others' actions held still."""
+    model = Perceptron([16], sharing="per_agent")
+    play = Play(continuous, MADDPGConfig(**FAST, others=others, output_penalty=0.0), model)
+    play.iterate(2)
+    algorithm, (batch, noise) = ddpg(play), play.batch()
+    parameters = list(algorithm.policy.parameters())
+    fresh, _ = algorithm.policy.sample(batch.obs, None)
+    base = batch.action["arms"] if others == "buffer" else fresh["arms"].detach()
+    total = torch.zeros(())
+    for agent in range(2):
+        joint = base.clone()
+        joint[:, agent] = fresh["arms"][:, agent]
+        total = total - algorithm.critic(batch.obs, {"arms": joint})[0, :, agent].mean()
+    expected = torch.autograd.grad(total, parameters)
+    found: list[Any] = []
+    stepped = copy.copy(algorithm.actor_optimizers[0])
+    stepped.step = lambda loss: found.extend(torch.autograd.grad(loss, parameters))  # type: ignore[method-assign]  # a spy
+    algorithm.actor_optimizers = [stepped]
+    algorithm._improve_together(batch, noise[1])
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_delayed_actors_move_at_every_second_step() -> None:
+    play = Play(continuous, MATD3Config(**{**FAST, "actor_interval": 2}))
+    play.iterate(1, learn=False)
+    algorithm, moved = ddpg(play), []
+    for _ in range(6):
+        old, copied = weights(algorithm.policy), weights(algorithm.target_critic)
+        algorithm._learn()
+        moved.append(not torch.equal(old, weights(algorithm.policy)))
+        assert moved[-1] == (not torch.equal(copied, weights(algorithm.target_critic)))
+    assert moved == [False, True] * 3
+
+
+def test_exploration_noise_falls_on_a_line() -> None:
+    play = Play(continuous, MADDPGConfig(**FAST, noise=0.5, last_noise=0.1))
+    algorithm = ddpg(play)
+    ones = {"arms": torch.ones(1, 2, 2)}
+    for share, expected in ((0.0, 0.5), (0.5, 0.3), (1.0, 0.1), (2.0, 0.1)):
+        algorithm.frames = int(share * 60 * 8 * 32)
+        assert algorithm._exploration(ones)["arms"].unique().item() == pytest.approx(expected)
+
+
+def test_the_first_frames_are_uniform() -> None:
+    play = Play(continuous, MADDPGConfig(**{**FAST, "warmup": 100_000}), envs=500)
+    play.iterate(1)
+    action = play.replay.take(torch.arange(4000)).action["arms"]
+    low, high = torch.tensor([-1.0, -2.0]), torch.tensor([1.0, 3.0])
+    torch.testing.assert_close(action.mean((0, 1)), (low + high) / 2, atol=0.1, rtol=0)
+    torch.testing.assert_close(action.var((0, 1)), (high - low) ** 2 / 12, atol=0.1, rtol=0.05)
+    assert ddpg(play).updates == 0
+
+
+# ------------------------------------------------------------------------------- Gumbel gradients
+
+
+def test_straight_through_choices() -> None:
+    """One-hot forwards, the softmax's gradient backwards: ``p (delta - p)``."""
+    scores = torch.tensor([[0.3, 1.2, -0.5]], requires_grad=True)
+    noise = torch.tensor([[0.1, -2.0, 0.4]])
+    action, _ = deterministic(Discrete(3)).encoded(scores, None, noise)
+    assert action.round(decimals=5).tolist() == [[1.0, 0.0, 0.0]]
+    (gradient,) = torch.autograd.grad((action * torch.tensor([1.0, 5.0, -3.0])).sum(), scores)
+    p = (scores.log_softmax(-1) + noise).softmax(-1).detach()[0]
+    jacobian = torch.diag(p) - torch.outer(p, p)
+    torch.testing.assert_close(gradient[0], jacobian @ torch.tensor([1.0, 5.0, -3.0]))
+
+
+def test_relaxed_choices_are_the_softmax() -> None:
+    scores, noise = torch.tensor([[0.3, 1.2]]), torch.tensor([[0.1, -2.0]])
+    action, _ = deterministic(Discrete(2), soft=True).encoded(scores, None, noise)
+    torch.testing.assert_close(action, (scores.log_softmax(-1) + noise).softmax(-1))
+
+
+def test_masked_choices_are_never_taken() -> None:
+    scores, mask = torch.zeros(1000, 3), torch.tensor([True, False, True]).expand(1000, 3)
+    for soft in (False, True):
+        chosen = deterministic(Discrete(3), soft)
+        noise = chosen.noise((1000,), torch.Generator().manual_seed(0))
+        assert not chosen.encoded(scores, mask, noise)[0][:, 1].any()
+
+
+def test_deterministic_numbers() -> None:
+    action = deterministic(Continuous((-1.0,), (3.0,)))
+    params = torch.tensor([[0.0], [20.0], [0.5]])
+    expected = 1 + 2 * params.tanh()
+    torch.testing.assert_close(action.encoded(params, None, None)[0], expected)
+    noisy, _, _ = action.sample(params, None, torch.full((3, 1), 0.25))
+    torch.testing.assert_close(noisy, 1 + 2 * (params.tanh() + 0.25).clamp(max=1))
+
+
+# ----------------------------------------------------------------------------------------- mistakes
+
+
+def test_mistakes_are_told() -> None:
+    with pytest.raises(UserError, match="did you mean 'buffer'"):
+        MADDPGConfig(others="bufer")
+    with pytest.raises(UserError, match="set others=current"):
+        HADDPGConfig(others="buffer")
+    with pytest.raises(UserError, match="gumbel=soft knows one choice per agent"):
+        deterministic(MultiDiscrete((2, 2)), soft=True)
+    with pytest.raises(UserError, match="batch_size=0 is out of range"):
+        MADDPGConfig(batch_size=0)

@@ -1,0 +1,135 @@
+"""What tests of the replay stand on: stamped rollouts, a naive n-step return, and an algorithm that
+only looks at what it draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from algorithms.scripted import RandomPolicy
+from envs import Task
+from marl.algorithm import Scripted, Setting
+from marl.collect import Collector
+from marl.experiment import Experiment, Settings
+from marl.policies import Policy
+from marl.types import Metrics, Observation, Rollout, tree_map
+from tests.runs import SHORT
+from tests.scenes import CPU, randomly
+from tests.toys import mortal
+
+COPIES = 4
+
+
+def rollouts(steps: Sequence[int]) -> Iterator[Rollout]:
+    """Rollouts of so many steps, one after the other, with deaths, truncations, terminations and
+    random rewards. An observation tells its step and copy, ``t + b / 8``; a successor ``+ 0.5``."""
+    env, random, done = mortal(COPIES, CPU), torch.Generator().manual_seed(5), 0
+    collector = Collector(env, randomly(env), 1, 2, random)
+    for count in steps:
+        collector.steps, collector.storage = count, None
+        rollout, _ = collector.collect()
+        stamp = torch.arange(done, done + count).unsqueeze(-1) + torch.arange(COPIES) / 8
+        reward = {k: torch.randn(x.shape, generator=random) for k, x in rollout.reward.items()}
+        seen, later = _stamped(rollout.obs, stamp), _stamped(rollout.next_obs, stamp + 0.5)
+        yield replace(rollout, obs=seen, next_obs=later, reward=reward)
+        done += count
+
+
+def _stamped(obs: Observation, stamp: Tensor) -> Observation:
+    groups = {
+        name: replace(seen, obs=stamp[..., None, None].expand_as(seen.obs))
+        for name, seen in obs.groups.items()
+    }
+    return replace(obs, groups=groups)
+
+
+def stamps(obs: Observation) -> Tensor:
+    """What ``rollouts`` wrote into the observations, ``[...]``."""
+    return obs.groups["left"].obs[..., 0, 0]
+
+
+def joined(parts: Sequence[Rollout]) -> Rollout:
+    """Rollouts in a row as one."""
+    first, *rest = (replace(part, carry={}) for part in parts)
+    return tree_map(lambda *leaves: torch.cat(leaves), first, *rest)
+
+
+@dataclass(frozen=True)
+class NaiveReturn:
+    reward: list[float]  # of H returns
+    discount: list[float]
+    last: int  # the step that it ends with
+
+
+def naive_n_step(
+    reward: Tensor, terminated: Tensor, done: Tensor, start: int, steps: int, gamma: float
+) -> NaiveReturn:
+    """n-step returns from step ``start`` of ``[T, H]``, ``[T, H]`` and ``[T]``, word by word."""
+    heads = range(reward.shape[1])
+    total, living, length = [0.0 for _ in heads], [True for _ in heads], 0
+    for t in range(start, min(start + steps, len(reward))):
+        for h in heads:
+            if living[h]:
+                total[h] += gamma**length * float(reward[t, h])
+            living[h] = living[h] and not terminated[t, h]
+        length += 1
+        if done[t]:
+            break
+    return NaiveReturn(total, [gamma**length * alive for alive in living], start + length - 1)
+
+
+# ------------------------------------------------------------------------- an algorithm that draws
+
+
+@dataclass
+class LookingConfig:
+    """Plays at random and reports what it draws from the replay."""
+
+    replays: ClassVar[bool] = True
+
+    def policy(self, setting: Setting) -> Policy:
+        return RandomPolicy(setting.team)
+
+    def build(self, setting: Setting) -> Looking:
+        return Looking(self.policy(setting), setting)
+
+
+class Looking(Scripted):
+    def __init__(self, policy: Policy, setting: Setting):
+        super().__init__(policy, explore=True)
+        self.setting = setting
+
+    def update(self, rollout: Rollout) -> Metrics:
+        replay, random, team = self.setting.replay, self.setting.generator, self.setting.team
+        assert replay is not None
+        batch = replay.transitions(replay.draw(16, random), 3, 0.9, team, "own")
+        window = replay.sequences(3, 4, 2, random)
+        sums = [x.double().sum() for seen in window.obs.groups.values() for x in [seen.obs]]
+        return {
+            "reward": batch.reward.mean(),
+            "discount": batch.discount.mean(),
+            "seen": torch.stack(sums).sum().float(),
+            "stored": torch.tensor(float(len(replay))),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"generator": self.setting.generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.setting.generator.set_state(state["generator"].cpu())
+
+
+def looking(directory: Path, task: str = "identity", sinks: Any = None, **settings: Any):
+    """A run whose metrics tell what its replay of 25 steps holds; a rollout has 10."""
+    return Experiment(
+        Task(f"tests.toys:{task}"),
+        LookingConfig(),
+        settings=Settings(**{**SHORT, "replay_size": 100, "video": False, **settings}),
+        directory=directory,
+        sinks=sinks,
+    )
