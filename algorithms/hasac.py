@@ -26,7 +26,7 @@ from torch import Tensor
 from marl.algorithm import Setting, check_range
 from marl.distributions import masked_log_softmax
 from marl.errors import UserError
-from marl.offpolicy import OffPolicy, OffPolicyConfig, follow, opponents_actions
+from marl.offpolicy import OffPolicy, OffPolicyConfig, opponents_actions
 from marl.optimizer import Optimizer
 from marl.policies import IndependentPolicy
 from marl.qcritics import Actions
@@ -103,7 +103,7 @@ class HASAC(OffPolicy):
         actor = self._in_sequence(batch, noise) if self.members else self.improve_together(
             batch, noise[1]
         )  # fmt: skip
-        follow(self.target_critic, self.critic, self.config.tau)
+        self.follow()
         return torch.cat([critic, actor, self.log_alpha.exp().mean().reshape(1)])
 
     # -------------------------------------------------------------------------------------- critics

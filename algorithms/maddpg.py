@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from marl.algorithm import Setting, check_range, check_word
 from marl.deterministic import deterministic
 from marl.errors import UserError
-from marl.offpolicy import OffPolicy, OffPolicyConfig, averaged, follow, opponents_actions
+from marl.offpolicy import Follower, OffPolicy, OffPolicyConfig, averaged, opponents_actions
 from marl.policies import IndependentPolicy, Policy
 from marl.qcritics import Actions
 from marl.replay import ReplayBatch
@@ -122,6 +122,7 @@ class MADDPG(OffPolicy):
         super().__init__(config, setting, config.policy(setting), config.critics)
         self.config: MADDPGConfig = config
         self.target_policy: IndependentPolicy = averaged(self.policy)
+        self.followers.append(Follower(self.target_policy, self.policy))
         self.rivals: dict[str, Policy] | None = None  # copies of other teams' policies
         self.policy_loss = torch.zeros((), device=setting.device)  # the last one
         compiler = self._compiler()
@@ -148,16 +149,8 @@ class MADDPG(OffPolicy):
                 if self.members
                 else self.improve_together(batch, noise[1])
             )
-            self._follow()
+            self.follow()
         return torch.cat([critic, self.policy_loss.reshape(1)])
-
-    def _follow(self) -> None:
-        tau = self.config.tau
-        follow(self.target_critic, self.critic, tau)
-        follow(self.target_policy, self.policy, tau)
-        for name, rival in (self.rivals or {}).items():
-            if isinstance(rival, nn.Module):
-                follow(rival, self.setting.policies[name], tau)  # type: ignore[arg-type]  # a Module too
 
     # -------------------------------------------------------------------------------------- critics
 
@@ -196,6 +189,10 @@ class MADDPG(OffPolicy):
                 for name, policy in self.setting.policies.items()
                 if policy is not self.policy
             }
+            for name, copied in self.rivals.items():
+                if isinstance(copied, nn.Module):
+                    original = self.setting.policies[name]
+                    self.followers.append(Follower(copied, original))  # type: ignore[arg-type]  # a Module too
         return self.rivals
 
     # --------------------------------------------------------------------------------------- actors

@@ -85,6 +85,7 @@ class OffPolicy:
                            setting.critic_model)  # fmt: skip
         self.critic = critic.to(setting.device)
         self.target_critic = averaged(self.critic)
+        self.followers = [Follower(self.target_critic, self.critic)]
         self.critic_optimizer = self._optimizer(self.critic.parameters(), config.critic_lr)
         self.members: list[Member] = members(policy) if config.sequential else []
         parts = [m.parameters for m in self.members] or [list(policy.parameters())]
@@ -161,6 +162,11 @@ class OffPolicy:
         """One step of critics and actors; the statistics as one vector."""
         raise NotImplementedError
 
+    def follow(self) -> None:
+        """Moves all averaged copies."""
+        for follower in self.followers:
+            follower.move(self.config.tau)
+
     def critic_loss(self, batch: ReplayBatch, target: Tensor) -> tuple[Tensor, Tensor]:
         """Mean squared errors of all critics, summed, and the mean value."""
         q = self.critic(batch.obs, self.encoded(batch.action))
@@ -220,14 +226,21 @@ class OffPolicy:
 
 
 def averaged(module: nn.Module) -> Any:
-    """A copy to be moved by ``follow`` only."""
+    """A copy to be moved by a Follower only."""
     return copy.deepcopy(module).requires_grad_(False)
 
 
-@torch.no_grad()
-def follow(copied: nn.Module, module: nn.Module, tau: float) -> None:
-    """Moves the averaged copy by ``tau`` of the way to the original (Lillicrap et al. 2016)."""
-    torch._foreach_lerp_(list(copied.parameters()), list(module.parameters()), tau)  # type: ignore[reportPrivateImportUsage]  # the one fused call for it
+class Follower:
+    """Moves an averaged copy towards its original (Lillicrap et al. 2016). The parameters are found
+    once: to walk a network takes longer than to move it."""
+
+    def __init__(self, copied: nn.Module, module: nn.Module):
+        self.copied, self.original = list(copied.parameters()), list(module.parameters())
+
+    @torch.no_grad()
+    def move(self, tau: float) -> None:
+        """By ``tau`` of the way."""
+        torch._foreach_lerp_(self.copied, self.original, tau)  # type: ignore[reportPrivateImportUsage]  # the one fused call for it
 
 
 @torch.no_grad()

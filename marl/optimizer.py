@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from types import FunctionType, MethodType
 from typing import Any, TypeVar
@@ -109,7 +109,15 @@ def compiled(function: F, whole: bool = False) -> F:
         )
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):  # not in older ones
         torch._dynamo.config.trace_autograd_ops = True
-    return torch.compile(_own_code(function), dynamic=False, fullgraph=whole)  # type: ignore[return-value]
+    options = {"guard_filter_fn": _of_arguments} if hasattr(function, "__self__") else None
+    return torch.compile(_own_code(function), dynamic=False, fullgraph=whole, options=options)  # type: ignore[return-value]
+
+
+def _of_arguments(guards: Sequence[Any]) -> list[bool]:
+    """Which of Dynamo's guards are checked at every call: those of the arguments. What hangs on a
+    method's ``self`` (networks, hyperparameters) is built once and stays, and to look whether it
+    did costs more than a small step itself."""
+    return [not guard.name.startswith("L['self']") for guard in guards]
 
 
 def _own_code(function: Any) -> Any:

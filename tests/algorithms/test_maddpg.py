@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from algorithms.hasac import HASACConfig, MASACConfig
 from algorithms.maddpg import (
     MADDPG,
     HADDPGConfig,
@@ -167,6 +168,19 @@ def test_the_first_frames_are_uniform() -> None:
     torch.testing.assert_close(action.mean((0, 1)), (low + high) / 2, atol=0.1, rtol=0)
     torch.testing.assert_close(action.var((0, 1)), (high - low) ** 2 / 12, atol=0.1, rtol=0.05)
     assert ddpg(play).updates == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [continuous, identity])
+@pytest.mark.parametrize("config", [MATD3Config, HADDPGConfig, HASACConfig, MASACConfig])
+def test_compiled_steps_equal_eager_ones(config: Any, make: Any) -> None:
+    found = []
+    for compiled in (False, True):
+        play = Play(make, config(**{**FAST, "compile": compiled}), Perceptron([16]))
+        play.iterate(2)
+        algorithm = play.first
+        found.append(torch.cat([weights(algorithm.policy), weights(algorithm.critic)]))
+    torch.testing.assert_close(*found, atol=2e-3, rtol=2e-3)
 
 
 # ------------------------------------------------------------------------------- Gumbel gradients
