@@ -20,10 +20,11 @@ from torch import Tensor
 
 from algorithms.mappo import MAPPO, MAPPOConfig
 from marl.algorithm import Setting, check_range
+from marl.members import Member, members
 from marl.networks import per_agent
 from marl.onpolicy import Batch, Memory, minibatch
 from marl.optimizer import Optimizer, compiled
-from marl.policies import IndependentPolicy, Member, members
+from marl.policies import IndependentPolicy
 from marl.sequence import update_order
 from marl.types import Metrics, Rollout
 

@@ -14,7 +14,7 @@ actors; HADDPG and HATD3 move one agent after the other in a random order.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from marl.algorithm import Setting, check_range, check_word
+from marl.averages import Follower, averaged
 from marl.deterministic import deterministic
 from marl.errors import UserError
-from marl.offpolicy import Follower, OffPolicy, OffPolicyConfig, averaged, opponents_actions
+from marl.offpolicy import OffPolicy, OffPolicyConfig
 from marl.policies import IndependentPolicy, Policy
 from marl.qcritics import Actions
 from marl.replay import ReplayBatch
-from marl.sequence import update_order
 from marl.types import Continuous, Noise
 
 OTHERS = ("buffer", "current")
@@ -50,7 +50,6 @@ class MADDPGConfig(OffPolicyConfig):
     critics: int = 1  # K; their smallest value is the target's
     target_noise: float = 0.0  # on the target's actions, in half ranges
     target_noise_clip: float = 0.5
-    actor_interval: int = 1  # critic steps for each of the actors' and the averaged copies'
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +57,7 @@ class MADDPGConfig(OffPolicyConfig):
         check_word("gumbel", self.gumbel, GUMBEL)
         check_range(
             self, noise=(0, 10), last_noise=(0, 10), output_penalty=(0, math.inf), critics=(1, 10),
-            target_noise=(0, 10), target_noise_clip=(0, 10), actor_interval=(1, 1000),
+            target_noise=(0, 10), target_noise_clip=(0, 10),
         )  # fmt: skip
         if self.sequential and self.others != "current":
             raise UserError(
@@ -116,151 +115,78 @@ class HATD3Config(HADDPGConfig):
 
 
 class MADDPG(OffPolicy):
-    names = ("critic_loss", "q", "policy_loss")
-
     def __init__(self, config: MADDPGConfig, setting: Setting):
         super().__init__(config, setting, config.policy(setting), config.critics)
         self.config: MADDPGConfig = config
         self.target_policy: IndependentPolicy = averaged(self.policy)
         self.followers.append(Follower(self.target_policy, self.policy))
-        self.rivals: dict[str, Policy] | None = None  # copies of other teams' policies
-        self.policy_loss = torch.zeros((), device=setting.device)  # the last one
-        compiler = self._compiler()
-        self.improve_critics = compiler(self._improve_critics)
-        self.improve_together = compiler(self._improve_together)
-        self.improve_one = [compiler(self._one(agent)) for agent in range(len(self.members))]
+        self.copies: dict[str, Policy] | None = None  # of other teams' policies
+        self.numbers = {n for n, g in self.team.items() if isinstance(g.action, Continuous)}
 
     def _exploration(self, noise: Noise) -> Noise:
         done = min(1.0, self.frames / max(1, self._all_frames))
         scale = self.config.noise + done * (self.config.last_noise - self.config.noise)
-        numbers = {n for n, g in self.team.items() if isinstance(g.action, Continuous)}
-        return {n: scale * drawn if n in numbers else drawn for n, drawn in noise.items()}
+        return {n: scale * drawn if n in self.numbers else drawn for n, drawn in noise.items()}
 
     @property
     def _all_frames(self) -> int:
         return self.setting.iterations * self.setting.steps * self.setting.num_envs
 
-    def _step(self, batch: ReplayBatch, noise: Sequence[Noise]) -> Tensor:
-        """One update (Lowe et al. 2017, algorithm 1; Fujimoto et al. 2018, algorithm 1)."""
-        critic = self.improve_critics(batch, noise[0], self._opponents(batch))
-        if self.updates % self.config.actor_interval == 0:
-            self.policy_loss = (
-                self._in_sequence(batch, noise)
-                if self.members
-                else self.improve_together(batch, noise[1])
-            )
-            self.follow()
-        return torch.cat([critic, self.policy_loss.reshape(1)])
-
     # -------------------------------------------------------------------------------------- critics
-
-    def _improve_critics(self, batch: ReplayBatch, noise: Noise, rivals: Actions) -> Tensor:
-        loss, q = self.critic_loss(batch, self.target(batch, noise, rivals))
-        self.critic_optimizer.step(loss)
-        return torch.stack([loss.detach(), q])
 
     @torch.no_grad()
     def target(self, batch: ReplayBatch, noise: Noise, rivals: Actions) -> Tensor:
-        """y ``[M, H]``: numbers are smoothed by clipped noise, choices drawn."""
-        smoothed = {
-            n: self._smoothing(noise[n]) if isinstance(g.action, Continuous) else noise[n]
-            for n, g in self.team.items()
-        }
+        """y: numbers are smoothed by clipped noise, choices drawn."""
+        smoothed = {n: self._smoothing(x) if n in self.numbers else x for n, x in noise.items()}
         action, _ = self.target_policy.sample(batch.next_obs, smoothed)
         q = self.target_critic(batch.next_obs, {**rivals, **action}).amin(0)
         return batch.reward + batch.discount * q
 
     def _smoothing(self, noise: Tensor) -> Tensor:
-        config = self.config
-        return (config.target_noise * noise).clamp(
-            -config.target_noise_clip, config.target_noise_clip
-        )
+        most = self.config.target_noise_clip
+        return (self.config.target_noise * noise).clamp(-most, most)
 
-    def _opponents(self, batch: ReplayBatch) -> Actions:
-        """Other teams' actions in the successors, by averaged copies of their policies."""
-        if self.config.critic not in ("all", "state"):
-            return {}
-        return opponents_actions(self._rivals(), self.setting, batch.next_obs)
-
-    def _rivals(self) -> dict[str, Policy]:
-        if self.rivals is None:
-            self.rivals = {
-                name: averaged(policy) if isinstance(policy, nn.Module) else policy
-                for name, policy in self.setting.policies.items()
-                if policy is not self.policy
-            }
-            for name, copied in self.rivals.items():
-                if isinstance(copied, nn.Module):
-                    original = self.setting.policies[name]
-                    self.followers.append(Follower(copied, original))  # type: ignore[arg-type]  # a Module too
-        return self.rivals
+    def rivals(self) -> Mapping[str, Policy]:
+        """Averaged copies of other teams' policies, made when they are all there."""
+        if self.copies is None:
+            self.copies = {}
+            for name, policy in self.setting.policies.items():
+                if policy is self.policy:
+                    continue
+                self.copies[name] = policy
+                if isinstance(policy, nn.Module):
+                    self.copies[name] = averaged(policy)
+                    self.followers.append(Follower(self.copies[name], policy))  # type: ignore[arg-type]  # a Module too
+        return self.copies
 
     # --------------------------------------------------------------------------------------- actors
 
-    def _improve_together(self, batch: ReplayBatch, noise: Noise) -> Tensor:
-        """All actors at once, the others doing what they did, or what they do now."""
-        numbers = self.policy.numbers(batch.obs)
-        fresh = self._played(numbers, batch, noise)
-        now = self.config.others == "current"
-        stored = self.encoded(batch.action)
-        others = fresh if now else {n: stored[n] for n in self.team}
+    def _losses_noise(self, noise: Noise) -> Noise:
+        """Numbers are as the policy gives them, choices drawn."""
+        return {n: drawn for n, drawn in noise.items() if n not in self.numbers}
+
+    def actors_loss(self, batch: ReplayBatch, noise: Noise) -> tuple[Tensor, Tensor]:
+        """The others do what they did, or what they do now."""
+        outputs = self.policy.numbers(batch.obs)
+        fresh, log_prob = self.policy.encoded(outputs, batch.obs, noise)
+        stored = {n: batch.action[n] for n in self.team}
+        others = fresh if self.config.others == "current" else stored
         q = self.q_of_fresh(batch, fresh, others)[0]  # [M, H]
-        penalty = torch.cat([x.square().mean(-1) for x in numbers.values()], dim=-1).sum(-1)
+        penalty = torch.cat([x.square().mean(-1) for x in outputs.values()], dim=-1).sum(-1)
         loss = self.config.output_penalty * penalty.mean() - q.sum(-1).mean()
-        self.actor_optimizers[0].step(loss)
-        return loss.detach()
+        return loss, torch.cat([log_prob[n] for n in self.team], dim=-1)
 
-    def _played(
-        self, numbers: Mapping[str, Tensor], batch: ReplayBatch, noise: Noise
-    ) -> dict[str, Tensor]:
-        """Actions with gradient: numbers as they are, choices drawn."""
-        played = {}
-        for name, group in self.team.items():
-            drawn = None if isinstance(group.action, Continuous) else noise[name]
-            mask = batch.obs.groups[name].action_mask
-            played[name] = self.policy.distributions[name].encoded(numbers[name], mask, drawn)[0]
-        return played
-
-    def _in_sequence(self, batch: ReplayBatch, noise: Sequence[Noise]) -> Tensor:
-        """One actor after the other, each against what those before it do now."""
-        with torch.no_grad():
-            action = self._played(self.policy.numbers(batch.obs), batch, noise[2])
-        action = {name: chosen.contiguous() for name, chosen in action.items()}
-        losses = []
-        for agent in update_order(len(self.agents), self.setting.generator):
-            loss, own = self.improve_one[agent](batch, noise[1], noise[2], action)
-            action = self.exchanged(agent, own, action)
-            losses.append(loss)
-        return torch.stack(losses).mean()
-
-    def _one(self, agent: int) -> Any:
-        """The step of one actor: its loss, and what it does afterwards ``[M, 1, A]``."""
-        member, optimizer = self.members[agent], self.actor_optimizers[agent]
-        is_number = isinstance(self.team[member.group].action, Continuous)
-
-        def improve(
-            batch: ReplayBatch, noise: Noise, later: Noise, action: Actions
-        ) -> tuple[Tensor, Tensor]:
-            own, _ = member.sample(batch.obs, None if is_number else noise)
-            q = self.q_of_one(batch, agent, own, action)[0]
-            penalty = member.numbers(batch.obs).square().mean()
-            loss = self.config.output_penalty * penalty - q.mean()
-            optimizer.step(loss)
-            with torch.no_grad():
-                return loss.detach(), member.sample(batch.obs, None if is_number else later)[0]
-
-        return improve
-
-    # ---------------------------------------------------------------------------------------- state
+    def actor_loss(
+        self, agent: int, batch: ReplayBatch, noise: Noise, action: Actions
+    ) -> tuple[Tensor, Tensor]:
+        member = self.members[agent]
+        outputs = member.numbers(batch.obs)
+        own, log_prob = member.encoded(outputs, batch.obs, noise)
+        q = self.q_of_one(batch, agent, own, action)[0]
+        penalty = outputs.square().mean()
+        return self.config.output_penalty * penalty - q.mean(), log_prob.squeeze(-1)
 
     def _kept(self) -> dict[str, Any]:
-        rivals = self._rivals() if self.config.critic in ("all", "state") else {}
+        rivals = self.rivals() if self.config.critic in ("all", "state") else {}
         copies = {f"rival_{n}": r for n, r in rivals.items() if isinstance(r, nn.Module)}
         return {**super()._kept(), "target_policy": self.target_policy, **copies}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "policy_loss": self.policy_loss}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.policy_loss = state["policy_loss"]

@@ -32,9 +32,18 @@ def check_switch(name: str, value: object) -> None:
         raise UserError(f"{name}={value!r} must be true or false")
 
 
-def check_options(name: str, options: Iterable[str], function: Callable[..., Any]) -> None:
-    """Raises UserError for the first of ``options`` that ``function`` does not take."""
-    known = list(inspect.signature(function).parameters)
+def check_options(
+    name: str, options: Iterable[str], function: Callable[..., Any], *others: str
+) -> None:
+    """Raises UserError for the first of ``options`` that neither ``function`` takes nor is one of
+    the ``others``."""
+    known = [*options_of(function), *others]
     for option in options:
         if option not in known:
             raise unknown("option", option, known, where=f" of {name}")
+
+
+def options_of(function: Callable[..., Any]) -> list[str]:
+    """The arguments that ``function`` takes by name."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [n for n, p in inspect.signature(function).parameters.items() if p.kind in named]

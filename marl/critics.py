@@ -146,11 +146,16 @@ def value_critic(
     """
     if scope == "agent":
         return LocalCritic(team, model)
+    check_state(scope, state_size)
+    heads = sum(group.size for group in team.values()) if own_rewards else 1
+    seen = everyone if scope == "all" else team
+    return CentralCritic(seen, state_size if scope == "state" else None, heads, model)
+
+
+def check_state(scope: str, state_size: int | None) -> None:
+    """Raises UserError where a critic should read a state that there is none of."""
     if scope == "state" and state_size is None:
         raise UserError(
             "critic 'state' needs an environment that gives its state, and this one does not; "
             "take critic 'all', which concatenates every agent's observation"
         )
-    heads = sum(group.size for group in team.values()) if own_rewards else 1
-    seen = everyone if scope == "all" else team
-    return CentralCritic(seen, state_size if scope == "state" else None, heads, model)

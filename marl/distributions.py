@@ -245,20 +245,3 @@ def _log_tanh_slope(raw: Tensor) -> Tensor:
 
 def _pick(log_probs: Tensor, action: Tensor) -> Tensor:
     return log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
-
-
-def uniform_noise(spec: ActionSpec, batch: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Numbers in [0, 1) for ``uniform_action``."""
-    size = len(spec.low) if isinstance(spec, Continuous) else spec.mask_size
-    return torch.rand(*batch, size, generator=generator, device=generator.device)
-
-
-def uniform_action(spec: ActionSpec, noise: Tensor, mask: Tensor | None) -> Tensor:
-    """The action that ``noise`` draws, each allowed one as likely as the others."""
-    if isinstance(spec, Continuous):
-        low, high = noise.new_tensor(spec.low), noise.new_tensor(spec.high)
-        return low + (high - low) * noise
-    scores = noise if mask is None else torch.where(mask, noise, -1.0)
-    if isinstance(spec, Discrete):
-        return scores.argmax(-1)
-    return torch.stack([part.argmax(-1) for part in scores.split(spec.nvec, dim=-1)], dim=-1)

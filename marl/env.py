@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marl.distributions import uniform_action, uniform_noise
 from marl.types import AgentGroup, GroupObservation, Observation, Rollout, Transition, tree_map
+from marl.uniform import uniform_action, uniform_noise
 
 
 @runtime_checkable

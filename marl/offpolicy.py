@@ -1,28 +1,31 @@
 """What the off-policy algorithms share: acting with a warm-up, drawing from the run's replay,
-n-step targets, critics with averaged copies, and actors that move together or one after the other.
+critics with averaged copies, and actors that move together or one after the other.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from marl.algorithm import REWARDS, Setting, check_range, check_word
+from marl.averages import Follower, averaged
 from marl.critics import SCOPES
-from marl.distributions import uniform_action, uniform_noise
 from marl.errors import UserError
+from marl.members import Member, members
 from marl.networks import Model, per_agent
 from marl.optimizer import Optimizer, compiled
-from marl.policies import IndependentPolicy, Member, Policy, members
-from marl.qcritics import Actions, joint_actions, q_critics
+from marl.policies import IndependentPolicy, Policy, act, encoded_actions
+from marl.qcritics import Actions, exchanged, joint_actions, q_critics
 from marl.replay import ReplayBatch
+from marl.sequence import update_order
 from marl.types import Carry, Metrics, Noise, Observation, PolicyStep, Rollout
+from marl.uniform import RandomPolicy
 
 
 @dataclass
@@ -40,18 +43,19 @@ class OffPolicyConfig:
     gamma: float = 0.99  # discount
     n_step: int = 1  # rewards summed before the critic is asked
     tau: float = 0.005  # share of the new weights in each averaged copy
+    actor_interval: int = 1  # critic steps for each of the actors' and the averaged copies'
     batch_size: int = 256  # transitions of a gradient step
     frames_per_update: float = 20.0  # frames collected for each gradient step
     warmup: int = 10_000  # frames of uniformly random actions before the first
-    compile: bool = False  # the critics' and each actor's step into one graph each
+    compile: bool = False  # reading, the critics' and each actor's step into one graph each
 
     def __post_init__(self) -> None:
         check_word("critic", self.critic, SCOPES)
         check_word("reward", self.reward, REWARDS)
         check_range(
             self, actor_lr=(0, 1), critic_lr=(0, 1), adam_eps=(0, 1), max_grad_norm=(0, math.inf),
-            gamma=(0, 1), n_step=(1, 1000), tau=(0, 1), batch_size=(1, math.inf),
-            frames_per_update=(1e-3, math.inf), warmup=(0, math.inf),
+            gamma=(0, 1), n_step=(1, 1000), tau=(0, 1), actor_interval=(1, 1000),
+            batch_size=(1, math.inf), frames_per_update=(1e-3, math.inf), warmup=(0, math.inf),
         )  # fmt: skip
         if self.critic == "agent" and self.reward != "own":
             raise UserError(
@@ -65,13 +69,12 @@ class OffPolicyConfig:
 
 
 class OffPolicy:
-    """The base of all.
+    """The base of all. A subclass tells the critics' ``target`` and what actors minimise.
 
-    A subclass tells the critics' ``target``, what an actor minimises, and what ``follows``. With
-    ``sequential`` the update is heterogeneous-agent mirror learning (``marl.sequence``).
+    With ``sequential`` the update is heterogeneous-agent mirror learning (``marl.sequence``).
     """
 
-    names: tuple[str, ...]  # of the statistics that ``_step`` returns
+    names: tuple[str, ...] = ("policy_loss",)  # of what ``_finish`` returns
 
     def __init__(
         self, config: OffPolicyConfig, setting: Setting, policy: IndependentPolicy, k: int
@@ -79,6 +82,7 @@ class OffPolicy:
         assert setting.replay is not None, "an off-policy algorithm needs the run's replay"
         self.config, self.setting, self.team = config, setting, setting.team
         self.replay, self.policy = setting.replay, policy
+        self.uniform = RandomPolicy(self.team)
         self.agents = [(name, row) for name, g in self.team.items() for row in range(g.size)]
         own = config.reward == "own"
         critic = q_critics(k, config.critic, self.team, setting.everyone, setting.state_size, own,
@@ -91,15 +95,19 @@ class OffPolicy:
         parts = [m.parameters for m in self.members] or [list(policy.parameters())]
         self.actor_optimizers = [self._optimizer(part, config.actor_lr) for part in parts]
         self.frames = self.updates = 0
+        self.told = torch.zeros(len(self.names), device=setting.device)  # of the actors' last step
         if policy.initial_carry(1):
             raise UserError("off-policy actors have no memory yet; leave model.gru=0")
+        compiler = compiled if config.compile else lambda function: function
+        self.read = compiler(self._read)
+        self.improve_critics = compiler(self._improve_critics)
+        self.improve_together = compiler(self._improve_together)
+        each = range(len(self.members))
+        self.improve_one = [partial(compiler(self._improve_one), agent) for agent in each]
 
     def _optimizer(self, parameters: Any, lr: float) -> Optimizer:
         config = self.config
         return Optimizer({"": parameters}, {"": lr}, config.adam_eps, config.max_grad_norm)
-
-    def _compiler(self) -> Callable[[Any], Any]:
-        return compiled if self.config.compile else lambda function: function
 
     # --------------------------------------------------------------------------------------- acting
 
@@ -112,27 +120,15 @@ class OffPolicy:
         generator: torch.Generator,
         explore: bool = True,
     ) -> PolicyStep:
-        batch = len(start)
         if explore and self.frames < self.config.warmup:
-            action = self._random_action(obs, batch, generator)
-        else:
-            noise = self._exploration(self.policy.noise(batch, generator)) if explore else None
-            action = self.policy.act(obs, carry, start, noise).action
-        zeros = {n: torch.zeros(batch, g.size, device=start.device) for n, g in self.team.items()}
-        return PolicyStep(action, zeros, {}, {name: {} for name in self.team})
-
-    def _random_action(
-        self, obs: Observation, batch: int, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        noise = {
-            n: uniform_noise(g.action, (batch, g.size), generator) for n, g in self.team.items()
-        }
-        return {
-            n: uniform_action(g.action, noise[n], obs.groups[n].action_mask)
-            for n, g in self.team.items()
-        }
+            return act(self.uniform, obs, {}, start, generator, explore)
+        batch = len(start)
+        noise = self._exploration(self.policy.noise(batch, generator)) if explore else None
+        step = self.policy.act(obs, {}, start, noise)
+        return replace(step, aux={name: {} for name in self.team})
 
     def _exploration(self, noise: Noise) -> Noise:
+        """What actions are drawn with when acting."""
         return noise
 
     # ------------------------------------------------------------------------------------- learning
@@ -145,57 +141,125 @@ class OffPolicy:
         stats = [self._learn() for _ in range(due)]
         if not stats:
             return {}
-        return dict(zip(self.names, torch.stack(stats).mean(0).unbind(), strict=True))
+        names = ("critic_loss", "q", *self.names)
+        return dict(zip(names, torch.stack(stats).mean(0).unbind(), strict=True))
 
     def _learn(self) -> Tensor:
+        """One step of the critics, and of the actors when it is their turn; the statistics."""
         config, random = self.config, self.setting.generator
-        index = self.replay.draw(config.batch_size, random)
+        batch = self.read(self.replay.draw(config.batch_size, random))
+        draws = 3 if self.members else 2  # for the target, the gradient, and those who follow
+        first, *others = [self.policy.noise(config.batch_size, random) for _ in range(draws)]
+        self.updates += 1
+        stats = self.improve_critics(batch, first, self._opponents(batch))
+        if self.updates % config.actor_interval == 0:
+            self.told = self._improve_actors(batch, [self._losses_noise(n) for n in others])
+            self.follow()
+        return torch.cat([stats, self.told])
+
+    def _read(self, index: Tensor) -> ReplayBatch:
+        """What follows the frames of ``index``, with actions as critics read them."""
+        config = self.config
         batch = self.replay.transitions(
             index, config.n_step, config.gamma, self.team, config.reward
         )
-        draws = 3 if self.members else 2  # for the target, the gradient, and those who follow
-        noise = [self.policy.noise(config.batch_size, random) for _ in range(draws)]
-        self.updates += 1
-        return self._step(batch, noise)
-
-    def _step(self, batch: ReplayBatch, noise: Sequence[Noise]) -> Tensor:
-        """One step of critics and actors; the statistics as one vector."""
-        raise NotImplementedError
+        groups = self.setting.everyone.items()
+        return replace(batch, action={n: g.action.encode(batch.action[n]) for n, g in groups})
 
     def follow(self) -> None:
         """Moves all averaged copies."""
         for follower in self.followers:
             follower.move(self.config.tau)
 
-    def critic_loss(self, batch: ReplayBatch, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean squared errors of all critics, summed, and the mean value."""
-        q = self.critic(batch.obs, self.encoded(batch.action))
-        return (q - target).square().mean((1, 2)).sum(), q.detach().mean()
+    # -------------------------------------------------------------------------------------- critics
 
-    def encoded(self, action: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Stored actions of all groups as critics read them."""
-        return {n: g.action.encode(action[n]) for n, g in self.setting.everyone.items()}
+    def target(self, batch: ReplayBatch, noise: Noise, rivals: Actions) -> Tensor:
+        """What the critics should give, ``[M, H]``, without gradient. ``rivals`` are the actions of
+        other teams in the successors, where critics read them."""
+        raise NotImplementedError
+
+    def _improve_critics(self, batch: ReplayBatch, noise: Noise, rivals: Actions) -> Tensor:
+        """Descends the mean squared errors of all critics, summed; tells that and the mean
+        value."""
+        target = self.target(batch, noise, rivals)
+        q = self.critic(batch.obs, batch.action)
+        loss = (q - target).square().mean((1, 2)).sum()
+        self.critic_optimizer.step(loss)
+        return torch.stack([loss.detach(), q.detach().mean()])
+
+    def _opponents(self, batch: ReplayBatch) -> Actions:
+        if self.config.critic not in ("all", "state"):
+            return {}
+        others = {n: p for n, p in self.rivals().items() if p is not self.policy}
+        return encoded_actions(others, batch.next_obs, self.setting.generator)
+
+    def rivals(self) -> Mapping[str, Policy]:
+        """The policies that other teams are expected to follow, by team."""
+        return self.setting.policies
+
+    # --------------------------------------------------------------------------------------- actors
+
+    def actors_loss(self, batch: ReplayBatch, noise: Noise) -> tuple[Tensor, Tensor]:
+        """What all actors minimise when they move together, and their actions' log-probabilities
+        ``[M, N]``."""
+        raise NotImplementedError
+
+    def actor_loss(
+        self, agent: int, batch: ReplayBatch, noise: Noise, action: Actions
+    ) -> tuple[Tensor, Tensor]:
+        """What one actor minimises while its team plays ``action``, and its log-probabilities
+        ``[M]``."""
+        raise NotImplementedError
+
+    def _losses_noise(self, noise: Noise) -> Noise:
+        """What actions are drawn with in the actors' losses."""
+        return noise
+
+    def _improve_actors(self, batch: ReplayBatch, noise: Sequence[Noise]) -> Tensor:
+        if not self.members:
+            return self.improve_together(batch, noise[0])
+        with torch.no_grad():
+            action, _ = self.policy.sample(batch.obs, noise[1])
+        action = {name: chosen.contiguous() for name, chosen in action.items()}
+        loss, log_prob = {}, {}
+        for agent in update_order(len(self.agents), self.setting.generator):
+            loss[agent], log_prob[agent], own = self.improve_one[agent](batch, *noise, action)
+            action = exchanged(action, *self.agents[agent], own)
+        each = torch.stack([log_prob[agent] for agent in range(len(self.agents))], dim=-1)
+        return self._finish(torch.stack(list(loss.values())).mean(), each)
+
+    def _improve_together(self, batch: ReplayBatch, noise: Noise) -> Tensor:
+        loss, log_prob = self.actors_loss(batch, noise)
+        self.actor_optimizers[0].step(loss)
+        return self._finish(loss.detach(), log_prob.detach())
+
+    def _improve_one(
+        self, agent: int, batch: ReplayBatch, noise: Noise, later: Noise, action: Actions
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One actor's step: its loss, log-probabilities, and what it does now ``[M, 1, A]``."""
+        loss, log_prob = self.actor_loss(agent, batch, noise, action)
+        self.actor_optimizers[agent].step(loss)
+        with torch.no_grad():
+            own, _ = self.members[agent].sample(batch.obs, later)
+        return loss.detach(), log_prob.detach(), own
+
+    def _finish(self, loss: Tensor, log_prob: Tensor) -> Tensor:
+        """After all actors' step, with its mean loss and ``[M, N]``: the statistics ``names``."""
+        return loss.reshape(1)
 
     def q_of_fresh(self, batch: ReplayBatch, fresh: Actions, others: Actions) -> Tensor:
         """Q ``[K, M, H]`` of every agent's ``fresh`` action while the ``others`` play theirs; H is
         1 where one value moves all of them at once."""
         heads = self.critic.heads
         if self.config.critic == "agent" or (heads == 1 and others is fresh):
-            return self.critic(batch.obs, {**self.encoded(batch.action), **fresh})
-        base = {**self.encoded(batch.action), **{n: a.detach() for n, a in others.items()}}
+            return self.critic(batch.obs, {**batch.action, **fresh})
+        base = {**batch.action, **{n: a.detach() for n, a in others.items()}}
         return self.critic(batch.obs, joint_actions(fresh, base), each=True)
 
     def q_of_one(self, batch: ReplayBatch, agent: int, own: Tensor, actions: Actions) -> Tensor:
         """Q ``[K, M]`` of the agent's ``own [M, 1, A]`` while its team plays ``actions``."""
-        joint = {**self.encoded(batch.action), **self.exchanged(agent, own, actions)}
+        joint = {**batch.action, **exchanged(actions, *self.agents[agent], own)}
         return self.critic(batch.obs, joint)[..., agent if self.critic.heads > 1 else 0]
-
-    def exchanged(self, agent: int, own: Tensor, actions: Actions) -> dict[str, Tensor]:
-        """``actions`` with the agent's ``own`` in its place."""
-        name, row = self.agents[agent]
-        team = actions[name]
-        changed = torch.cat([team[:, :row], own, team[:, row + 1 :]], dim=1).contiguous()
-        return {**actions, name: changed}
 
     # ---------------------------------------------------------------------------------------- state
 
@@ -216,54 +280,11 @@ class OffPolicy:
             "generator": self.setting.generator.get_state(),
             "frames": self.frames,
             "updates": self.updates,
+            "told": self.told,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name, part in self._kept().items():
             part.load_state_dict(state[name])
         self.setting.generator.set_state(state["generator"].cpu())
-        self.frames, self.updates = state["frames"], state["updates"]
-
-
-def averaged(module: nn.Module) -> Any:
-    """A copy to be moved by a Follower only."""
-    return copy.deepcopy(module).requires_grad_(False)
-
-
-class Follower:
-    """Moves an averaged copy towards its original (Lillicrap et al. 2016). The parameters are found
-    once: to walk a network takes longer than to move it."""
-
-    def __init__(self, copied: nn.Module, module: nn.Module):
-        self.copied, self.original = list(copied.parameters()), list(module.parameters())
-
-    @torch.no_grad()
-    def move(self, tau: float) -> None:
-        """By ``tau`` of the way."""
-        torch._foreach_lerp_(self.copied, self.original, tau)  # type: ignore[reportPrivateImportUsage]  # the one fused call for it
-
-
-@torch.no_grad()
-def opponents_actions(
-    policies: Mapping[str, Policy], setting: Setting, obs: Observation
-) -> dict[str, Tensor]:
-    """What the groups of other teams do in ``obs``, encoded, without gradient. ``policies`` by
-    team.
-
-    Raises:
-        UserError: an opponent with memory.
-    """
-    actions: dict[str, Tensor] = {}
-    for name, policy in policies.items():
-        groups = {n: g for n, g in policy.groups.items() if n not in setting.team}
-        if not groups:
-            continue
-        if policy.initial_carry(1):
-            raise UserError(f"critic 'all' cannot ask team {name!r} what it does: it has a memory")
-        first = next(iter(groups))
-        batch = len(obs.groups[first].obs)
-        start = torch.ones(batch, dtype=torch.bool, device=setting.device)
-        noise = policy.noise(batch, setting.generator)
-        step = policy.act(obs, {}, start, noise)
-        actions.update({n: g.action.encode(step.action[n]) for n, g in groups.items()})
-    return actions
+        self.frames, self.updates, self.told = state["frames"], state["updates"], state["told"]

@@ -7,11 +7,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from marl.distributions import Distribution, distribution
 from marl.errors import UserError
-from marl.networks import Model, StackedLinear
+from marl.networks import Model
 from marl.types import (
     ActionSpec,
     AgentGroup,
@@ -20,7 +19,6 @@ from marl.types import (
     Noise,
     Observation,
     PolicyStep,
-    tree_map,
 )
 
 
@@ -96,15 +94,19 @@ class IndependentPolicy(nn.Module):
         """What the networks give, ``[..., N, P]`` by group. Without memory."""
         return {name: self.networks[name](obs.groups[name].obs)[0] for name in self.groups}
 
-    def sample(
-        self, obs: Observation, noise: Noise | None
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def sample(self, obs: Observation, noise: Noise) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Actions as critics read them, ``[..., N, A]``, with gradient, and their
-        log-probabilities ``[..., N]``; the greedy ones where ``noise`` is None. Without memory."""
+        log-probabilities ``[..., N]``; greedy in groups that ``noise`` lacks. Without memory."""
+        return self.encoded(self.numbers(obs), obs, noise)
+
+    def encoded(
+        self, numbers: Mapping[str, Tensor], obs: Observation, noise: Noise
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """As ``sample``, from what the networks gave."""
         action, log_prob = {}, {}
-        for name, numbers in self.numbers(obs).items():
-            mask, drawn = obs.groups[name].action_mask, None if noise is None else noise[name]
-            found = self.distributions[name].encoded(numbers, mask, drawn)
+        for name, given in numbers.items():
+            mask = obs.groups[name].action_mask
+            found = self.distributions[name].encoded(given, mask, noise.get(name))
             action[name], log_prob[name] = found
         return action, log_prob
 
@@ -119,90 +121,6 @@ class IndependentPolicy(nn.Module):
                 params, seen.action_mask, action[name], aux[name]
             )
         return log_prob, entropy
-
-
-class Member:
-    """One agent of an IndependentPolicy whose agents have weights of their own, to be moved alone.
-
-    Its parameters are its rows of the stacked ones: leaves that share their memory, so that a step
-    of theirs is seen by the whole policy and nobody else's weights move. Everything is ``[..., 1,
-    *]``, an axis N of one agent.
-
-    Raises:
-        UserError: weights that agents share, or that are not stacked agent by agent (images).
-    """
-
-    def __init__(self, policy: IndependentPolicy, group: str, row: int):
-        self.group, self.rows = group, slice(row, row + 1)
-        self.distribution = policy.distributions[group]
-        self.network = policy.networks[group]
-        size = policy.groups[group].size
-        self.axis = -1 - len(policy.groups[group].observation.shape)  # N, in observations
-        named = dict(self.network.named_parameters())
-        if any(value.shape[0] != size for value in named.values()) or not own_weights(self.network):
-            raise UserError(
-                f"agents of {group!r} cannot be updated one after the other: each needs weights of "
-                "its own (model.sharing=per_agent), and images are not supported"
-            )
-        self.weights = {k: v.detach()[self.rows].requires_grad_() for k, v in named.items()}
-        self.constants = {k: v[self.rows] for k, v in self.network.named_buffers()}
-
-    @property
-    def parameters(self) -> list[Tensor]:
-        return list(self.weights.values())
-
-    def sample(self, obs: Observation, noise: Noise | None) -> tuple[Tensor, Tensor]:
-        """As IndependentPolicy's, of this agent."""
-        seen = obs.groups[self.group]
-        mask = None if seen.action_mask is None else seen.action_mask[..., self.rows, :]
-        drawn = None if noise is None else noise[self.group][..., self.rows, :]
-        return self.distribution.encoded(self.numbers(obs), mask, drawn)
-
-    def numbers(self, obs: Observation) -> Tensor:
-        """As IndependentPolicy's, of this agent, ``[..., 1, P]``."""
-        x = obs.groups[self.group].obs.narrow(self.axis, self.rows.start, 1)
-        return self._params(x, None, None)
-
-    def own(
-        self, obs: Observation, action: Mapping[str, Tensor], aux: Aux
-    ) -> tuple[Observation, Mapping[str, Tensor], Aux]:
-        """What of a rollout ``[T, B, N, ...]`` is the agent's, ``[T, B, 1, ...]``: no copies."""
-        parts = (obs.groups[self.group], action[self.group], aux[self.group])
-        seen, played, drawn = tree_map(lambda x: x[:, :, self.rows], parts)
-        name = self.group
-        return Observation({name: seen}, None, None), {name: played}, {name: drawn}
-
-    def own_carry(self, carry: Carry) -> Carry:
-        """Its memories, ``[B, N, H]`` to ``[B, 1, H]``."""
-        return {n: memory[:, self.rows] for n, memory in carry.items() if n == self.group}
-
-    def evaluate(
-        self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
-    ) -> tuple[Tensor, Tensor]:
-        """As IndependentPolicy's, of what is its ``own``: ``[..., 1]`` both."""
-        seen = obs.groups[self.group]
-        params = self._params(seen.obs, carry.get(self.group), start)
-        return self.distribution.evaluate(
-            params, seen.action_mask, action[self.group], aux[self.group]
-        )
-
-    def _params(self, x: Tensor, memory: Tensor | None, start: Tensor | None) -> Tensor:
-        state = {**self.weights, **self.constants}
-        return functional_call(self.network, state, (x, memory, start))[0]
-
-
-def own_weights(network: nn.Module) -> bool:
-    """Whether every agent has weights of its own."""
-    return any(isinstance(layer, StackedLinear) for layer in network.modules())
-
-
-def members(policy: IndependentPolicy) -> list[Member]:
-    """All agents, in the order of the groups."""
-    return [
-        Member(policy, name, row)
-        for name, group in policy.groups.items()
-        for row in range(group.size)
-    ]
 
 
 def initial_carry(
@@ -229,3 +147,23 @@ def act(
     """One step of ``policy`` without gradient, greedy unless it explores."""
     noise = policy.noise(start.shape[0], generator) if explore else None
     return policy.act(obs, carry, start, noise)
+
+
+@torch.no_grad()
+def encoded_actions(
+    policies: Mapping[str, Policy], obs: Observation, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """What all of these (by team) do in ``obs``, as critics read it, by group.
+
+    Raises:
+        UserError: a policy with memory.
+    """
+    actions: dict[str, Tensor] = {}
+    for name, policy in policies.items():
+        if policy.initial_carry(1):
+            raise UserError(f"critic 'all' cannot ask team {name!r} what it does: it has a memory")
+        batch = len(obs.groups[next(iter(policy.groups))].obs)
+        start = torch.ones(batch, dtype=torch.bool, device=generator.device)
+        action = act(policy, obs, {}, start, generator, explore=True).action
+        actions |= {n: g.action.encode(action[n]) for n, g in policy.groups.items()}
+    return actions

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from marl.critics import HeadIndex, JointObservation
+from marl.critics import HeadIndex, JointObservation, check_state
 from marl.errors import UserError
 from marl.networks import Model, Network
 from marl.types import AgentGroup, Observation, TensorSpec
@@ -109,11 +109,7 @@ def q_critics(
     Raises:
         UserError: scope ``state`` in an environment that has none, or a network with memory.
     """
-    if scope == "state" and state_size is None:
-        raise UserError(
-            "critic 'state' needs an environment that gives its state, and this one does not; "
-            "take critic 'all', which concatenates every agent's observation"
-        )
+    check_state(scope, state_size)
     heads = sum(group.size for group in team.values()) if own_rewards else 1
     seen = team if scope == "team" else everyone
 
@@ -146,3 +142,10 @@ def joint_actions(fresh: Actions, base: Actions) -> dict[str, Tensor]:
             spread = torch.where(own.unsqueeze(-1), fresh[name].unsqueeze(-3), spread)
         joint[name] = spread
     return joint
+
+
+def exchanged(actions: Actions, group: str, row: int, own: Tensor) -> dict[str, Tensor]:
+    """``actions [M, N, A]`` by group with one agent's ``own [M, 1, A]`` in its place."""
+    team = actions[group]
+    changed = torch.cat([team[:, :row], own, team[:, row + 1 :]], dim=1).contiguous()
+    return {**actions, group: changed}

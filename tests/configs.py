@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from algorithms.scripted import RandomPolicy
 from marl.algorithm import Scripted, Setting
+from marl.uniform import RandomPolicy
 
 
 @dataclass

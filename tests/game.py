@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marl.distributions import uniform_action, uniform_noise
 from marl.seeding import derive
 from marl.types import (
     ActionSpec,
@@ -27,6 +26,7 @@ from marl.types import (
     TensorSpec,
     Transition,
 )
+from marl.uniform import uniform_action, uniform_noise
 
 PIXELS = 8  # width of an image
 

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from algorithms.scripted import RandomPolicy
 from envs import Task
 from marl.algorithm import Scripted, Setting
 from marl.collect import Collector
 from marl.experiment import Experiment, Settings
 from marl.policies import Policy
 from marl.types import Metrics, Observation, Rollout, tree_map
+from marl.uniform import RandomPolicy
 from tests.runs import SHORT
 from tests.scenes import CPU, randomly
 from tests.toys import mortal

@@ -14,11 +14,12 @@ from envs.checks import check_count, check_options
 from envs.games.aloha import Aloha
 from envs.games.byzantine import Byzantine
 from envs.games.coordination import Coordination
-from envs.games.game import Game, Play, Scene, restart
+from envs.games.game import Game, Play, Scene
 from envs.games.matrix import Climbing, Matrix, Penalty, Random
 from envs.games.render import draw
 from envs.games.spectrum import Spectrum
 from envs.groups import find_groups, find_teams
+from envs.native import Measures, check_copies, check_index, restarted
 from marl.errors import UserError, unknown
 from marl.types import (
     AgentGroup,
@@ -74,9 +75,7 @@ class GameEnv:
         game.bind(self.device)
         self._random = torch.Generator(self.device)
         self._find_groups(groups)
-        how = list(game.measures.values())
-        self._adds = torch.tensor([float(word != "last") for word in how], device=self.device)
-        self._averages = torch.tensor([word == "mean" for word in how], device=self.device)
+        self._measures = Measures(game.measures, self.device, torch.float32)
         self.now = self.shown = self._fresh()  # to act on; what the last step led to
 
     def reset(self, seed: int) -> Observation:
@@ -92,7 +91,7 @@ class GameEnv:
         next_obs = obs = self._observation(self.now)
         fresh = self._fresh()  # at every step, so that what is drawn does not hang on who waits
         if self.device.type != "cpu" or done.any():
-            self.now = restart(self.now, fresh, done)
+            self.now = restarted(self.now, fresh, done)
             obs = self._observation(self.now)
         never = torch.zeros_like(done)
         over, truncated = (done, never) if self._final else (never, done)
@@ -103,7 +102,7 @@ class GameEnv:
             {name: over.unsqueeze(-1).expand(-1, g.size) for name, g in self.groups.items()},
             truncated,
             done,
-            self.info(self.shown),
+            self._measures.told(self.shown.totals, self.shown.steps),
         )
 
     # ------------------------------------------------------------------------------- pure functions
@@ -111,17 +110,8 @@ class GameEnv:
     def advance(self, play: Play, action: Tensor, noise: Tensor) -> Play:
         """One step without restarts."""
         state, outcome = self.game.advance(play.state, action, noise)
-        totals = play.totals
-        if outcome.measures:
-            now = torch.stack([measure.float() for measure in outcome.measures], dim=-1)
-            totals = totals * self._adds + now
+        totals = self._measures.add(play.totals, outcome.measures)
         return Play(state, action, outcome.reward, play.steps + 1, totals)
-
-    def info(self, play: Play) -> dict[str, Tensor]:
-        """The episode's measures so far, ``[B]`` each."""
-        steps = play.steps.clamp(min=1).unsqueeze(-1)
-        told = torch.where(self._averages, play.totals / steps, play.totals)
-        return dict(zip(self.game.measures, told.unbind(-1), strict=True))
 
     # ---------------------------------------------------------------------------------------- state
 
@@ -134,12 +124,7 @@ class GameEnv:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises UserError where ``state`` is of another number of copies, or another game."""
-        copies = len(state["now"]["steps"])
-        if copies != self.num_envs:
-            raise UserError(
-                f"the saved state is of {copies} copies of {self.name}, expected {self.num_envs}; "
-                f"set num_envs={copies}"
-            )
+        check_copies(state["now"]["steps"], self.num_envs)
         now, shown = self._restored(state["now"]), self._restored(state["shown"])
         self.now, self.shown = now, shown
         self._random.set_state(state["random"].cpu())
@@ -159,13 +144,12 @@ class GameEnv:
 
     def render(self, index: int = 0) -> np.ndarray:
         """What the last step of copy ``index`` led to, as ``[512, 512, 3]`` uint8."""
-        if not 0 <= index < self.num_envs:
-            raise UserError(f"no environment {index} to render; there are {self.num_envs}")
+        check_index(index, self.num_envs)
         play = tree_map(lambda x: x[index].cpu(), self.shown)
         begun = bool(play.steps > 0)
         scene = Scene(play.state, play.action.tolist() if begun else None, play.reward.tolist())
-        told = self.info(tree_map(lambda x: x[index : index + 1], self.shown))
-        lines = ["   ".join(f"{key} {value.item():.4g}" for key, value in told.items())]
+        told = self._measures.told(self.shown.totals, self.shown.steps)
+        lines = ["   ".join(f"{key} {value[index].item():.4g}" for key, value in told.items())]
         title = f"{self.name}   step {play.steps.item()} of {self.max_steps}   {_earned(scene)}"
         return draw(self.game.picture(scene), title, lines)
 

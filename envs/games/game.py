@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from envs.games.render import Table
-from marl.types import register, tree_map
+from marl.types import register
 
 S = TypeVar("S")  # a game's own state: a registered dataclass of tensors [B, ...]
 
@@ -76,15 +76,6 @@ class Game(Generic[S]):
     def picture(self, scene: Scene) -> Table:
         """The last step for a reader."""
         raise NotImplementedError
-
-
-def restart(play: Play, fresh: Play, done: Tensor) -> Play:
-    """The ``fresh`` play where ``done [B]``."""
-    return tree_map(
-        lambda new, old: torch.where(done.reshape(-1, *[1] * (old.dim() - 1)), new, old),
-        fresh,
-        play,
-    )
 
 
 def shared(reward: Tensor, agents: int) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from envs.checks import check_count
 from envs.groups import find_groups, find_teams
+from envs.native import Measures, check_copies, check_index, restarted
 from envs.particle.controls import Controls, action_spec
 from envs.particle.render import draw
 from envs.particle.scenario import Scenario, State
@@ -71,10 +72,7 @@ class ParticleEnv:
         self.state = self._fresh()
         self._find_groups(groups, continuous_actions)
         self._waits = self.device.type == "cpu"  # where looking whether anything is done is free
-        how = list(scenario.measures.values())
-        adds = [float(word != "last") for word in how]
-        self._adds = torch.tensor(adds, device=self.device, dtype=dtype)
-        self._averages = torch.tensor([word == "mean" for word in how], device=self.device)
+        self._measures = Measures(scenario.measures, self.device, dtype)
         self._advance = compiled(self.advance, whole=True) if compile else self.advance
         self._restart = compiled(self.restart, whole=True) if compile else self.restart
 
@@ -111,17 +109,15 @@ class ParticleEnv:
         terminated = torch.zeros_like(truncated) if ended is None else ended & ~truncated
         reward = outcome.reward.to(torch.float32)
         rewards = {name: reward[:, rows] for name, rows in self._rows.items()}
-        state, info = self._measured(state, outcome.measures)
+        totals = self._measures.add(state.totals, outcome.measures)
+        info = self._measures.told(totals, state.steps)
+        values = (state.position, state.velocity, state.message, state.chosen, state.steps)
+        state = State(*values, totals)
         return state, self.observe(state), rewards, terminated, truncated, info
 
     def restart(self, state: State, done: Tensor, noise: Tensor) -> tuple[State, Observation]:
         """New episodes where ``done``: the state and the observation."""
-        fresh = self.scenario.start(noise)
-        state = tree_map(
-            lambda new, old: torch.where(done.reshape(-1, *[1] * (old.dim() - 1)), new, old),
-            fresh,
-            state,
-        )
+        state = restarted(state, self.scenario.start(noise), done)
         return state, self.observe(state)
 
     def observe(self, state: State) -> Observation:
@@ -135,19 +131,6 @@ class ParticleEnv:
         graph = self.scenario.graph(state)
         return Observation(groups, graph=graph and replace(graph, ego=self._ego))
 
-    def _measured(
-        self, state: State, measures: Sequence[Tensor]
-    ) -> tuple[State, dict[str, Tensor]]:
-        """The state with this step's measures in its totals, and the episode's so far."""
-        if not measures:
-            return state, {}
-        now = torch.stack([measure.to(self.dtype) for measure in measures], dim=-1)
-        totals = state.totals * self._adds + now
-        told = torch.where(self._averages, totals / state.steps.unsqueeze(-1), totals).float()
-        info = dict(zip(self.scenario.measures, told.unbind(-1), strict=True))
-        values = (state.position, state.velocity, state.message, state.chosen, state.steps)
-        return State(*values, totals), info
-
     # ---------------------------------------------------------------------------------------- state
 
     def state_dict(self) -> dict[str, Any]:
@@ -155,16 +138,13 @@ class ParticleEnv:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises UserError where the state is of another number of worlds."""
-        saved = len(state["state"]["steps"])
-        if saved != self.num_envs:
-            raise UserError(f"the state is of {saved} environments; here are {self.num_envs}")
+        check_copies(state["state"]["steps"], self.num_envs)
         self.state = State(**{k: v.to(self.device, copy=True) for k, v in state["state"].items()})
         self._random.set_state(state["random"].cpu())
 
     def render(self, index: int = 0) -> np.ndarray:
         """World ``index`` as ``[512, 512, 3]`` uint8."""
-        if not 0 <= index < self.num_envs:
-            raise UserError(f"no environment {index} to render; there are {self.num_envs}")
+        check_index(index, self.num_envs)
         return draw(self.scenario, tree_map(lambda x: x[index].cpu(), self.state))
 
     def close(self) -> None: ...

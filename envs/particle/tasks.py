@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from envs.checks import check_switch
+from envs.checks import check_options, check_switch, options_of
 from envs.particle.env import ParticleEnv
 from envs.particle.scenario import Scenario
 from envs.particle.scenarios.adversary import Adversary
@@ -25,6 +24,7 @@ from envs.particle.scenarios.treasure import CollectTreasure
 from envs.particle.scenarios.world_comm import WorldComm
 from marl.errors import UserError, unknown
 
+COMMON = ("max_cycles", "continuous_actions", "legacy", "compile", "dtype")  # ParticleEnv's options
 SCENARIOS: dict[str, type[Scenario]] = {
     "mpe/collect_treasure": CollectTreasure,
     "mpe/simple": Simple,
@@ -63,17 +63,14 @@ def make(
         raise unknown("task", name, names())
     if max_steps is not None:
         options["max_cycles"] = max_steps
-    own = [p for p in inspect.signature(scenario).parameters if p not in ("args", "kwargs")]
-    common = ("max_cycles", "continuous_actions", "legacy", "compile", "dtype")
-    for option in options:
-        if option not in (*own, *common):
-            raise unknown("option", option, (*own, *common), where=f" of {name}")
+    check_options(name, options, scenario, *COMMON)
     for switch in ("continuous_actions", "legacy", "compile", "terminate_on_success", "directed"):
         check_switch(switch, options.get(switch, False))
     if not isinstance(options.get("dtype", torch.float32), torch.dtype):
         raise UserError(f"dtype={options['dtype']!r} is set from Python only, as torch.float64")
+    own = options_of(scenario)
     built = scenario(**{k: v for k, v in options.items() if k in own})
-    rest = {k: v for k, v in options.items() if k in common}
+    rest = {k: v for k, v in options.items() if k in COMMON}
     return ParticleEnv(built, num_envs, device, groups=groups, **rest)
 
 

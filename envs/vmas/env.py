@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from envs.groups import find_groups, find_teams
+from envs.native import check_copies, check_index
 from envs.vmas import state as vmas_state
 from envs.vmas.actions import GroupActions, action_spec
 from envs.vmas.build import ACTIONS, SCENARIOS, build, check_arguments
@@ -23,7 +24,6 @@ from envs.vmas.merge import Snapshot
 from envs.vmas.random import RandomStreams
 from envs.vmas.render import Renderer
 from marl.device import find_device
-from marl.errors import UserError
 from marl.types import AgentGroup, GroupObservation, Observation, TensorSpec, Transition
 
 __all__ = ["ACTIONS", "MAX_STEPS", "SCENARIOS", "VmasEnv"]
@@ -115,8 +115,7 @@ class VmasEnv:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if len(state["steps"]) != self.num_envs:
-            raise UserError(f"a state of {len(state['steps'])} environments, not {self.num_envs}")
+        check_copies(state["steps"], self.num_envs)
         vmas_state.load(self._roots(), self.device, state["vmas"])
         self._random.load_state_dict(state["random"])
         self._steps = state["steps"].to(self.device, copy=True)
@@ -124,8 +123,7 @@ class VmasEnv:
 
     def render(self, index: int = 0) -> np.ndarray:
         """Copy ``index`` as ``[512, 512, 3]`` uint8, or wider where the scenario is."""
-        if not 0 <= index < self.num_envs:
-            raise UserError(f"no environment {index} to render; there are {self.num_envs}")
+        check_index(index, self.num_envs)
         with torch.no_grad(), RandomStreams(self.device).everything():  # thrown away
             return self._renderer.frame(index)
 

@@ -62,9 +62,5 @@ class Play:
     def batch(self, count: int = 16) -> tuple[ReplayBatch, list[Noise]]:
         """Transitions, and noise for three actions of everyone."""
         algorithm, generator = self.first, torch.Generator().manual_seed(5)
-        config = algorithm.config
-        index = self.replay.draw(count, generator)
-        drawn = self.replay.transitions(
-            index, config.n_step, config.gamma, algorithm.team, config.reward
-        )
+        drawn = algorithm._read(self.replay.draw(count, generator))
         return drawn, [algorithm.policy.noise(count, generator) for _ in range(3)]

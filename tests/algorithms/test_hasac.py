@@ -77,7 +77,7 @@ def test_the_target_is_the_formulas(n_step: int) -> None:
     play.iterate(3)
     algorithm, (batch, noise) = soft(play), play.batch()
     with torch.no_grad():
-        algorithm.log_alpha_team.fill_(-0.7)
+        algorithm.log_alpha[-1] = -0.7
     found = algorithm.target(batch, noise[0], {})
     action, log_prob = algorithm.policy.sample(batch.next_obs, noise[0])
     for m in range(16):
@@ -91,11 +91,12 @@ def test_the_independent_target_has_each_agents_own_entropy() -> None:
     play = Play(identity, ISACConfig(**SOFT))
     play.iterate(3)
     algorithm, (batch, noise) = soft(play), play.batch()
-    algorithm.log_alpha.copy_(torch.tensor([0.1, -0.5, -2.0]))
+    with torch.no_grad():
+        algorithm.log_alpha[:-1] = torch.tensor([0.1, -0.5, -2.0])
     action, log_prob = algorithm.policy.sample(batch.next_obs, noise[0])
     q = algorithm.target_critic(batch.next_obs, action).amin(0)
     each = torch.cat([log_prob["left"], log_prob["right"]], dim=-1)
-    expected = batch.reward + batch.discount * (q - algorithm.log_alpha.exp() * each)
+    expected = batch.reward + batch.discount * (q - algorithm.alpha[:-1] * each)
     torch.testing.assert_close(algorithm.target(batch, noise[0], {}), expected.detach())
 
 
@@ -129,7 +130,7 @@ def test_those_who_follow_see_those_before_them_moved(monkeypatch) -> None:
         return plain(batch, agent, own, actions)
 
     monkeypatch.setattr(algorithm, "q_of_one", watched)
-    algorithm._in_sequence(batch, noise)
+    algorithm._improve_actors(batch, noise[1:])
     order = [agent for agent, _ in asked]
     assert sorted(order) == [0, 1, 2]
     last, _ = algorithm.policy.sample(batch.obs, noise[2])
@@ -155,7 +156,6 @@ def test_who_does_not_step_does_not_move() -> None:
     algorithm, (batch, noise) = soft(play), play.batch()
     before = [torch.cat([w.flatten() for w in m.parameters]).clone() for m in algorithm.members]
     counts = [one.steps[""][0].item() for one in algorithm.actor_optimizers]
-    alphas = algorithm.log_alpha.clone()
     with torch.no_grad():
         action, _ = algorithm.policy.sample(batch.obs, noise[2])
     algorithm.improve_one[1](batch, noise[1], noise[2], action)
@@ -164,7 +164,6 @@ def test_who_does_not_step_does_not_move() -> None:
         assert torch.equal(now, before[agent]) == (agent != 1)
         stepped = algorithm.actor_optimizers[agent].steps[""][0].item() - counts[agent]
         assert stepped == (agent == 1)
-        assert (algorithm.log_alpha[agent] == alphas[agent]).item() == (agent != 1)
 
 
 def test_one_agent_alone_moves_as_if_all_moved_together() -> None:
@@ -191,21 +190,19 @@ def test_one_agent_alone_moves_as_if_all_moved_together() -> None:
 
 
 def test_temperatures_move_towards_their_targets() -> None:
-    """Adam's first step has the size of the learning rate: up where entropy is too low."""
+    """Adam's first step has the size of the learning rate: up where entropy is too low. The team's
+    follows the sum."""
     play = Play(identity, HASACConfig(**{**SOFT, "alpha_lr": 0.01}))
     algorithm = soft(play)
-    algorithm._temper(0, torch.full((5,), -algorithm.entropy_target[0].item() + 0.3))
-    algorithm._temper(1, torch.full((5,), -algorithm.entropy_target[1].item() - 0.3))
-    torch.testing.assert_close(algorithm.log_alpha, torch.tensor([0.01, -0.01, 0.0]))
-    algorithm._temper_team(-algorithm.entropy_target.expand(5, -1) + 0.1)
-    assert algorithm.log_alpha_team.item() == pytest.approx(0.01)
+    error = torch.tensor([0.3, -0.3, 0.1])
+    algorithm._finish(torch.zeros(()), (error - algorithm.entropy_target).expand(5, -1))
+    torch.testing.assert_close(algorithm.log_alpha, torch.tensor([0.01, -0.01, 0.01, 0.01]))
 
 
 def test_a_fixed_temperature_stays() -> None:
     play = Play(identity, HASACConfig(**{**SOFT, "temperature": 0.3}))
     play.iterate(5)
-    assert soft(play).log_alpha.exp().tolist() == pytest.approx([0.3] * 3)
-    assert soft(play).log_alpha_team.exp().item() == pytest.approx(0.3)
+    assert soft(play).alpha.tolist() == pytest.approx([0.3] * 4)
 
 
 def test_entropy_targets() -> None:
@@ -223,7 +220,7 @@ def test_the_exact_loss_is_the_enumerated_one() -> None:
     algorithm, (batch, noise) = soft(play), play.batch()
     with torch.no_grad():
         action, _ = algorithm.policy.sample(batch.obs, noise[2])
-    loss, _ = algorithm._exact_loss(batch, 1, action)
+    loss, _ = algorithm.actor_loss(1, batch, noise[1], action)
     log_probs = algorithm.members[1].numbers(batch.obs).squeeze(1).log_softmax(-1)
     total = torch.zeros(())
     for choice in range(3):

@@ -100,7 +100,7 @@ def test_targets_ask_averaged_copies_of_rivals() -> None:
     play = Play(rivals, MADDPGConfig(**{**FAST, "tau": 0.1}))
     play.iterate(2)
     left = ddpg(play)
-    copied = left._rivals()["right"]
+    copied = left.rivals()["right"]
     assert isinstance(copied, torch.nn.Module)
     old, rival = weights(copied), weights(play.teams["right"].policy)
     left._learn()
@@ -120,9 +120,9 @@ def test_an_actors_gradient_is_its_own(others: str) -> None:
     model = Perceptron([16], sharing="per_agent")
     play = Play(continuous, MADDPGConfig(**FAST, others=others, output_penalty=0.0), model)
     play.iterate(2)
-    algorithm, (batch, noise) = ddpg(play), play.batch()
+    algorithm, (batch, _) = ddpg(play), play.batch()
     parameters = list(algorithm.policy.parameters())
-    fresh, _ = algorithm.policy.sample(batch.obs, None)
+    fresh, _ = algorithm.policy.sample(batch.obs, {})
     base = batch.action["arms"] if others == "buffer" else fresh["arms"].detach()
     total = torch.zeros(())
     for agent in range(2):
@@ -134,7 +134,7 @@ def test_an_actors_gradient_is_its_own(others: str) -> None:
     stepped = copy.copy(algorithm.actor_optimizers[0])
     stepped.step = lambda loss: found.extend(torch.autograd.grad(loss, parameters))  # type: ignore[method-assign]  # a spy
     algorithm.actor_optimizers = [stepped]
-    algorithm._improve_together(batch, noise[1])
+    algorithm._improve_together(batch, {})
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 

@@ -66,7 +66,7 @@ def test_a_saved_state_is_of_its_own_time() -> None:
 
 def test_states_of_others_are_refused() -> None:
     env = make("games/coordination", 3)
-    with pytest.raises(UserError, match=r"of 2 copies of games/coordination, expected 3"):
+    with pytest.raises(UserError, match=r"of 2 environments, expected 3; set num_envs=2"):
         env.load_state_dict(make("games/coordination", 2).state_dict())
     with pytest.raises(UserError, match="not one of games/coordination"):
         env.load_state_dict(make("games/aloha", 3).state_dict())

@@ -42,7 +42,7 @@ def test_a_loaded_state_continues_the_same(name: str) -> None:
 
 def test_a_state_of_another_number_of_worlds_is_refused() -> None:
     saved = make("mpe/simple", 3).state_dict()
-    with pytest.raises(UserError, match="the state is of 3 environments; here are 4"):
+    with pytest.raises(UserError, match="of 3 environments, expected 4; set num_envs=3"):
         make("mpe/simple", 4).load_state_dict(saved)
 
 

@@ -183,7 +183,7 @@ def test_errors(arguments: dict[str, Any], message: str):
 def test_states_of_other_tasks_are_refused():
     with pytest.raises(UserError):
         make("balance").load_state_dict(make("navigation").state_dict())
-    with pytest.raises(UserError, match="3 environments, not 2"):
+    with pytest.raises(UserError, match="of 3 environments, expected 2"):
         VmasEnv("balance", 2).load_state_dict(make("balance").state_dict())
 
 

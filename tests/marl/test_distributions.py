@@ -12,10 +12,9 @@ from marl.distributions import (
     MultiCategorical,
     TanhGaussian,
     distribution,
-    uniform_action,
-    uniform_noise,
 )
 from marl.types import Continuous, Discrete, MultiDiscrete
+from marl.uniform import uniform_action, uniform_noise
 
 LOW, HIGH = (-1.0, -2.0), (1.0, 3.0)
 BOX = TanhGaussian(LOW, HIGH)

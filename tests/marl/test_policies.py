@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from marl.members import members
 from marl.networks import Perceptron
 from marl.onpolicy import rollout_carries, take
-from marl.policies import IndependentPolicy, act, members
+from marl.policies import IndependentPolicy, act
 from marl.types import (
     AgentGroup,
     Discrete,

@@ -1,0 +1,27 @@
+"""Averaged copies of networks: what targets are computed with (Lillicrap et al. 2016)."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def averaged(module: nn.Module) -> Any:
+    """A copy to be moved by a Follower only."""
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+class Follower:
+    """Moves an averaged copy towards its original. The parameters are found once: to walk a network
+    takes longer than to move it."""
+
+    def __init__(self, copied: nn.Module, module: nn.Module):
+        self.copied, self.original = list(copied.parameters()), list(module.parameters())
+
+    @torch.no_grad()
+    def move(self, tau: float) -> None:
+        """By ``tau`` of the way."""
+        torch._foreach_lerp_(self.copied, self.original, tau)  # type: ignore[reportPrivateImportUsage]  # the one fused call for it

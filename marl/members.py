@@ -1,0 +1,100 @@
+"""Single agents of a policy, to be moved one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from marl.errors import UserError
+from marl.networks import StackedLinear
+from marl.policies import IndependentPolicy
+from marl.types import Aux, Carry, Noise, Observation, tree_map
+
+
+class Member:
+    """One agent of an IndependentPolicy whose agents have weights of their own, to be moved alone.
+
+    Its parameters are its rows of the stacked ones: leaves that share their memory, so that a step
+    of theirs is seen by the whole policy and nobody else's weights move. Everything is ``[..., 1,
+    *]``, an axis N of one agent.
+
+    Raises:
+        UserError: weights that agents share, or that are not stacked agent by agent (images).
+    """
+
+    def __init__(self, policy: IndependentPolicy, group: str, row: int):
+        self.group, self.rows = group, slice(row, row + 1)
+        self.distribution = policy.distributions[group]
+        self.network = policy.networks[group]
+        size = policy.groups[group].size
+        self.axis = -1 - len(policy.groups[group].observation.shape)  # N, in observations
+        named = dict(self.network.named_parameters())
+        if any(value.shape[0] != size for value in named.values()) or not own_weights(self.network):
+            raise UserError(
+                f"agents of {group!r} cannot be updated one after the other: each needs weights of "
+                "its own (model.sharing=per_agent), and images are not supported"
+            )
+        self.weights = {k: v.detach()[self.rows].requires_grad_() for k, v in named.items()}
+        self.constants = {k: v[self.rows] for k, v in self.network.named_buffers()}
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return list(self.weights.values())
+
+    def sample(self, obs: Observation, noise: Noise) -> tuple[Tensor, Tensor]:
+        """As IndependentPolicy's, of this agent."""
+        return self.encoded(self.numbers(obs), obs, noise)
+
+    def encoded(self, numbers: Tensor, obs: Observation, noise: Noise) -> tuple[Tensor, Tensor]:
+        """As IndependentPolicy's, of this agent."""
+        mask, drawn = obs.groups[self.group].action_mask, noise.get(self.group)
+        mask, drawn = (None if x is None else x[..., self.rows, :] for x in (mask, drawn))
+        return self.distribution.encoded(numbers, mask, drawn)
+
+    def numbers(self, obs: Observation) -> Tensor:
+        """As IndependentPolicy's, of this agent, ``[..., 1, P]``."""
+        x = obs.groups[self.group].obs.narrow(self.axis, self.rows.start, 1)
+        return self._params(x, None, None)
+
+    def own(
+        self, obs: Observation, action: Mapping[str, Tensor], aux: Aux
+    ) -> tuple[Observation, Mapping[str, Tensor], Aux]:
+        """What of a rollout ``[T, B, N, ...]`` is the agent's, ``[T, B, 1, ...]``: no copies."""
+        parts = (obs.groups[self.group], action[self.group], aux[self.group])
+        seen, played, drawn = tree_map(lambda x: x[:, :, self.rows], parts)
+        name = self.group
+        return Observation({name: seen}, None, None), {name: played}, {name: drawn}
+
+    def own_carry(self, carry: Carry) -> Carry:
+        """Its memories, ``[B, N, H]`` to ``[B, 1, H]``."""
+        return {n: memory[:, self.rows] for n, memory in carry.items() if n == self.group}
+
+    def evaluate(
+        self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
+    ) -> tuple[Tensor, Tensor]:
+        """As IndependentPolicy's, of what is its ``own``: ``[..., 1]`` both."""
+        seen = obs.groups[self.group]
+        params = self._params(seen.obs, carry.get(self.group), start)
+        return self.distribution.evaluate(
+            params, seen.action_mask, action[self.group], aux[self.group]
+        )
+
+    def _params(self, x: Tensor, memory: Tensor | None, start: Tensor | None) -> Tensor:
+        state = {**self.weights, **self.constants}
+        return functional_call(self.network, state, (x, memory, start))[0]
+
+
+def own_weights(network: nn.Module) -> bool:
+    """Whether every agent has weights of its own."""
+    return any(isinstance(layer, StackedLinear) for layer in network.modules())
+
+
+def members(policy: IndependentPolicy) -> list[Member]:
+    """All agents, in the order of the groups."""
+    return [
+        Member(policy, name, row)
+        for name, group in policy.groups.items()
+        for row in range(group.size)
+    ]
