@@ -109,6 +109,8 @@ class HASAC(OffPolicy):
 
     def actors_loss(self, batch: ReplayBatch, noise: Noise) -> tuple[Tensor, Tensor]:
         """Each against what the others do now."""
+        if self.config.exact:
+            return self._exact_losses(batch, noise)
         action, log_prob = self.policy.sample(batch.obs, noise)
         each = self._joined(log_prob)
         q = self.q_of_fresh(batch, action, action).amin(0)
@@ -118,22 +120,34 @@ class HASAC(OffPolicy):
     def actor_loss(
         self, agent: int, batch: ReplayBatch, noise: Noise, action: Actions
     ) -> tuple[Tensor, Tensor]:
+        member = self.members[agent]
         if self.config.exact:
-            return self._exact_loss(agent, batch, action)
-        own, log_prob = self.members[agent].sample(batch.obs, noise)
+            return self._exact_loss(agent, member.numbers(batch.obs).squeeze(-2), batch, action)
+        own, log_prob = member.sample(batch.obs, noise)
         q = self.q_of_one(batch, agent, own, action).amin(0)
         log_prob = log_prob.squeeze(-1)
         return (self.alpha[agent] * log_prob - q).mean(), log_prob
 
-    def _exact_loss(self, agent: int, batch: ReplayBatch, action: Actions) -> tuple[Tensor, Tensor]:
-        """E over the agent's own choices: ``sum_a pi(a) (alpha log pi(a) - min_k Q_k(s, a, ..))``.
-        Also returns ``sum_a pi(a) log pi(a)``, ``[M]``."""
-        member, (name, row) = self.members[agent], self.agents[agent]
+    def _exact_losses(self, batch: ReplayBatch, noise: Noise) -> tuple[Tensor, Tensor]:
+        outputs = self.policy.numbers(batch.obs)
+        action, _ = self.policy.encoded(outputs, batch.obs, noise)
+        found = [
+            self._exact_loss(agent, outputs[name][:, row], batch, action)
+            for agent, (name, row) in enumerate(self.agents)
+        ]
+        losses, log_probs = zip(*found, strict=True)
+        return torch.stack(losses).sum(), torch.stack(log_probs, dim=-1)
+
+    def _exact_loss(
+        self, agent: int, logits: Tensor, batch: ReplayBatch, action: Actions
+    ) -> tuple[Tensor, Tensor]:
+        """E over the agent's own choices ``[M, A]``: ``sum_a pi(a) (alpha log pi(a) - min_k Q_k(s,
+        a, ..))``. Also returns ``sum_a pi(a) log pi(a)``, ``[M]``."""
+        name, row = self.agents[agent]
         mask = batch.obs.groups[name].action_mask
-        mask = None if mask is None else mask[:, row]
-        log_probs = masked_log_softmax(member.numbers(batch.obs).squeeze(-2), mask)  # [M, A]
+        log_probs = masked_log_softmax(logits, None if mask is None else mask[:, row])
         choices = torch.eye(log_probs.shape[-1], device=log_probs.device)
-        every = {n: a.unsqueeze(1).expand(-1, len(choices), *a.shape[1:]) for n, a in
+        every = {n: a.detach().unsqueeze(1).expand(-1, len(choices), *a.shape[1:]) for n, a in
                  {**batch.action, **action}.items()}  # fmt: skip
         own = choices.expand(len(log_probs), -1, -1).unsqueeze(-2)  # [M, A, 1, A]
         team = every[name]

@@ -99,7 +99,7 @@ class OffPolicy:
         if policy.initial_carry(1):
             raise UserError("off-policy actors have no memory yet; leave model.gru=0")
         compiler = compiled if config.compile else lambda function: function
-        self.read = compiler(self._read)
+        self.read, self.sample = compiler(self._read), compiler(policy.sample)
         self.improve_critics = compiler(self._improve_critics)
         self.improve_together = compiler(self._improve_together)
         each = range(len(self.members))
@@ -219,7 +219,7 @@ class OffPolicy:
         if not self.members:
             return self.improve_together(batch, noise[0])
         with torch.no_grad():
-            action, _ = self.policy.sample(batch.obs, noise[1])
+            action, _ = self.sample(batch.obs, noise[1])
         action = {name: chosen.contiguous() for name, chosen in action.items()}
         loss, log_prob = {}, {}
         for agent in update_order(len(self.agents), self.setting.generator):

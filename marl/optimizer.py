@@ -4,7 +4,9 @@ minibatch to moving the parameters, compiles into one graph."""
 from __future__ import annotations
 
 import copy
+import inspect
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
@@ -109,15 +111,17 @@ def compiled(function: F, whole: bool = False) -> F:
         )
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):  # not in older ones
         torch._dynamo.config.trace_autograd_ops = True
-    options = {"guard_filter_fn": _of_arguments} if hasattr(function, "__self__") else None
+    options = {"guard_filter_fn": _of_arguments(function)}
     return torch.compile(_own_code(function), dynamic=False, fullgraph=whole, options=options)  # type: ignore[return-value]
 
 
-def _of_arguments(guards: Sequence[Any]) -> list[bool]:
-    """Which of Dynamo's guards are checked at every call: those of the arguments. What hangs on a
-    method's ``self`` (networks, hyperparameters) is built once and stays, and to look whether it
-    did costs more than a small step itself."""
-    return [not guard.name.startswith("L['self']") for guard in guards]
+def _of_arguments(function: Any) -> Callable[[Sequence[Any]], list[bool]]:
+    """Tells which of Dynamo's guards are checked at every call: those of the arguments and of the
+    state of torch. What hangs on a method's ``self`` (networks, hyperparameters) and what modules
+    hold is built once and stays, and to look whether it did costs more than a small step itself."""
+    own = [name for name in inspect.signature(function).parameters if name != "self"]
+    told = re.compile(rf"(L\[')?({'|'.join(own)})\b" if own else "$")
+    return lambda guards: [not guard.name or bool(told.match(guard.name)) for guard in guards]
 
 
 def _own_code(function: Any) -> Any:

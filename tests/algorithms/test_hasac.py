@@ -231,6 +231,30 @@ def test_the_exact_loss_is_the_enumerated_one() -> None:
     torch.testing.assert_close(loss, total)
 
 
+def test_exact_losses_together_are_those_of_each_against_the_others() -> None:
+    play = Play(identity, MASACConfig(**{**SOFT, "exact": True, "temperature": 0.2}))
+    play.iterate(2)
+    algorithm, (batch, noise) = soft(play), play.batch()
+    action, _ = algorithm.policy.sample(batch.obs, noise[1])
+    logits = algorithm.policy.numbers(batch.obs)
+    total = torch.zeros(())
+    for agent, (name, row) in enumerate([("left", 0), ("left", 1), ("right", 0)]):
+        log_probs = logits[name][:, row].log_softmax(-1)
+        for choice in range(log_probs.shape[-1]):
+            own = torch.eye(log_probs.shape[-1])[choice].expand(16, 1, -1)
+            q = algorithm.q_of_one(batch, agent, own, action).amin(0).detach()
+            weight = log_probs[:, choice].exp()
+            total = total + (weight * (0.2 * log_probs[:, choice] - q)).mean()
+    found, each = algorithm.actors_loss(batch, noise[1])
+    torch.testing.assert_close(found, total)
+    assert each.shape == (16, 3)
+    parameters = list(algorithm.policy.parameters())
+    for one, other in zip(
+        *(torch.autograd.grad(x, parameters) for x in (found, total)), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
 def equilibrium(payoff: Tensor, alpha: float) -> list[Tensor]:
     """The quantal response equilibrium of a common-payoff game of two: each plays ``exp(E Q /
     alpha)``, found by averaged best responses."""
