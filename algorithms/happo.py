@@ -35,7 +35,7 @@ class HAPPOConfig(MAPPOConfig):
     says; the critic shares as critic_model says."""
 
     epochs: int = 5  # passes of every agent over each rollout
-    critic_epochs: int = 5  # passes of the critic
+    critic_epochs: int | None = None  # passes of the critic; null for as many as the agents'
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,12 +54,13 @@ class HAA2CConfig(HAPPOConfig):
 
     clip: float | None = None
     epochs: int = 1
+    critic_epochs: int | None = 5
 
 
 class HAPPO(MAPPO):
     def __init__(self, config: HAPPOConfig, setting: Setting):
         super().__init__(config, setting)
-        self.critic_epochs = config.critic_epochs
+        self.critic_epochs = config.critic_epochs or config.epochs
         self.members = members(self.policy)
         actors = {f"actor_{i}": member.parameters for i, member in enumerate(self.members)}
         self.optimizer = Optimizer(

@@ -78,7 +78,7 @@ def test_all_agents_of_all_groups_improve_in_one_sequence(monkeypatch) -> None:
 
 def test_only_the_agent_whose_turn_it_is_moves() -> None:
     """Momentum included: the second update finds moments that are not zero."""
-    algorithm = happo("identity", GRU, minibatch_size=20, epochs=2)
+    algorithm = happo("identity", GRU, minibatch_size=20, epochs=2, critic_epochs=5)
     improve, collect = algorithm._improve, collector("identity", algorithm)
 
     def state(agent: int) -> Tensor:
