@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from marl.errors import UserError
+
+if TYPE_CHECKING:
+    from marl.crossplay import Crossplay
 
 VIDEOS = (".mp4", ".gif")
 
@@ -41,6 +45,42 @@ def draw_curve(directory: Path) -> Path:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     path = directory / "curve.png"
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return path
+
+
+def draw_crossplay(found: Crossplay, path: Path) -> Path:
+    """A heat map of every quantity, row against column."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    quantities, count = found.quantities(), len(found.entrants)
+    size = (1.6 + 1.35 * count, 1.6 + 0.75 * count)
+    columns = min(3, len(quantities))
+    rows = -(-len(quantities) // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(size[0] * columns, size[1] * rows), layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    names = [entrant.name for entrant in found.entrants]
+    for axes in grid.flat[len(quantities) :]:
+        axes.set_visible(False)
+    for axes, (kind, name) in zip(grid.flat, quantities, strict=False):
+        matrix = np.array(found.matrix(kind, name))  # [row, column, (mean, error)]
+        image = axes.imshow(matrix[..., 0], cmap="viridis", aspect="auto")
+        bright = matrix[..., 0] > (matrix[..., 0].min() + matrix[..., 0].max()) / 2
+        for (i, j), mean in np.ndenumerate(matrix[..., 0]):
+            text = f"{mean:.2f}\n± {matrix[i, j, 1]:.2f}"
+            color = "black" if bright[i, j] else "white"
+            axes.text(j, i, text, ha="center", va="center", fontsize=8, color=color)
+        axes.set_xticks(range(count), names, rotation=20, ha="right", fontsize=8)
+        axes.set_yticks(range(count), names, fontsize=8)
+        word = "return of " if kind == "returns" else ""
+        axes.set(title=f"{word}{name}", ylabel=found.side, xlabel="the others")
+        figure.colorbar(image, ax=axes)
     figure.savefig(path, dpi=130)
     plt.close(figure)
     return path

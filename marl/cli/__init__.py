@@ -49,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser(
         "evaluate", help="play episodes with a run's policies",
-        epilog="example: marl evaluate runs/my-run --episodes 100 --video out.mp4",
+        epilog="examples: marl evaluate runs/my-run --episodes 100 --video out.mp4\n"
+        "          marl evaluate runs/a --versus runs/b runs/c --episodes 200   who beats whom",
         formatter_class=raw,
     )  # fmt: skip
     evaluate.add_argument("run", metavar="RUN", help="a run directory, or one of its checkpoints")
@@ -60,6 +61,14 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=natural, default=0, help="of the episodes (default 0)")
     evaluate.add_argument("--device", default="cpu")
     evaluate.add_argument("--json", action="store_true", help="print every episode as JSON")
+    evaluate.add_argument(
+        "--versus", nargs="+", metavar="RUN", help="runs of the same task: each team against "
+        "all others; a table, crossplay.json and crossplay.png",
+    )  # fmt: skip
+    evaluate.add_argument("--side", default="", help="the team of the rows (default: the first)")
+    evaluate.add_argument(
+        "--out", metavar="DIRECTORY", help="where crossplay.* go (default: the first run's)"
+    )
 
     listing = commands.add_parser(
         "list", help="what there is to choose from", epilog="example: marl list tasks",

@@ -9,13 +9,18 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from marl.cli import compose
 from marl.device import find_device
 from marl.errors import UserError
 from marl.experiment import Experiment
 from marl.replay import weight
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from marl.crossplay import Crossplay
 
 # Flags of Hydra that take a value.
 VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
@@ -156,6 +161,8 @@ def evaluate(options: Namespace) -> int:
     from marl import collect, report, runs
     from marl.seeding import evaluation_seed
 
+    if options.versus:
+        return versus(options)
     device = find_device(options.device)
     directory, path, state = runs.newest(Path(options.run), device, options.best)
     config = runs.read_config(directory)
@@ -177,6 +184,57 @@ def evaluate(options: Namespace) -> int:
         )
         print(f"video    {report.write_video(frames, Path(options.video))}", file=sys.stderr)
     return 0
+
+
+def versus(options: Namespace) -> int:
+    """``marl evaluate RUN --versus RUN …``: who beats whom."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from marl import crossplay, report, runs
+    from marl.seeding import evaluation_seed
+
+    if options.video:
+        raise UserError("--video films one run; leave --versus, or --video")
+    paths = [Path(run) for run in (options.run, *options.versus)]
+    first = paths[0].parent.parent if paths[0].suffix == ".pt" else paths[0]
+    out = Path(options.out) if options.out else first
+    env, entrants = crossplay.enter(
+        paths, options.episodes, find_device(options.device), options.best, options.side
+    )
+    seed = evaluation_seed(options.seed, "evaluate")
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("cross-play", total=len(paths) ** 2)
+        found = crossplay.crossplay(
+            env, entrants, options.episodes, seed, options.sample, options.side,
+            lambda: progress.advance(task),
+        )  # fmt: skip
+    env.close()
+    out.mkdir(parents=True, exist_ok=True)
+    plain = {**found.to_plain(), "episodes": options.episodes, "seed": options.seed}
+    runs.write_json(out / "crossplay.json", {**plain, "provenance": runs.provenance()})
+    if options.json:
+        print(json.dumps(plain))
+    else:
+        for kind, name in found.quantities():
+            Console().print(_pairings(found, kind, name))
+    picture = report.draw_crossplay(found, out / "crossplay.png")
+    print(f"record   {out / 'crossplay.json'}\npicture  {picture}", file=sys.stderr)
+    return 0
+
+
+def _pairings(found: Crossplay, kind: str, name: str) -> Table:
+    """One quantity, row against column."""
+    from rich.table import Table
+
+    word = {"returns": "return of team", "metrics": "metric"}[kind]
+    table = Table(title=f"{word} {name}", title_justify="left")
+    table.add_column(f"{found.side} \\ others")
+    for entrant in found.entrants:
+        table.add_column(entrant.name, justify="right")
+    for entrant, row in zip(found.entrants, found.matrix(kind, name), strict=True):
+        table.add_row(entrant.name, *(f"{mean:.2f} ± {error:.2f}" for mean, error in row))
+    return table
 
 
 def _print_evaluation(path: Path, frames: int, result: Mapping[str, Any]) -> None:

@@ -87,7 +87,15 @@ def _store_task(name: str) -> None:
 def overrides(words: Sequence[str]) -> list[str]:
     """The user's settings as Hydra writes them: whole numbers like 1e6, import paths, choices of a
     team."""
-    return [_rewrite(word) for word in words]
+    return [_rewrite(full) for word in words for full in _expanded(word)]
+
+
+def _expanded(word: str) -> list[str]:
+    """``teams.X.frozen=RUN`` in full."""
+    if not (frozen := re.fullmatch(r"(teams\.\w+)\.frozen=(.*)", word)):
+        return [word]
+    team, run = frozen.groups()
+    return [f"{team}.algorithm=frozen", f"{team}.algorithm.checkpoint={run}"]
 
 
 def _rewrite(word: str) -> str:

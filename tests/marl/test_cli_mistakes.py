@@ -63,6 +63,7 @@ def test_bad_input_is_one_sentence(
     [
         (["algorithm=frozen"], "frozen needs checkpoint=RUN"),
         (["algorithm=frozen", "algorithm.checkpoint=no/run"], "there is no run directory"),
+        (["task=tests.toys:rivals", "teams.right.frozen=no/run"], "there is no run directory"),
         (["task=tests.toys:images"], "8x8 pixels are too small"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

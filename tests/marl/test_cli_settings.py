@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from algorithms.scripted import FrozenConfig
 from marl.cli import compose
 from tests.words import TOY
 
@@ -35,6 +38,8 @@ def test_teams_on_the_command_line() -> None:
     run = compose.composed([*words, "teams.left.algorithm=ippo", "teams.left.algorithm.gamma=0.5"])
     assert type(run.teams["right"].algorithm).__name__ == "RandomConfig"
     assert run.teams["left"].algorithm.gamma == 0.5
+    run = compose.composed(["task=tests.toys:rivals", "teams.right.frozen=runs/earlier"])
+    assert run.teams["right"].algorithm == FrozenConfig(str(Path("runs/earlier").absolute()))
     words = ["task=tests.toys:rivals", "teams.all.groups=[left,right]", "teams.all.model=gru"]
     run = compose.composed(words)
     assert run.teams["all"].groups == ["left", "right"] and run.teams["all"].model.gru == 64
