@@ -25,11 +25,12 @@ from marl.algorithm import Setting, check_range, check_word
 from marl.averages import Follower, averaged
 from marl.deterministic import deterministic
 from marl.errors import UserError
+from marl.inference import Inference
 from marl.offpolicy import OffPolicy, OffPolicyConfig
 from marl.policies import IndependentPolicy, Policy
-from marl.qcritics import Actions
+from marl.qcritics import Actions, joint_actions
 from marl.replay import ReplayBatch
-from marl.types import Continuous, Noise
+from marl.types import Continuous, Metrics, Noise, Rollout
 
 OTHERS = ("buffer", "current")
 GUMBEL = ("hard", "soft")
@@ -50,6 +51,8 @@ class MADDPGConfig(OffPolicyConfig):
     critics: int = 1  # K; their smallest value is the target's
     target_noise: float = 0.0  # on the target's actions, in half ranges
     target_noise_clip: float = 0.5
+    inference: bool = False  # targets from what agents believe of each other, not from the truth
+    inference_entropy: float = 1e-3  # c of the beliefs
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,8 +60,13 @@ class MADDPGConfig(OffPolicyConfig):
         check_word("gumbel", self.gumbel, GUMBEL)
         check_range(
             self, noise=(0, 10), last_noise=(0, 10), output_penalty=(0, math.inf), critics=(1, 10),
-            target_noise=(0, 10), target_noise_clip=(0, 10),
+            target_noise=(0, 10), target_noise_clip=(0, 10), inference_entropy=(0, math.inf),
         )  # fmt: skip
+        if self.inference and (self.critic in ("agent", "state") or self.others == "current"):
+            raise UserError(
+                "inference=true is for critics that read the others' observations and actions, as "
+                "they were stored; set critic=all or team, and others=buffer"
+            )
         if self.sequential and self.others != "current":
             raise UserError(
                 f"others={self.others!r}: actors that move one after the other see what those "
@@ -121,7 +129,41 @@ class MADDPG(OffPolicy):
         self.target_policy: IndependentPolicy = averaged(self.policy)
         self.followers.append(Follower(self.target_policy, self.policy))
         self.copies: dict[str, Policy] | None = None  # of other teams' policies
+        self.inference = self._inference() if config.inference else None
         self.numbers = {n for n, g in self.team.items() if isinstance(g.action, Continuous)}
+
+    def _inference(self) -> Inference:
+        config, setting = self.config, self.setting
+        found = Inference(
+            self.agents if self.critic.heads > 1 else [None],
+            self.team,
+            setting.everyone if config.critic == "all" else self.team,
+            setting.model,
+            config.actor_lr,
+            config.inference_entropy,
+            setting.device,
+        )
+        if not any(count.any() for count in found.counts.values()):
+            raise UserError(
+                f"inference=true has nobody to infer: with critic={config.critic}, reward="
+                f"{config.reward} the team is one, and reads no other; set reward=own or critic=all"
+            )
+        self.followers.append(found.follower)
+        return found
+
+    def update(self, rollout: Rollout) -> Metrics:
+        metrics = super().update(rollout)
+        if self.inference is None or not metrics:
+            return metrics
+        seen = self.replay.take(self.replay.latest(self.config.batch_size))
+        gap = self.inference.divergence(self.setting.policies, seen.obs)
+        return {**metrics, "inference_kl": gap}
+
+    def _learn(self) -> Tensor:
+        if self.inference is not None:
+            newest = self.replay.take(self.replay.latest(self.config.batch_size))
+            self.inference.fit(newest.obs, newest.action)
+        return super()._learn()
 
     def _exploration(self, noise: Noise) -> Noise:
         done = min(1.0, self.frames / max(1, self._all_frames))
@@ -139,12 +181,23 @@ class MADDPG(OffPolicy):
         """y: numbers are smoothed by clipped noise, choices drawn."""
         smoothed = {n: self._smoothing(x) if n in self.numbers else x for n, x in noise.items()}
         action, _ = self.target_policy.sample(batch.next_obs, smoothed)
-        q = self.target_critic(batch.next_obs, {**rivals, **action}).amin(0)
+        if self.inference is None or self.critic.heads == 1:
+            q = self.target_critic(batch.next_obs, {**rivals, **action}).amin(0)
+        else:  # what each agent believes that the others do
+            joint = joint_actions(action, rivals)
+            q = self.target_critic(batch.next_obs, joint, each=True).amin(0)
         return batch.reward + batch.discount * q
 
     def _smoothing(self, noise: Tensor) -> Tensor:
         most = self.config.target_noise_clip
         return (self.config.target_noise * noise).clamp(-most, most)
+
+    def _opponents(self, batch: ReplayBatch) -> Actions:
+        if self.inference is None:
+            return super()._opponents(batch)
+        noise = self.inference.noise(self.config.batch_size, self.setting.generator)
+        believed = self.inference.actions(batch.next_obs, noise)
+        return believed if self.critic.heads > 1 else {n: a[:, 0] for n, a in believed.items()}
 
     def rivals(self) -> Mapping[str, Policy]:
         """Averaged copies of other teams' policies, made when they are all there."""
@@ -187,6 +240,14 @@ class MADDPG(OffPolicy):
         return self.config.output_penalty * penalty - q.mean(), log_prob.squeeze(-1)
 
     def _kept(self) -> dict[str, Any]:
-        rivals = self.rivals() if self.config.critic in ("all", "state") else {}
-        copies = {f"rival_{n}": r for n, r in rivals.items() if isinstance(r, nn.Module)}
-        return {**super()._kept(), "target_policy": self.target_policy, **copies}
+        kept = {**super()._kept(), "target_policy": self.target_policy}
+        if self.inference is not None:
+            kept["believed"], kept["believed_target"] = (
+                self.inference.believed,
+                self.inference.target,
+            )
+            kept["inference_optimizer"] = self.inference.optimizer
+        elif self.config.critic in ("all", "state"):
+            rivals = self.rivals().items()
+            kept |= {f"rival_{n}": one for n, one in rivals if isinstance(one, nn.Module)}
+        return kept

@@ -127,15 +127,17 @@ def q_critics(
 def joint_actions(fresh: Actions, base: Actions) -> dict[str, Tensor]:
     """For every agent the joint action in which it plays ``fresh`` and all others ``base``: ``[...,
     H, N, A]`` by group, H counting the agents of ``fresh``'s groups. Groups that ``fresh`` lacks
-    play ``base``."""
+    play ``base``, which may have H too: a joint action for each."""
     first, total = {}, 0
     for name, action in fresh.items():
         first[name] = total
         total += action.shape[-2]
     joint = {}
     for name, action in base.items():
-        spread = action.unsqueeze(-3)
-        spread = spread.expand(*spread.shape[:-3], total, *spread.shape[-2:])
+        spread = action
+        if action.dim() == next(iter(fresh.values())).dim():
+            spread = action.unsqueeze(-3)
+            spread = spread.expand(*spread.shape[:-3], total, *spread.shape[-2:])
         if name in fresh:
             agents = torch.arange(action.shape[-2], device=action.device) + first[name]
             own = torch.arange(total, device=action.device).unsqueeze(-1) == agents  # [H, N]

@@ -126,6 +126,12 @@ class Replay:
         """Indices ``[count]`` of stored frames, uniformly, with replacement."""
         return torch.randint(len(self), (count,), generator=generator, device=self.device)
 
+    def latest(self, count: int) -> Tensor:
+        """Indices of the newest frames, ``[count]``, or of all there are where they are fewer."""
+        back = torch.arange(min(count, len(self)), device=self.device)
+        slot = (self.newest - back // self.num_envs) % self.capacity
+        return slot * self.num_envs + back % self.num_envs
+
     def take(self, index: Tensor) -> Rollout:
         """The frames of ``index``, whose shape takes the place of ``[T, B]``."""
         return take(self._stored(), index)
