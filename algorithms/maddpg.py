@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from marl.algorithm import Setting, check_range, check_word
 from marl.averages import Follower, averaged
 from marl.deterministic import deterministic
+from marl.ensemble import EnsemblePolicy
 from marl.errors import UserError
 from marl.inference import Inference
 from marl.offpolicy import OffPolicy, OffPolicyConfig
@@ -53,6 +54,7 @@ class MADDPGConfig(OffPolicyConfig):
     target_noise_clip: float = 0.5
     inference: bool = False  # targets from what agents believe of each other, not from the truth
     inference_entropy: float = 1e-3  # c of the beliefs
+    ensemble: int = 1  # sub-policies of each agent, of which it plays one an episode
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,12 +63,15 @@ class MADDPGConfig(OffPolicyConfig):
         check_range(
             self, noise=(0, 10), last_noise=(0, 10), output_penalty=(0, math.inf), critics=(1, 10),
             target_noise=(0, 10), target_noise_clip=(0, 10), inference_entropy=(0, math.inf),
+            ensemble=(1, 100),
         )  # fmt: skip
         if self.inference and (self.critic in ("agent", "state") or self.others == "current"):
             raise UserError(
                 "inference=true is for critics that read the others' observations and actions, as "
                 "they were stored; set critic=all or team, and others=buffer"
             )
+        if self.sequential and self.ensemble > 1:
+            raise UserError("ensemble is for agents that move together; set sequential=false")
         if self.sequential and self.others != "current":
             raise UserError(
                 f"others={self.others!r}: actors that move one after the other see what those "
@@ -77,7 +82,11 @@ class MADDPGConfig(OffPolicyConfig):
         def make(spec):
             return deterministic(spec, soft=self.gumbel == "soft")
 
-        return IndependentPolicy(setting.team, self.model(setting), make).to(setting.device)
+        if self.ensemble > 1:
+            found = EnsemblePolicy(setting.team, setting.model, make, self.ensemble)
+        else:
+            found = IndependentPolicy(setting.team, self.model(setting), make)
+        return found.to(setting.device)
 
     def build(self, setting: Setting) -> MADDPG:
         return MADDPG(self, setting)
@@ -220,7 +229,7 @@ class MADDPG(OffPolicy):
 
     def actors_loss(self, batch: ReplayBatch, noise: Noise) -> tuple[Tensor, Tensor]:
         """The others do what they did, or what they do now."""
-        outputs = self.policy.numbers(batch.obs)
+        outputs = self.policy.numbers(batch.obs, noise)
         fresh, log_prob = self.policy.encoded(outputs, batch.obs, noise)
         stored = {n: batch.action[n] for n in self.team}
         others = fresh if self.config.others == "current" else stored

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from marl import seeding
 from marl.algorithm import Algorithm
-from marl.env import VectorEnv
+from marl.env import VectorEnv, example_step
 from marl.types import (
     Carry,
     Metrics,
@@ -73,6 +73,13 @@ class Collector:
         self.carry = initial_carry(self.teams, env.num_envs)
         self.start = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
         self.episode_return = torch.zeros(len(self.teams), env.num_envs, device=env.device)
+
+    def example(self) -> Rollout:
+        """A rollout of one step, to see shapes; it moves nothing."""
+        random = torch.Generator(self.env.device)
+        step = act(self.teams, self.obs, self.carry, self.start, random)
+        aux = tree_map(lambda x: x.unsqueeze(0), step.aux)
+        return replace(example_step(self.env.groups, self.obs), aux=aux)
 
     def collect(self) -> tuple[Rollout, Metrics]:
         first_carry = self.carry

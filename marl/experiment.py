@@ -14,7 +14,7 @@ from marl import runs, seeding
 from marl.checkpoint import Checkpoints, random_state, set_random_state
 from marl.collect import Collector, evaluate, film
 from marl.device import find_device, keep_freed_memory
-from marl.env import VectorEnv, example_step
+from marl.env import VectorEnv
 from marl.errors import Diverged, UserError, WorkerError
 from marl.logging import JsonlSink, Log, Sink, finite, require_tensorboard, wanted_sinks
 from marl.networks import Perceptron
@@ -77,7 +77,7 @@ class Experiment:
             seeding.generator(self.device, settings.seed, "acting"),
         )
         if self.replay is not None:
-            self.replay.allocate(example_step(self.env.groups, self.collector.obs))
+            self.replay.allocate(self.collector.example())
         self.frames, self.iteration = 0, 0
         self.next_evaluation, self.next_checkpoint = 0, settings.checkpoint_interval
         self.evaluated = -1  # frames at the last evaluation

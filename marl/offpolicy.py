@@ -16,6 +16,7 @@ from torch import Tensor
 from marl.algorithm import REWARDS, Setting, check_range, check_word
 from marl.averages import Follower, averaged
 from marl.critics import SCOPES
+from marl.ensemble import MEMBER
 from marl.errors import UserError
 from marl.members import Member, members
 from marl.networks import Model, per_agent
@@ -120,12 +121,13 @@ class OffPolicy:
         generator: torch.Generator,
         explore: bool = True,
     ) -> PolicyStep:
+        noise = self._exploration(self.policy.noise(len(start), generator)) if explore else None
+        step = self.policy.act(obs, carry, start, noise)
+        aux = {n: {k: v for k, v in step.aux[n].items() if k == MEMBER} for n in self.team}
         if explore and self.frames < self.config.warmup:
-            return act(self.uniform, obs, {}, start, generator, explore)
-        batch = len(start)
-        noise = self._exploration(self.policy.noise(batch, generator)) if explore else None
-        step = self.policy.act(obs, {}, start, noise)
-        return replace(step, aux={name: {} for name in self.team})
+            random = act(self.uniform, obs, {}, start, generator, explore)
+            return replace(step, action=random.action, aux=aux)
+        return replace(step, aux=aux)
 
     def _exploration(self, noise: Noise) -> Noise:
         """What actions are drawn with when acting."""
@@ -149,7 +151,10 @@ class OffPolicy:
         config, random = self.config, self.setting.generator
         batch = self.read(self.replay.draw(config.batch_size, random))
         draws = 3 if self.members else 2  # for the target, the gradient, and those who follow
-        first, *others = [self.policy.noise(config.batch_size, random) for _ in range(draws)]
+        members = {f"{n}/{k}": v for n, aux in batch.aux.items() for k, v in aux.items()}
+        first, *others = [
+            {**self.policy.noise(config.batch_size, random), **members} for _ in range(draws)
+        ]
         self.updates += 1
         stats = self.improve_critics(batch, first, self._opponents(batch))
         if self.updates % config.actor_interval == 0:

@@ -21,6 +21,8 @@ from marl.types import (
     PolicyStep,
 )
 
+NOTHING: Noise = {}
+
 
 class Policy(Protocol):
     """The policy of a whole team: mappings by group go in and come out."""
@@ -90,14 +92,14 @@ class IndependentPolicy(nn.Module):
                 new_carry[name] = memory
         return PolicyStep(action, log_prob, new_carry, aux)
 
-    def numbers(self, obs: Observation) -> dict[str, Tensor]:
+    def numbers(self, obs: Observation, noise: Noise = NOTHING) -> dict[str, Tensor]:
         """What the networks give, ``[..., N, P]`` by group. Without memory."""
         return {name: self.networks[name](obs.groups[name].obs)[0] for name in self.groups}
 
     def sample(self, obs: Observation, noise: Noise) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Actions as critics read them, ``[..., N, A]``, with gradient, and their
         log-probabilities ``[..., N]``; greedy in groups that ``noise`` lacks. Without memory."""
-        return self.encoded(self.numbers(obs), obs, noise)
+        return self.encoded(self.numbers(obs, noise), obs, noise)
 
     def encoded(
         self, numbers: Mapping[str, Tensor], obs: Observation, noise: Noise

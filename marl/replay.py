@@ -11,9 +11,19 @@ import torch
 from torch import Tensor
 
 from marl.algorithm import team_reward, team_terminated
+from marl.ensemble import MEMBER
 from marl.errors import UserError
 from marl.returns import n_step
-from marl.types import AgentGroup, Observation, Rollout, register, take, tree_map, tree_tensors
+from marl.types import (
+    AgentGroup,
+    Aux,
+    Observation,
+    Rollout,
+    register,
+    take,
+    tree_map,
+    tree_tensors,
+)
 
 GIB = 2**30
 
@@ -29,6 +39,7 @@ class ReplayBatch:
     next_obs: Observation  # [M, ...] the true successor of the last step, to bootstrap from
     reward: Tensor  # [M, H] discounted, summed over the steps
     discount: Tensor  # [M, H] of the value of next_obs; 0 where the return ended for good
+    aux: Aux  # [M, N] of the sub-policies that acted
 
 
 class Replay:
@@ -51,7 +62,7 @@ class Replay:
         self.capacity = -(-frames // num_envs)  # C
         self.steps, self.head = 0, 0  # how many are stored, and the slot of the next one
         self.newest = torch.zeros((), dtype=torch.int64, device=device)  # slot of the last one
-        self.storage: Rollout | None = None  # without log_prob, aux and carry
+        self.storage: Rollout | None = None  # as ``kept``
 
     def __len__(self) -> int:
         """How many frames are stored."""
@@ -155,9 +166,9 @@ class Replay:
             now = take(stored, index)
             over = team_terminated(now, team, reward)
             gained = team_reward(now, team, reward)
-            return ReplayBatch(now.obs, now.action, now.next_obs, gained, gamma * ~over)
+            return ReplayBatch(now.obs, now.action, now.next_obs, gained, gamma * ~over, now.aux)
         window, there = self._windows_from(index, steps)
-        blind = replace(stored, obs=Observation({}), next_obs=Observation({}), action={})
+        blind = replace(stored, obs=Observation({}), next_obs=Observation({}), action={}, aux={})
         seen = take(blind, window)
         there = there & (seen.start.cumsum(0) == seen.start[0])
         rewards, over = team_reward(seen, team, reward), team_terminated(seen, team, reward)
@@ -165,7 +176,7 @@ class Replay:
         last = window.gather(0, (length - 1).unsqueeze(0)).squeeze(0)
         return ReplayBatch(
             take(stored.obs, index), take(stored.action, index), take(stored.next_obs, last),
-            gained, discount,
+            gained, discount, take(stored.aux, index),
         )  # fmt: skip
 
     def _windows_from(self, index: Tensor, steps: int) -> tuple[Tensor, Tensor]:
@@ -240,8 +251,9 @@ class Replay:
 
 
 def kept(rollout: Rollout) -> Rollout:
-    """What is stored of a rollout."""
-    return replace(rollout, log_prob={}, aux={}, carry={})
+    """What is stored of a rollout: of ``aux``, which sub-policy acted."""
+    aux = {n: {MEMBER: given[MEMBER]} for n, given in rollout.aux.items() if MEMBER in given}
+    return replace(rollout, log_prob={}, aux=aux, carry={})
 
 
 def check_room(frames: int, needed: int) -> None:
