@@ -23,8 +23,8 @@ State = dict[str, Any]
 
 
 class Checkpoints:
-    """The checkpoints of one run: the last two (``frames-000000120000.pt``) and the best
-    (``best-….pt``).
+    """The checkpoints of one run: the last ``keep`` (``frames-000000120000.pt``; 0 for all) and the
+    best (``best-….pt``).
 
     A file appears under its name only when it is whole and on the disk, after the ``.sha256``
     beside it.

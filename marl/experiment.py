@@ -18,6 +18,7 @@ from marl.env import VectorEnv
 from marl.errors import Diverged, UserError, WorkerError
 from marl.logging import JsonlSink, Log, Sink, finite, require_tensorboard, wanted_sinks
 from marl.networks import Perceptron
+from marl.selfplay import SelfPlay
 from marl.settings import Settings
 from marl.stopping import Stop, full_disk_explained
 from marl.teams import Shape, Team, build_replay, build_teams, resolve_teams
@@ -78,12 +79,15 @@ class Experiment:
         )
         if self.replay is not None:
             self.replay.allocate(self.collector.example())
+        past = seeding.generator(torch.device("cpu"), settings.seed, "selfplay")
+        self.selfplay = SelfPlay(settings.selfplay, self.teams, past)
+        self.past: list[str] = []  # the teams that played the last rollout as they had been
         self.frames, self.iteration = 0, 0
         self.next_evaluation, self.next_checkpoint = 0, settings.checkpoint_interval
         self.evaluated = -1  # frames at the last evaluation
         self.best, self.last_returns = -math.inf, {}
         self.stop = Stop()
-        self.checkpoints = Checkpoints(self.directory / "checkpoints")
+        self.checkpoints = Checkpoints(self.directory / "checkpoints", settings.checkpoints_kept)
         if not resume:
             runs.create(self.directory, self.config())
         self.jsonl = JsonlSink(self.directory)
@@ -148,7 +152,9 @@ class Experiment:
 
     def _iterate(self) -> None:
         began = time.perf_counter()
+        self.selfplay.begin(self.frames)
         rollout, metrics = self.collector.collect()
+        self.past = self.selfplay.end(rollout)
         collected = time.perf_counter()
         updates = self.learn(rollout)
         self.frames += rollout.frames
@@ -157,10 +163,13 @@ class Experiment:
         self._log_timing(rollout.frames, collected - began, time.perf_counter() - collected)
 
     def learn(self, rollout: Rollout) -> dict[str, Metrics]:
-        """Every team's update from the rollout, and from what is kept of those before."""
+        """Every team's update from the rollout, and from what is kept of those before; not of teams
+        that played it as they had been, unless they learn from the replay."""
         if self.replay is not None:
             self.replay.append(rollout)
-        return {name: team.update(rollout) for name, team in self.teams.items()}
+        absent = [n for n in self.past if not getattr(self.specs[n].algorithm, "replays", False)]
+        present = {name: team for name, team in self.teams.items() if name not in absent}
+        return {name: team.update(rollout) for name, team in present.items()}
 
     def _log_metrics(self, metrics: Mapping, updates: Mapping[str, Mapping]) -> None:
         """Reads all of the iteration's numbers off the device at once."""
@@ -215,6 +224,7 @@ class Experiment:
             "best": self.best,
             "last_returns": self.last_returns,
             "teams": {name: team.state_dict() for name, team in self.teams.items()},
+            "selfplay": self.selfplay.state_dict(),
             "collector": self.collector.state_dict(),
             "random": random_state(self.device),
             "log": self.jsonl.position(),
@@ -240,6 +250,8 @@ class Experiment:
         self.last_returns = state["last_returns"]
         for name, team in self.teams.items():
             team.load_state_dict(state["teams"][name])
+        if "selfplay" in state:  # not in older ones
+            self.selfplay.load_state_dict(state["selfplay"])
         if self.replay is not None and "replay" in state:
             self.replay.load_state_dict(state["replay"])
         if not self.collector.load_state_dict(state["collector"]):

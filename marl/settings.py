@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from marl.algorithm import check_range
+from marl.selfplay import SelfPlayConfig
 
 
 @dataclass
@@ -21,9 +22,11 @@ class Settings:
     evaluation_interval: int = 50_000  # frames; 0 for the end only
     evaluation_episodes: int = 32
     checkpoint_interval: int = 50_000  # frames
+    checkpoints_kept: int = 2  # the newest; 0 for all, to play against them later
     replay_size: int = 1_000_000  # frames that off-policy algorithms draw from
     replay_gib: float = 8.0  # the most they may weigh, in GiB
     replay_checkpoint: bool = True  # checkpoints hold them; without, resuming is not exact
+    selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)  # against the teams' past
     video: bool = True  # film the learned policy at the end
     progress: bool = True  # a live bar, or plain lines off a terminal
     wandb: bool = False  # offline where there is no key
@@ -35,6 +38,7 @@ class Settings:
             self, total_frames=(1, math.inf), num_envs=(1, math.inf), steps=(1, math.inf),
             seed=(0, 2**31 - 1), threads=(0, 1024), evaluation_interval=(0, math.inf),
             evaluation_episodes=(1, math.inf), checkpoint_interval=(1, math.inf),
+            checkpoints_kept=(0, math.inf),
             replay_size=(1, math.inf), replay_gib=(0, math.inf),
         )  # fmt: skip
 

@@ -53,6 +53,14 @@ def test_round_trip(saved: Checkpoints) -> None:
     assert found["nested"] == state(0)["nested"]
 
 
+@pytest.mark.parametrize(("keep", "kept"), [(0, [5, 7, 9]), (1, [9])])
+def test_as_many_are_kept_as_asked_for(tmp_path: Path, keep: int, kept: list[int]) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep)
+    for frames in (5, 7, 9):
+        checkpoints.save(frames, state(frames))
+    assert names(tmp_path / "checkpoints") == [f"frames-{n:012d}.pt" for n in kept]
+
+
 def test_the_last_two_and_the_best_are_kept(saved: Checkpoints) -> None:
     saved.save(20, state(20), best=True)
     saved.save(30, state(30), best=True)

@@ -1,0 +1,150 @@
+"""Self-play against the past: teams that learn meet each other as they were.
+
+In every iteration one team, in turn, is the *learner* and plays as it is; each other learning team
+plays with probability ``share`` as it was at an earlier time, drawn from its pool, and does not
+learn from that iteration, unless it learns from the replay. Pools grow by a snapshot at every
+``interval`` (fictitious self-play: Heinrich et al. 2015; drawing the harder ones more often:
+Vinyals et al. 2019). An episode that goes on into the next iteration may change its players.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from marl.algorithm import Algorithm, Scripted, check_range, check_word
+from marl.collect import team_mean_reward
+from marl.errors import UserError
+from marl.types import Rollout
+
+RULES = ("uniform", "latest", "prioritised")
+
+
+@dataclass
+class SelfPlayConfig:
+    """How often teams play as they were, and which of their past."""
+
+    share: float = 0.0  # of the iterations in which others than the learner do; 0 for never
+    interval: int = 50_000  # frames between two snapshots
+    size: int = 20  # snapshots in each pool; beyond it the oldest goes
+    rule: str = "uniform"  # latest, uniform, or prioritised: the better one fared, the likelier
+
+    def __post_init__(self) -> None:
+        check_word("selfplay.rule", self.rule, RULES)
+        check_range(self, share=(0, 1), interval=(1, float("inf")), size=(1, 10_000))
+
+
+class Pool:
+    """Past policies of one team, and how they fared."""
+
+    def __init__(self) -> None:
+        self.snapshots: list[dict[str, Tensor]] = []
+        self.reward: list[float] = []  # the running mean of a team's reward a step, by snapshot
+
+    def add(self, policy: nn.Module, size: int) -> None:
+        self.snapshots.append({k: v.detach().clone() for k, v in policy.state_dict().items()})
+        self.reward.append(float("nan"))
+        del self.snapshots[:-size], self.reward[:-size]
+
+    def draw(self, rule: str, generator: torch.Generator) -> int:
+        """The number of a snapshot."""
+        if rule == "latest":
+            return len(self.snapshots) - 1
+        weights = torch.ones(len(self.snapshots))
+        if rule == "prioritised":
+            weights = priorities(self.reward)
+        return int(torch.multinomial(weights, 1, generator=generator))
+
+    def credit(self, number: int, reward: float) -> None:
+        old = self.reward[number]
+        self.reward[number] = reward if old != old else 0.8 * old + 0.2 * reward
+
+
+def priorities(reward: list[float]) -> Tensor:
+    """Weights from 0.1 for the one that fared worst to 1.1 for the best; 1.1 for the untried."""
+    found = torch.tensor(reward)
+    tried = found[~found.isnan()]
+    if not len(tried) or tried.min() == tried.max():
+        return torch.ones(len(reward))
+    share = (found - tried.min()) / (tried.max() - tried.min())
+    return torch.where(found.isnan(), 1.0, share).square() + 0.1
+
+
+class SelfPlay:
+    """The pools of a run.
+
+    Raises:
+        UserError: fewer than two teams learn, or with a critic that has a memory.
+    """
+
+    def __init__(
+        self, config: SelfPlayConfig, teams: Mapping[str, Algorithm], generator: torch.Generator
+    ):
+        self.config, self.random = config, generator  # on the CPU
+        self.teams = {n: t for n, t in teams.items() if not isinstance(t, Scripted)}
+        if config.share and len(self.teams) < 2:
+            raise UserError(
+                "selfplay.share needs two teams that learn, and here is "
+                f"{', '.join(self.teams) or 'none'}; leave selfplay.share=0"
+            )
+        if config.share and any(getattr(t, "critic_carry", None) for t in self.teams.values()):
+            raise UserError("selfplay knows no critics with memory yet; leave critic_model.gru=0")
+        self.pools = {name: Pool() for name in self.teams}
+        self.turn = self.next = 0  # iterations begun; frames at the next snapshot
+        self.playing: dict[str, int] = {}  # team -> its snapshot
+        self.kept: dict[str, dict[str, Tensor]] = {}  # team -> what it is now
+
+    def begin(self, frames: int) -> None:
+        """Before an iteration: adds snapshots when due, and dresses teams as they were."""
+        if not self.config.share:
+            return
+        if frames >= self.next:
+            self.next = frames + self.config.interval
+            for name, team in self.teams.items():
+                self.pools[name].add(policy_of(team), self.config.size)
+        names = list(self.teams)
+        learner = names[self.turn % len(names)]
+        self.turn += 1
+        for name in names:
+            if name != learner and torch.rand((), generator=self.random) < self.config.share:
+                self._dress(name)
+
+    def _dress(self, name: str) -> None:
+        policy, pool = policy_of(self.teams[name]), self.pools[name]
+        number = pool.draw(self.config.rule, self.random)
+        self.kept[name] = {k: v.detach().clone() for k, v in policy.state_dict().items()}
+        policy.load_state_dict(pool.snapshots[number])
+        self.playing[name] = number
+
+    def end(self, rollout: Rollout) -> list[str]:
+        """After it: everyone is what it was before; returns who played as it had been."""
+        for name, number in self.playing.items():
+            policy = self.teams[name].policy
+            reward = team_mean_reward(rollout.reward, list(policy.groups)).mean().item()
+            self.pools[name].credit(number, reward)
+            policy_of(self.teams[name]).load_state_dict(self.kept[name])
+        past = list(self.playing)
+        self.playing, self.kept = {}, {}
+        return past
+
+    def state_dict(self) -> dict[str, Any]:
+        pools = {n: {"snapshots": p.snapshots, "reward": p.reward} for n, p in self.pools.items()}
+        random = self.random.get_state()
+        return {"pools": pools, "turn": self.turn, "next": self.next, "random": random}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name, saved in state["pools"].items():
+            self.pools[name].snapshots = list(saved["snapshots"])
+            self.pools[name].reward = list(saved["reward"])
+        self.turn, self.next = state["turn"], state["next"]
+        self.random.set_state(state["random"].cpu())
+
+
+def policy_of(team: Algorithm) -> nn.Module:
+    """Its policy, which has weights."""
+    assert isinstance(team.policy, nn.Module), "a team that learns has weights"
+    return team.policy

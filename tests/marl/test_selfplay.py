@@ -1,0 +1,140 @@
+"""Teams against their past: what the pools hold and draw, who plays and who learns, resuming."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from algorithms.maddpg import MADDPGConfig
+from algorithms.mappo import MAPPOConfig
+from algorithms.scripted import RandomConfig
+from envs import Task
+from marl.algorithm import Algorithm
+from marl.errors import UserError
+from marl.experiment import Experiment, Settings
+from marl.networks import Perceptron
+from marl.selfplay import Pool, SelfPlayConfig, policy_of, priorities
+from marl.teams import Team
+from tests.runs import SHORT
+from tests.scenes import SMALL, weights
+
+MODEL = Perceptron(**SMALL)
+RIVALS = Task("tests.toys:rivals")
+
+
+def made(directory: Path, algorithm: Any = None, **options: Any) -> Experiment:
+    selfplay = SelfPlayConfig(**{"share": 1.0, "interval": 40, **options.pop("selfplay", {})})
+    settings = Settings(**{**SHORT, "total_frames": 400, "selfplay": selfplay, **options})
+    return Experiment(
+        RIVALS, algorithm or MAPPOConfig(epochs=1), MODEL, settings=settings, directory=directory
+    )
+
+
+def held(team: Algorithm) -> Tensor:
+    return weights(policy_of(team))
+
+
+def test_priorities() -> None:
+    expected = torch.tensor([0.1, 0.35, 1.1, 1.1])
+    torch.testing.assert_close(priorities([-1.0, 0.0, 1.0, math.nan]), expected)
+    assert priorities([math.nan, 2.0]).tolist() == [1, 1]
+
+
+def test_a_pool_forgets_the_oldest_and_draws_by_its_rule() -> None:
+    pool, layer, random = Pool(), torch.nn.Linear(1, 1), torch.Generator().manual_seed(0)
+    for value in range(5):
+        torch.nn.init.constant_(layer.weight, value)
+        pool.add(layer, 3)
+    assert [s["weight"].item() for s in pool.snapshots] == [2, 3, 4]
+    assert pool.draw("latest", random) == 2
+    drawn = torch.tensor([pool.draw("uniform", random) for _ in range(3000)]).bincount() / 3000
+    assert (drawn - 1 / 3).abs().max() < 0.04
+    for number, reward in enumerate((0.0, 1.0, 2.0)):
+        pool.credit(number, reward)
+    drawn = torch.tensor([pool.draw("prioritised", random) for _ in range(3000)]).bincount() / 3000
+    expected = torch.tensor([0.1, 0.35, 1.1]) / 1.55
+    assert (drawn - expected).abs().max() < 0.04
+    pool.credit(2, 0.0)
+    assert pool.reward == [0.0, 1.0, pytest.approx(1.6)]
+
+
+def test_teams_take_turns_and_play_as_they_were(tmp_path: Path) -> None:
+    run = made(tmp_path / "run", selfplay={"rule": "latest"})
+    left, right = (run.teams[name] for name in ("left", "right"))
+    run.selfplay.begin(0)
+    assert run.selfplay.playing == {"right": 0}, "the left one learns first"
+    run.selfplay.end(run.collector.collect()[0])
+    with torch.no_grad():
+        for parameter in policy_of(right).parameters():
+            parameter.add_(1.0)
+    now, other = held(right), held(left)
+    run.selfplay.begin(10)
+    assert run.selfplay.playing == {"left": 0}
+    run.selfplay.end(run.collector.collect()[0])
+    run.selfplay.begin(20)
+    torch.testing.assert_close(held(right), now - 1.0)
+    rollout, _ = run.collector.collect()
+    assert run.selfplay.end(rollout) == ["right"]
+    assert torch.equal(held(right), now) and torch.equal(held(left), other)
+    reward = run.selfplay.pools["right"].reward[0]
+    assert math.isfinite(reward)
+
+
+def test_who_plays_as_it_was_does_not_learn(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    before = {name: held(team) for name, team in run.teams.items()}
+    run._iterate()
+    assert not torch.equal(held(run.teams["left"]), before["left"])
+    assert torch.equal(held(run.teams["right"]), before["right"])
+    assert len(run.selfplay.pools["left"].snapshots) == 1
+    run._iterate()
+    assert not torch.equal(held(run.teams["right"]), before["right"])
+
+
+def test_who_learns_from_the_replay_learns_on(tmp_path: Path) -> None:
+    config = MADDPGConfig(warmup=0, batch_size=8, frames_per_update=20)
+    run = made(tmp_path / "run", config)
+    before = {name: held(team) for name, team in run.teams.items()}
+    run._iterate()
+    for name, team in run.teams.items():
+        assert not torch.equal(held(team), before[name])
+
+
+@pytest.mark.parametrize("rule", ["uniform", "prioritised"])
+def test_a_stopped_run_resumes_exactly(tmp_path: Path, rule: str) -> None:
+    options = {"selfplay": {"share": 0.7, "rule": rule}}
+    whole = made(tmp_path / "whole", **options)
+    whole.run()
+    part = made(tmp_path / "part", **options, total_frames=200)
+    part.run()
+    again = Experiment.load(tmp_path / "part", total_frames=400)
+    again.run()
+    for name, team in whole.teams.items():
+        assert torch.equal(held(team), held(again.teams[name]))
+        assert whole.selfplay.pools[name].reward == pytest.approx(
+            again.selfplay.pools[name].reward, nan_ok=True
+        )
+    assert len(again.selfplay.pools["left"].snapshots) > 3
+
+
+def test_mistakes_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"selfplay\.rule"):
+        SelfPlayConfig(rule="best")
+    with pytest.raises(UserError, match=r"selfplay\.share needs two teams that learn.*right"):
+        Experiment(
+            RIVALS, MAPPOConfig(), MODEL, teams={"left": Team(None, RandomConfig())},
+            settings=Settings(**{**SHORT, "selfplay": SelfPlayConfig(share=0.5)}),
+            directory=tmp_path / "run",
+        )  # fmt: skip
+    with pytest.raises(UserError, match="critics with memory"):
+        model = Perceptron(**SMALL, gru=4)
+        Experiment(
+            RIVALS, MAPPOConfig(), model, directory=tmp_path / "run",
+            settings=Settings(**{**SHORT, "selfplay": SelfPlayConfig(share=0.5)}),
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
