@@ -152,9 +152,10 @@ class Experiment:
 
     def _iterate(self) -> None:
         began = time.perf_counter()
-        self.selfplay.begin(self.frames)
-        rollout, metrics = self.collector.collect()
-        self.past = self.selfplay.end(rollout)
+        with self.selfplay.dressed(self.frames) as playing:
+            rollout, metrics = self.collector.collect()
+        self.selfplay.credit(playing, rollout)
+        self.past = list(playing)
         collected = time.perf_counter()
         updates = self.learn(rollout)
         self.frames += rollout.frames

@@ -9,7 +9,8 @@ Vinyals et al. 2019). An episode that goes on into the next iteration may change
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +46,8 @@ class Pool:
         self.snapshots: list[dict[str, Tensor]] = []
         self.reward: list[float] = []  # the running mean of a team's reward a step, by snapshot
 
-    def add(self, policy: nn.Module, size: int) -> None:
-        self.snapshots.append({k: v.detach().clone() for k, v in policy.state_dict().items()})
+    def add(self, weights: dict[str, Tensor], size: int) -> None:
+        self.snapshots.append(weights)
         self.reward.append(float("nan"))
         del self.snapshots[:-size], self.reward[:-size]
 
@@ -95,41 +96,43 @@ class SelfPlay:
             raise UserError("selfplay knows no critics with memory yet; leave critic_model.gru=0")
         self.pools = {name: Pool() for name in self.teams}
         self.turn = self.next = 0  # iterations begun; frames at the next snapshot
-        self.playing: dict[str, int] = {}  # team -> its snapshot
-        self.kept: dict[str, dict[str, Tensor]] = {}  # team -> what it is now
 
-    def begin(self, frames: int) -> None:
-        """Before an iteration: adds snapshots when due, and dresses teams as they were."""
-        if not self.config.share:
-            return
+    @contextmanager
+    def dressed(self, frames: int) -> Iterator[dict[str, int]]:
+        """Around an iteration's rollout: who plays as it was (team -> its snapshot's number).
+        After it, or an error in it, all are again what they are."""
+        playing = self._drawn(frames) if self.config.share else {}
+        kept = {}
+        try:
+            for name, number in playing.items():
+                kept[name] = weights_of(self.teams[name])
+                policy_of(self.teams[name]).load_state_dict(self.pools[name].snapshots[number])
+            yield playing
+        finally:
+            for name, weights in kept.items():
+                policy_of(self.teams[name]).load_state_dict(weights)
+
+    def _drawn(self, frames: int) -> dict[str, int]:
+        """Adds snapshots when due, and draws who plays as what."""
         if frames >= self.next:
             self.next = frames + self.config.interval
             for name, team in self.teams.items():
-                self.pools[name].add(policy_of(team), self.config.size)
+                self.pools[name].add(weights_of(team), self.config.size)
         names = list(self.teams)
         learner = names[self.turn % len(names)]
         self.turn += 1
-        for name in names:
-            if name != learner and torch.rand((), generator=self.random) < self.config.share:
-                self._dress(name)
+        return {
+            name: self.pools[name].draw(self.config.rule, self.random)
+            for name in names
+            if name != learner and torch.rand((), generator=self.random) < self.config.share
+        }
 
-    def _dress(self, name: str) -> None:
-        policy, pool = policy_of(self.teams[name]), self.pools[name]
-        number = pool.draw(self.config.rule, self.random)
-        self.kept[name] = {k: v.detach().clone() for k, v in policy.state_dict().items()}
-        policy.load_state_dict(pool.snapshots[number])
-        self.playing[name] = number
-
-    def end(self, rollout: Rollout) -> list[str]:
-        """After it: everyone is what it was before; returns who played as it had been."""
-        for name, number in self.playing.items():
-            policy = self.teams[name].policy
-            reward = team_mean_reward(rollout.reward, list(policy.groups)).mean().item()
+    def credit(self, playing: Mapping[str, int], rollout: Rollout) -> None:
+        """Remembers how past selves fared."""
+        for name, number in playing.items():
+            groups = list(self.teams[name].policy.groups)
+            reward = team_mean_reward(rollout.reward, groups).mean().item()
             self.pools[name].credit(number, reward)
-            policy_of(self.teams[name]).load_state_dict(self.kept[name])
-        past = list(self.playing)
-        self.playing, self.kept = {}, {}
-        return past
 
     def state_dict(self) -> dict[str, Any]:
         pools = {n: {"snapshots": p.snapshots, "reward": p.reward} for n, p in self.pools.items()}
@@ -148,3 +151,8 @@ def policy_of(team: Algorithm) -> nn.Module:
     """Its policy, which has weights."""
     assert isinstance(team.policy, nn.Module), "a team that learns has weights"
     return team.policy
+
+
+def weights_of(team: Algorithm) -> dict[str, Tensor]:
+    """A copy of its policy's."""
+    return {k: v.detach().clone() for k, v in policy_of(team).state_dict().items()}

@@ -46,10 +46,9 @@ def test_priorities() -> None:
 
 
 def test_a_pool_forgets_the_oldest_and_draws_by_its_rule() -> None:
-    pool, layer, random = Pool(), torch.nn.Linear(1, 1), torch.Generator().manual_seed(0)
+    pool, random = Pool(), torch.Generator().manual_seed(0)
     for value in range(5):
-        torch.nn.init.constant_(layer.weight, value)
-        pool.add(layer, 3)
+        pool.add({"weight": torch.tensor(float(value))}, 3)
     assert [s["weight"].item() for s in pool.snapshots] == [2, 3, 4]
     assert pool.draw("latest", random) == 2
     drawn = torch.tensor([pool.draw("uniform", random) for _ in range(3000)]).bincount() / 3000
@@ -66,23 +65,38 @@ def test_a_pool_forgets_the_oldest_and_draws_by_its_rule() -> None:
 def test_teams_take_turns_and_play_as_they_were(tmp_path: Path) -> None:
     run = made(tmp_path / "run", selfplay={"rule": "latest"})
     left, right = (run.teams[name] for name in ("left", "right"))
-    run.selfplay.begin(0)
-    assert run.selfplay.playing == {"right": 0}, "the left one learns first"
-    run.selfplay.end(run.collector.collect()[0])
+    with run.selfplay.dressed(0) as playing:
+        assert playing == {"right": 0}, "the left one learns first"
     with torch.no_grad():
         for parameter in policy_of(right).parameters():
             parameter.add_(1.0)
     now, other = held(right), held(left)
-    run.selfplay.begin(10)
-    assert run.selfplay.playing == {"left": 0}
-    run.selfplay.end(run.collector.collect()[0])
-    run.selfplay.begin(20)
-    torch.testing.assert_close(held(right), now - 1.0)
-    rollout, _ = run.collector.collect()
-    assert run.selfplay.end(rollout) == ["right"]
+    with run.selfplay.dressed(10) as playing:
+        assert playing == {"left": 0}
+    with run.selfplay.dressed(20) as playing:
+        torch.testing.assert_close(held(right), now - 1.0)
+        rollout, _ = run.collector.collect()
+    assert playing == {"right": 0}
     assert torch.equal(held(right), now) and torch.equal(held(left), other)
-    reward = run.selfplay.pools["right"].reward[0]
-    assert math.isfinite(reward)
+    run.selfplay.credit(playing, rollout)
+    assert run.selfplay.pools["right"].reward == [rollout.reward["right"].mean().item()]
+
+
+def test_an_error_leaves_everyone_as_it_is(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    with run.selfplay.dressed(0):
+        pass
+    right = run.teams["right"]
+    with torch.no_grad():
+        for parameter in policy_of(right).parameters():
+            parameter.add_(1.0)
+    now = held(right)
+    with run.selfplay.dressed(10):
+        pass
+    with pytest.raises(OSError, match="gone"), run.selfplay.dressed(20) as playing:
+        assert playing == {"right": 0} and not torch.equal(held(right), now)
+        raise OSError("gone")
+    assert torch.equal(held(right), now)
 
 
 def test_who_plays_as_it_was_does_not_learn(tmp_path: Path) -> None:
