@@ -152,7 +152,7 @@ class MADDPG(OffPolicy):
             config.inference_entropy,
             setting.device,
         )
-        if not any(count.any() for count in found.counts.values()):
+        if not found.believed_of:
             raise UserError(
                 f"inference=true has nobody to infer: with critic={config.critic}, reward="
                 f"{config.reward} the team is one, and reads no other; set reward=own or critic=all"
@@ -166,7 +166,7 @@ class MADDPG(OffPolicy):
             return metrics
         seen = self.replay.take(self.replay.latest(self.config.batch_size))
         gap = self.inference.divergence(self.setting.policies, seen.obs)
-        return {**metrics, "inference_kl": gap}
+        return metrics if gap is None else {**metrics, "inference_kl": gap}
 
     def _learn(self) -> Tensor:
         if self.inference is not None:

@@ -79,6 +79,7 @@ class Inference:
         self.follower = Follower(self.target, self.believed)
         self.optimizer = Optimizer({"": self.believed.parameters()}, {"": lr}, 1e-8, 10.0)
         counts = {name: self._others(name, team) for name in groups}  # [learners, N]
+        self.believed_of = [name for name, count in counts.items() if count.any()]
         self.counts = {name: count.to(device) for name, count in counts.items()}
 
     def _others(self, name: str, team: Mapping[str, AgentGroup]) -> Tensor:
@@ -120,21 +121,28 @@ class Inference:
         return {n: torch.stack([one[n] for one in sampled], dim=1) for n in self.groups}
 
     @torch.no_grad()
-    def divergence(self, policies: Mapping[str, Policy], obs: Observation) -> Tensor:
+    def divergence(self, policies: Mapping[str, Policy], obs: Observation) -> Tensor | None:
         """KL(true, believed), the mean over all that are believed of and ``obs [M]``; ``policies``
-        are the true ones by team. Of numbers, that of Gaussians of deviation 1 around both."""
+        are the true ones by team. Of numbers, that of Gaussians of deviation 1 around both. None
+        where no true policy can be asked: random ones, and those with a memory."""
         total = torch.zeros((), device=self.optimizer.lr[""].device)
         count = torch.zeros_like(total)
-        for policy in policies.values():
-            for name in policy.groups:
-                if name not in self.groups:
-                    continue
-                true = behaviour(policy, name, obs)
-                for i, believed in enumerate(self.believed):
-                    gap = gaps(self.groups[name].action, true, behaviour(believed, name, obs))  # type: ignore[arg-type]  # a policy
-                    total = total + (gap.mean(0) * self.counts[name][i]).sum()
-                    count = count + self.counts[name][i].sum()
+        asked = [(p, n) for p in policies.values() if can_be_asked(p) for n in p.groups]
+        asked = [(policy, name) for policy, name in asked if name in self.believed_of]
+        if not asked:
+            return None
+        for policy, name in asked:
+            true = behaviour(policy, name, obs)
+            for i, believed in enumerate(self.believed):
+                gap = gaps(self.groups[name].action, true, behaviour(believed, name, obs))  # type: ignore[arg-type]  # a policy
+                total = total + (gap.mean(0) * self.counts[name][i]).sum()
+                count = count + self.counts[name][i].sum()
         return total / count
+
+
+def can_be_asked(policy: Policy) -> bool:
+    """Whether it has networks, and they no memory."""
+    return isinstance(policy, IndependentPolicy) and not policy.initial_carry(1)
 
 
 def behaviour(policy: Policy, group: str, obs: Observation) -> Tensor:

@@ -97,7 +97,7 @@ class OffPolicy:
         self.actor_optimizers = [self._optimizer(part, config.actor_lr) for part in parts]
         self.frames = self.updates = 0
         self.told = torch.zeros(len(self.names), device=setting.device)  # of the actors' last step
-        if policy.initial_carry(1):
+        if any(getattr(layer, "carry_size", 0) for layer in policy.modules()):
             raise UserError("off-policy actors have no memory yet; leave model.gru=0")
         compiler = compiled if config.compile else lambda function: function
         self.read, self.sample = compiler(self._read), compiler(policy.sample)

@@ -12,6 +12,8 @@ from marl.deterministic import deterministic
 from marl.ensemble import MEMBER, EnsemblePolicy
 from marl.errors import UserError
 from marl.networks import Perceptron, StackedLinear
+from marl.replay import Replay
+from marl.teams import Shape, Team, build_teams, resolve_teams
 from tests.algorithms.offpolicy_play import FAST, Play
 from tests.scenes import CPU
 from tests.toys import continuous, identity, rivals
@@ -99,6 +101,14 @@ def test_ensembles_learn(options: dict[str, Any]) -> None:
     play = Play(rivals, MADDPGConfig(**FAST, ensemble=2, **options), end=0.0)
     play.iterate(60)
     assert min(play.returns()) > 3.0
+
+
+def test_ensembles_with_memory_are_refused() -> None:
+    env = identity(8, CPU)
+    team = Team(None, MADDPGConfig(ensemble=2), Perceptron([8], gru=4), Perceptron([8]))
+    specs = resolve_teams(env, {}, team)
+    with pytest.raises(UserError, match=r"leave model\.gru=0"):
+        build_teams(env, specs, Shape(8), 0, Replay(1000, 8, CPU))
 
 
 def test_a_sequence_of_ensembles_is_refused() -> None:

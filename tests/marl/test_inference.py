@@ -16,6 +16,7 @@ from marl.inference import Inference, choices, gaps
 from marl.networks import Perceptron
 from marl.policies import IndependentPolicy
 from marl.types import Continuous, MultiDiscrete, Observation
+from marl.uniform import RandomPolicy
 from tests.algorithms.offpolicy_play import FAST, Play
 from tests.scenes import CPU, weights
 from tests.toys import continuous, identity, multidiscrete, random_actions, rivals
@@ -53,6 +54,12 @@ def steps(env: Any, policy: IndependentPolicy, count: int = 40) -> tuple[Observa
     return obs, dict(policy.act(obs, {}, start, noise).action)
 
 
+def asked(found: Inference, policy: IndependentPolicy, obs: Observation) -> Tensor:
+    found_gap = found.divergence({"team": policy}, obs)
+    assert found_gap is not None
+    return found_gap
+
+
 def test_the_loss_counts_everyone_else_once() -> None:
     env = identity(8, CPU)
     found = beliefs(env, AGENTS, entropy=0.1, lr=0.0)
@@ -86,14 +93,14 @@ def test_a_fixed_policy_is_found(make: Any) -> None:
         torch.manual_seed(1)
         found = Inference([None], {}, env.groups, MODEL, 1e-2, 1e-3, CPU)
         seen = [steps(env, policy, count)[0] for count in range(20)]
-        first = found.divergence({"team": policy}, seen[0])
+        first = asked(found, policy, seen[0])
         for obs in 40 * seen:  # numbers are believed at their most likely
             noise = None if make is continuous else policy.noise(64, generator)
             action = policy.act(obs, {}, start, noise).action
             if not honest:
                 action = {n: a.roll(1, 0) for n, a in action.items()}
             found.fit(obs, action)
-        gone.append((found.divergence({"team": policy}, seen[0]) / first).item())
+        gone.append((asked(found, policy, seen[0]) / first).item())
     assert gone[0] < 0.1 and gone[1] > 0.2, gone
 
 
@@ -110,16 +117,15 @@ def test_the_divergence_is_torchs() -> None:
                 if learner != (name, row):
                     pair = [td.Categorical(logits=x[:, row]) for x in (true, guess)]
                     expected.append(td.kl_divergence(*pair).mean())
-    found_kl = found.divergence({"team": policy}, obs)
-    torch.testing.assert_close(found_kl, torch.stack(expected).mean().detach())
+    torch.testing.assert_close(asked(found, policy, obs), torch.stack(expected).mean().detach())
 
 
 def test_what_is_forbidden_counts_for_nothing() -> None:
     true = torch.tensor([[0.5, 0.5, 0.0]]).log().clamp(min=-1e9)
     believed = torch.tensor([[0.25, 0.75, 0.0]]).log().clamp(min=-1e9)
-    gap = gaps(MultiDiscrete((3,)), true, believed)
+    found = gaps(MultiDiscrete((3,)), true, believed)
     expected = td.kl_divergence(td.Categorical(true.exp()), td.Categorical(believed.exp()))
-    torch.testing.assert_close(gap, expected)
+    torch.testing.assert_close(found, expected)
     box = Continuous((0.0, -2.0), (1.0, 2.0))
     far = gaps(box, torch.tensor([[0.5, 1.0]]), torch.tensor([[0.0, 0.0]]))
     torch.testing.assert_close(far, torch.tensor([0.5 * (1.0 + 0.25)]))
@@ -163,6 +169,17 @@ def test_beliefs_are_learned_along_the_way(make: Any, reward: str) -> None:
     play.iterate(10)
     assert play.iterate(20)["inference_kl"] < 0.05
     assert play.returns()[0] > (-1.5 if make is continuous else 2.0)
+
+
+def test_who_cannot_be_asked_is_left_out() -> None:
+    """A random policy, and one with a memory."""
+    env = rivals(4, CPU)
+    found, obs = beliefs(env, [None]), env.reset(0)
+    memory = IndependentPolicy({"right": env.groups["right"]}, Perceptron([8], gru=4))
+    for other in (RandomPolicy({"right": env.groups["right"]}), memory):
+        assert found.divergence({"right": other}, obs) is None
+    known = IndependentPolicy({"right": env.groups["right"]}, MODEL)
+    assert found.divergence({"right": known, "left": memory}, obs) is not None
 
 
 def test_a_team_that_believes_is_restored() -> None:
