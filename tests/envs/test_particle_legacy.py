@@ -95,6 +95,16 @@ def test_adversary_by_hand() -> None:
     assert openai == pytest.approx([-9, 3 - 2, 3 - 2])
 
 
+def test_success_is_within_its_radius() -> None:
+    """The adversary is 0.3 m from the goal, the nearer agent 0.1 m."""
+    places = [[0.3, 0.0], [0.0, 0.1], [0.0, -4.0], [9.0, 9.0], [0.0, 0.0]]
+    for radius, expected in ((0.16, [0.0, 1.0]), (0.4, [1.0, 1.0])):
+        env = make("mpe/simple_adversary", 1, success_radius=radius)
+        env.reset(0)
+        measures = env.scenario.outcome(placed(env, places, [1])).measures
+        assert [measure.item() for measure in measures[2:]] == expected
+
+
 def test_speaker_listener_by_hand() -> None:
     """The listener is 2 m from its landmark."""
     places = [[5.0, 5.0], [0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [7.0, 7.0]]

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.checks import check_count
+from envs.checks import check_count, check_number
 from envs.particle.physics import Body, Colour, distances
 from envs.particle.scenario import (
     Outcome,
@@ -20,7 +20,6 @@ from envs.particle.scenario import (
 )
 
 GOAL_COLOUR = (0.15, 0.65, 0.15)
-REACHED = 0.16  # metres: twice a landmark's radius
 
 
 class Adversary(Scenario):
@@ -29,13 +28,16 @@ class Adversary(Scenario):
     them. All see landmarks and others, or so many neighbours, relative to themselves; agents the
     goal before.
 
+    ``success_radius`` (metres; twice a landmark's) is for the measures alone. Lowe et al. 2017 do
+    not tell theirs; the replication by Google reports 0.4.
+
     Legacy: the adversary earns minus the square of its distance; the agents' reward is the same.
     """
 
     measures: ClassVar = {
         "adversary_distance": "mean",  # to the goal, metres
         "agent_distance": "mean",  # of the nearest agent to the goal, metres
-        "adversary_success": "last",  # whether it is within 0.16 m of the goal
+        "adversary_success": "last",  # whether it is within ``success_radius`` of the goal
         "agent_success": "last",  # whether one of the agents is
     }
 
@@ -44,8 +46,11 @@ class Adversary(Scenario):
         N: int = 2,
         num_agent_neighbors: int | None = None,
         num_landmark_neighbors: int | None = None,
+        success_radius: float = 0.16,
     ) -> None:
         check_count("N", N)
+        check_number("success_radius", success_radius, 0.0)
+        self.reached = success_radius
         check_neighbours(num_agent_neighbors, num_landmark_neighbors)
         self.others_seen, self.landmarks_seen = num_agent_neighbors, num_landmark_neighbors
         red, blue, dark = (0.85, 0.35, 0.35), (0.35, 0.35, 0.85), (0.15, 0.15, 0.15)
@@ -76,7 +81,7 @@ class Adversary(Scenario):
         bad = -(adversary.square() if self.legacy else adversary).unsqueeze(-1)
         return Outcome(
             torch.cat([bad, good], dim=-1),
-            (adversary, nearest, adversary < REACHED, nearest < REACHED),
+            (adversary, nearest, adversary < self.reached, nearest < self.reached),
         )
 
     def looks(self, state: State) -> list[Colour]:
