@@ -9,7 +9,7 @@ import pickle
 import random
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +24,7 @@ State = dict[str, Any]
 
 class Checkpoints:
     """The checkpoints of one run: the last ``keep`` (``frames-000000120000.pt``; 0 for all) and the
-    best (``best-….pt``).
+    one at which each learning team was best (``best-<team>-….pt``).
 
     A file appears under its name only when it is whole and on the disk, after the ``.sha256``
     beside it.
@@ -34,22 +34,27 @@ class Checkpoints:
         self.folder, self.keep = folder, keep
 
     def save(
-        self, frames: int, state: State, best: bool = False, replay: State | None = None
+        self, frames: int, state: State, best: Iterable[str] = (), replay: State | None = None
     ) -> Path:
-        """Writes the state; ``replay``, which only continuing needs, is not for the best one."""
+        """Writes the state, also as the one at which the teams of ``best`` were best; ``replay``,
+        which only continuing needs, is not for those."""
         path = self.folder / f"frames-{frames:012d}.pt"
         self._write(path, state if replay is None else {**state, "replay": replay})
-        if best:
-            self._write(self.folder / f"best-{frames:012d}.pt", state)
-            self._forget(self._named("best")[:-1])
-        self._forget(self._named("frames")[: -self.keep])
+        for team in best:
+            self._write(self.folder / f"best-{team}-{frames:012d}.pt", state)
+            self._forget(self._named(f"best-{team}")[:-1])
+        self._forget(self.all()[: -self.keep])
         return path
 
-    def last(self) -> Path | None:
-        return next(reversed(self._named("frames")), None)
+    def all(self) -> list[Path]:
+        """Those that were written in time, the oldest first."""
+        return self._named("frames")
 
-    def best(self) -> Path | None:
-        return next(reversed(self._named("best")), None)
+    def last(self) -> Path | None:
+        return next(reversed(self.all()), None)
+
+    def best(self, team: str) -> Path | None:
+        return next(reversed(self._named(f"best-{team}")), None)
 
     def load_last(self, device: torch.device) -> tuple[Path, State]:
         """The newest checkpoint that is whole; a corrupt one is passed over with a warning.
@@ -57,7 +62,7 @@ class Checkpoints:
         Raises:
             UserError: there is none.
         """
-        for path in reversed(self._named("frames")):
+        for path in reversed(self.all()):
             try:
                 return path, load(path, device)
             except CorruptCheckpoint as error:
@@ -67,7 +72,9 @@ class Checkpoints:
     def _named(self, kind: str) -> list[Path]:
         if not self.folder.is_dir():
             return []
-        return sorted(p for p in self.folder.iterdir() if re.fullmatch(rf"{kind}-\d+\.pt", p.name))
+        return sorted(
+            p for p in self.folder.iterdir() if re.fullmatch(rf"{re.escape(kind)}-\d+\.pt", p.name)
+        )
 
     def _write(self, path: Path, state: State) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -68,7 +68,7 @@ def enter(
     paths: Sequence[Path],
     episodes: int,
     device: torch.device,
-    best: bool = False,
+    best: str | None = None,
     side: str = "",
 ) -> tuple[VectorEnv, list[Entrant]]:
     """The environment that all were trained in, and what each run sends.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from marl import runs, seeding
+from marl.algorithm import Scripted
 from marl.checkpoint import Checkpoints, random_state, set_random_state
 from marl.collect import Collector, evaluate, film
 from marl.device import find_device, keep_freed_memory
@@ -85,7 +87,8 @@ class Experiment:
         self.frames, self.iteration = 0, 0
         self.next_evaluation, self.next_checkpoint = 0, settings.checkpoint_interval
         self.evaluated = -1  # frames at the last evaluation
-        self.best, self.last_returns = -math.inf, {}
+        self.last_returns: dict[str, list[float]] = {}
+        self.best: dict[str, float] = {}  # the best mean return so far of every team that learns
         self.stop = Stop()
         self.checkpoints = Checkpoints(self.directory / "checkpoints", settings.checkpoints_kept)
         if not resume:
@@ -205,17 +208,21 @@ class Experiment:
         self._keep_best()
 
     def _keep_best(self) -> None:
-        """Saves the best policy of a cooperative run; in others no one's return tells."""
-        if len(self.teams) > 1:
-            return
-        (returns,) = self.last_returns.values()
-        mean = sum(returns) / len(returns)
-        if mean > self.best:
-            self.best = mean
-            self.save(best=True)
+        """Saves the state at which a learning team did better than ever, against what the others
+        were then."""
+        means = {name: statistics.fmean(values) for name, values in self.last_returns.items()}
+        better = [
+            name
+            for name, team in self.teams.items()
+            if not isinstance(team, Scripted) and means[name] > self.best.get(name, -math.inf)
+        ]
+        self.best.update({name: means[name] for name in better})
+        if better:
+            self.save(better)
 
-    def save(self, best: bool = False) -> None:
-        """Writes a checkpoint of everything that decides what comes next."""
+    def save(self, best: Sequence[str] = ()) -> None:
+        """Writes a checkpoint of everything that decides what comes next; kept as the best of the
+        teams ``best``."""
         self.next_checkpoint = self.frames + self.settings.checkpoint_interval
         state = {
             "frames": self.frames,

@@ -141,18 +141,26 @@ def processor() -> str:
 
 
 def newest(
-    path: Path, device: torch.device, best: bool = False
+    path: Path, device: torch.device, best: str | None = None
 ) -> tuple[Path, Path, dict[str, Any]]:
     """The run directory, checkpoint file and state that ``path`` (a run, or one of its files)
-    stands for."""
+    stands for: a run's newest, or the one at which its team ``best`` was best (empty for its only
+    team)."""
     if path.suffix == ".pt":
         return path.parent.parent, path, checkpoint.load(path, device)
     checkpoints = checkpoint.Checkpoints(path / "checkpoints")
-    read_config(path)
-    chosen = checkpoints.best() if best else None
-    if chosen is not None:
-        return path, chosen, checkpoint.load(chosen, device)
-    return path, *checkpoints.load_last(device)
+    teams = read_config(path)["teams"]
+    if best is None:
+        return path, *checkpoints.load_last(device)
+    if not best and len(teams) > 1:
+        raise UserError(f"{str(path)!r} has several teams; say whose best: {', '.join(teams)}")
+    team = best or next(iter(teams))
+    if team not in teams:
+        raise unknown("team", team, teams, where=f" in run {str(path)!r}")
+    chosen = checkpoints.best(team)
+    if chosen is None:
+        raise UserError(f"{str(path)!r} holds no best checkpoint of team {team!r}")
+    return path, chosen, checkpoint.load(chosen, device)
 
 
 def load_policy(path: Path, source: str, target: Setting) -> Policy:

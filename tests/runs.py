@@ -31,7 +31,7 @@ WORDS = [
 
 
 def experiment(
-    directory: Path, task: str = "identity", sinks: Any = None, **settings: Any
+    directory: Path, task: str = "identity", sinks: Any = None, teams: Any = None, **settings: Any
 ) -> Experiment:
     """A run with a memory, several minibatches and everything else that must be restored."""
     name = task if ":" in task or "/" in task else f"tests.toys:{task}"
@@ -39,6 +39,7 @@ def experiment(
         Task(name),
         MAPPOConfig(epochs=1, minibatch_size=20, chunk_length=5, anneal_lr=True),
         Perceptron(**SMALL, gru=8),
+        teams=teams,
         settings=Settings(**{**SHORT, **settings}),
         directory=directory,
         sinks=sinks,
@@ -68,14 +69,14 @@ def outcome(directory: Path) -> dict[str, Any]:
     """All that two equal runs have in common: their records, and the whole of their last state."""
     checkpoints = Checkpoints(directory / "checkpoints")
     _, state = checkpoints.load_last(CPU)
-    best = checkpoints.best()
+    best = sorted(p.name for p in checkpoints.folder.glob("best-*.pt"))
     names = ("teams", "collector", "random", "replay")
     parts = {name: tree_tensors(state.get(name)) for name in names}
     records = {
         name: (directory / f"{name}.jsonl").read_bytes() for name in ("metrics", "evaluations")
     }
     numbers = {name: state[name] for name in ("frames", "best", "next_evaluation", "last_returns")}
-    return {**records, **numbers, **parts, "file": best and best.name}
+    return {**records, **numbers, **parts, "file": " ".join(best)}
 
 
 def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -56,7 +56,10 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", metavar="RUN", help="a run directory, or one of its checkpoints")
     evaluate.add_argument("--episodes", type=positive, default=32, help="how many (default 32)")
     evaluate.add_argument("--video", metavar="FILE", help="film one episode: .mp4 or .gif")
-    evaluate.add_argument("--best", action="store_true", help="the best checkpoint, not the last")
+    evaluate.add_argument(
+        "--best", nargs="?", const="", metavar="TEAM",
+        help="the checkpoint at which TEAM (or the only one) was best, not the last",
+    )  # fmt: skip
     evaluate.add_argument("--sample", action="store_true", help="sampled actions, not greedy ones")
     evaluate.add_argument("--seed", type=natural, default=0, help="of the episodes (default 0)")
     evaluate.add_argument("--device", default="cpu")

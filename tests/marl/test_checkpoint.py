@@ -62,15 +62,16 @@ def test_as_many_are_kept_as_asked_for(tmp_path: Path, keep: int, kept: list[int
 
 
 def test_the_last_two_and_the_best_are_kept(saved: Checkpoints) -> None:
-    saved.save(20, state(20), best=True)
-    saved.save(30, state(30), best=True)
+    saved.save(20, state(20), best=["prey"])
+    saved.save(30, state(30), best=["prey", "predators"])
     for frames in (2_000_000, 3_000_000):
         saved.save(frames, state(frames))
     assert names(saved.folder) == [
-        "best-000000000030.pt", "frames-000002000000.pt", "frames-000003000000.pt"
+        "best-predators-000000000030.pt", "best-prey-000000000030.pt",
+        "frames-000002000000.pt", "frames-000003000000.pt",
     ]  # fmt: skip
-    assert len(names(saved.folder, ".sha256")) == 3
-    best = saved.best()
+    assert len(names(saved.folder, ".sha256")) == 4
+    best = saved.best("prey")
     assert best is not None and load(best, CPU)["weight"][0] == 30
 
 
@@ -153,7 +154,7 @@ def test_all_corrupt_is_an_error_in_words(saved: Checkpoints) -> None:
 
 def test_no_checkpoint_yet(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "none")
-    assert checkpoints.last() is None and checkpoints.best() is None
+    assert checkpoints.last() is None and checkpoints.best("team") is None
     with pytest.raises(UserError, match="holds no usable checkpoint"):
         checkpoints.load_last(CPU)
 

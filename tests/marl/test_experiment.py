@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 import torch
 
+from algorithms.scripted import RandomConfig
 from marl import checkpoint
 from marl.errors import Diverged, UserError, WorkerError
 from marl.experiment import Experiment, Settings
 from marl.logging import read_jsonl
+from marl.runs import newest
+from marl.teams import Team
 from tests.runs import equal, experiment, outcome
 
 
@@ -69,17 +72,28 @@ def test_training_does_not_notice_evaluations(tmp_path: Path) -> None:
         assert equal({part: often[part]}, {part: never[part]})
 
 
-def test_the_best_policy_is_kept_for_one_team_only(tmp_path: Path) -> None:
-    run = experiment(tmp_path / "together")
+@pytest.mark.parametrize("task", ["identity", "rivals"])
+def test_the_best_of_every_team_is_kept(tmp_path: Path, task: str) -> None:
+    run = experiment(tmp_path / "run", task=task)
     run.run()
     records = read_jsonl(run.directory / "evaluations.jsonl")
-    means = {record["frames"]: sum(record["returns"]["team"]) for record in records}
-    best = run.checkpoints.best()
-    assert best is not None
-    assert means[checkpoint.load(best, run.device)["frames"]] == max(means.values())
-    against = experiment(tmp_path / "against", task="rivals")
-    against.run()
-    assert against.checkpoints.best() is None
+    for team in run.teams:
+        means = {record["frames"]: sum(record["returns"][team]) for record in records}
+        best = run.checkpoints.best(team)
+        assert best is not None
+        assert means[checkpoint.load(best, run.device)["frames"]] == max(means.values())
+
+
+def test_who_does_not_learn_has_no_best(tmp_path: Path) -> None:
+    run = experiment(tmp_path / "run", task="rivals", teams={"right": Team(None, RandomConfig())})
+    run.run()
+    assert list(run.best) == ["left"] and run.checkpoints.best("right") is None
+    for best, words in ((None, None), ("left", None), ("right", "holds no best"), ("", "whose")):
+        if words is None:
+            newest(run.directory, run.device, best)
+        else:
+            with pytest.raises(UserError, match=words):
+                newest(run.directory, run.device, best)
 
 
 def test_more_frames_continue_a_finished_run(tmp_path: Path) -> None:
@@ -87,7 +101,7 @@ def test_more_frames_continue_a_finished_run(tmp_path: Path) -> None:
     run.run()
     again = Experiment.load(tmp_path / "run", total_frames=320)
     assert (again.frames, again.iteration, again.best) == (240, 6, run.best)
-    assert again.last_returns == run.last_returns and run.best > 0
+    assert again.last_returns == run.last_returns and run.best["team"] > 0
     again.run()
     records = read_jsonl(tmp_path / "run" / "evaluations.jsonl")
     assert [record["frames"] for record in records] == [0, 80, 160, 240, 320]

@@ -86,9 +86,10 @@ def test_without_the_replay_resuming_is_not_exact_and_says_so(
 
 def test_only_checkpoints_to_continue_from_hold_it(tmp_path: Path) -> None:
     run = looking(tmp_path / "run")
+    run.save(["team"])
     run.run()
     _, last, state = newest(run.directory, CPU)
-    _, best, without = newest(run.directory, CPU, best=True)
+    _, best, without = newest(run.directory, CPU, best="")
     assert state["replay"]["steps"] == 25 and "replay" not in without
     assert last.name.startswith("frames") and best.name.startswith("best")
     looking(tmp_path / "lean", replay_checkpoint=False).run()
