@@ -10,7 +10,7 @@ from algorithms.maddpg import (
     MATD3Config,
 )
 from algorithms.mappo import IPPOConfig, MAPPOConfig
-from algorithms.scripted import FrozenConfig, RandomConfig
+from algorithms.scripted import FrozenConfig, RandomConfig, ScriptedConfig
 
 ALGORITHMS = {
     "mappo": MAPPOConfig,
@@ -26,5 +26,6 @@ ALGORITHMS = {
     "haddpg": HADDPGConfig,
     "hatd3": HATD3Config,
     "random": RandomConfig,
+    "scripted": ScriptedConfig,
     "frozen": FrozenConfig,
 }

@@ -1,14 +1,20 @@
-"""Teams that do not learn: uniformly random, or frozen from a checkpoint."""
+"""Teams that do not learn: uniformly random, by a function, or frozen from a checkpoint."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from marl.algorithm import Scripted, Setting
+from marl.config import import_path
 from marl.errors import UserError
 from marl.policies import Policy
 from marl.runs import load_policy
+from marl.types import AgentGroup, Aux, Carry, Noise, Observation, PolicyStep
 from marl.uniform import RandomPolicy
 
 
@@ -21,6 +27,66 @@ class RandomConfig:
 
     def build(self, setting: Setting) -> Scripted:
         return Scripted(self.policy(setting), explore=True)
+
+
+@dataclass
+class ScriptedConfig:
+    """A team that does what a function says: ``function(group, seen)``, of an AgentGroup and its
+    GroupObservation, returns the actions ``[B, N]`` or ``[B, N, A]``."""
+
+    function: str = ""  # module:name
+
+    def __post_init__(self) -> None:
+        if not self.function:
+            raise UserError("algorithm scripted needs function=module:name, which tells actions")
+
+    def policy(self, setting: Setting) -> Policy:
+        return FunctionPolicy(setting.team, import_path(self.function))
+
+    def build(self, setting: Setting) -> Scripted:
+        return Scripted(self.policy(setting), explore=None)
+
+
+class FunctionPolicy:
+    """Actions by a function, greedy or not.
+
+    Raises:
+        UserError: the function returns something else than actions.
+    """
+
+    def __init__(self, groups: Mapping[str, AgentGroup], function: Callable[..., Tensor]):
+        self.groups, self.function = dict(groups), function
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        return {}
+
+    def noise(self, num_envs: int, generator: torch.Generator) -> Noise:
+        return {}
+
+    def act(self, obs: Observation, carry: Carry, start: Tensor, noise: Noise | None) -> PolicyStep:
+        action = {name: self._action(group, obs) for name, group in self.groups.items()}
+        log_prob = {
+            name: torch.zeros(len(start), group.size, device=start.device)
+            for name, group in self.groups.items()
+        }
+        return PolicyStep(action, log_prob, {}, {name: {} for name in self.groups})
+
+    def _action(self, group: AgentGroup, obs: Observation) -> Tensor:
+        seen = obs.groups[group.name]
+        action = self.function(group, seen)
+        expected = (len(seen.obs), group.size, *group.action.shape)
+        found = getattr(action, "shape", type(action).__name__)
+        if not isinstance(action, Tensor) or found != expected:
+            raise UserError(
+                f"the scripted actions of group {group.name!r} must be a tensor "
+                f"{list(expected)}, not {found}"
+            )
+        return action.to(group.action.dtype)
+
+    def evaluate(
+        self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        raise NotImplementedError("nothing learns from a scripted team's probabilities")
 
 
 @dataclass

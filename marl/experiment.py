@@ -92,6 +92,7 @@ class Experiment:
         self.stop = Stop()
         self.checkpoints = Checkpoints(self.directory / "checkpoints", settings.checkpoints_kept)
         if not resume:
+            self.selfplay.fill(self.device)
             runs.create(self.directory, self.config())
         self.jsonl = JsonlSink(self.directory)
         if resume:
@@ -250,6 +251,7 @@ class Experiment:
                 raise
             # Killed before the first checkpoint: from the beginning.
             self.jsonl.rewind(dict.fromkeys(self.jsonl.files, 0))
+            self.selfplay.fill(self.device)
             return
         self.frames, self.iteration = state["frames"], state["iteration"]
         self.evaluated, self.next_evaluation = state["evaluated"], state["next_evaluation"]

@@ -2,22 +2,28 @@
 
 In every iteration one team, in turn, is the *learner* and plays as it is; each other learning team
 plays with probability ``share`` as it was at an earlier time, drawn from its pool, and does not
-learn from that iteration, unless it learns from the replay. Pools grow by a snapshot at every
-``interval`` (fictitious self-play: Heinrich et al. 2015; drawing the harder ones more often:
-Vinyals et al. 2019). An episode that goes on into the next iteration may change its players.
+learn from that iteration, unless it learns from the replay. Pools begin with the checkpoints that
+``runs`` names and grow by a snapshot at every ``interval`` (fictitious self-play: Heinrich et al.
+2015; drawing the harder ones more often: Vinyals et al. 2019). An episode that goes on into the
+next iteration may change its players.
+
+A past self *wins* a copy of the environment where its team's reward, the mean over its agents
+summed over the iteration, is above that of every other team; a draw is half a win.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from marl.algorithm import Algorithm, Scripted, check_range, check_word
+from marl.checkpoint import Checkpoints, load
 from marl.collect import team_mean_reward
 from marl.errors import UserError
 from marl.types import Rollout
@@ -32,11 +38,15 @@ class SelfPlayConfig:
     share: float = 0.0  # of the iterations in which others than the learner do; 0 for never
     interval: int = 50_000  # frames between two snapshots
     size: int = 20  # snapshots in each pool; beyond it the oldest goes
-    rule: str = "uniform"  # latest, uniform, or prioritised: the better one fared, the likelier
+    rule: str = "uniform"  # latest, uniform, or prioritised: the more one wins, the likelier
+    runs: list[str] = field(default_factory=list)  # runs or checkpoint files that pools begin with
 
     def __post_init__(self) -> None:
         check_word("selfplay.rule", self.rule, RULES)
         check_range(self, share=(0, 1), interval=(1, float("inf")), size=(1, 10_000))
+        if self.runs and not self.share:
+            raise UserError("selfplay.runs fills pools that no one draws from; set selfplay.share")
+        self.runs = [str(Path(run).absolute()) for run in self.runs]  # found again from anywhere
 
 
 class Pool:
@@ -44,12 +54,12 @@ class Pool:
 
     def __init__(self) -> None:
         self.snapshots: list[dict[str, Tensor]] = []
-        self.reward: list[float] = []  # the running mean of a team's reward a step, by snapshot
+        self.wins: list[float] = []  # by snapshot: the running mean of its share of wins
 
     def add(self, weights: dict[str, Tensor], size: int) -> None:
         self.snapshots.append(weights)
-        self.reward.append(float("nan"))
-        del self.snapshots[:-size], self.reward[:-size]
+        self.wins.append(float("nan"))
+        del self.snapshots[:-size], self.wins[:-size]
 
     def draw(self, rule: str, generator: torch.Generator) -> int:
         """The number of a snapshot."""
@@ -57,22 +67,18 @@ class Pool:
             return len(self.snapshots) - 1
         weights = torch.ones(len(self.snapshots))
         if rule == "prioritised":
-            weights = priorities(self.reward)
+            weights = priorities(self.wins)
         return int(torch.multinomial(weights, 1, generator=generator))
 
-    def credit(self, number: int, reward: float) -> None:
-        old = self.reward[number]
-        self.reward[number] = reward if old != old else 0.8 * old + 0.2 * reward
+    def credit(self, number: int, wins: float) -> None:
+        old = self.wins[number]
+        self.wins[number] = wins if old != old else 0.8 * old + 0.2 * wins
 
 
-def priorities(reward: list[float]) -> Tensor:
-    """Weights from 0.1 for the one that fared worst to 1.1 for the best; 1.1 for the untried."""
-    found = torch.tensor(reward)
-    tried = found[~found.isnan()]
-    if not len(tried) or tried.min() == tried.max():
-        return torch.ones(len(reward))
-    share = (found - tried.min()) / (tried.max() - tried.min())
-    return torch.where(found.isnan(), 1.0, share).square() + 0.1
+def priorities(wins: list[float]) -> Tensor:
+    """Weights: the square of the share of wins, 1 for the untried, and 0.05 for everyone's sake
+    (Vinyals et al. 2019, f_hard with p = 2)."""
+    return torch.tensor(wins).nan_to_num(1.0).square() + 0.05
 
 
 class SelfPlay:
@@ -94,8 +100,26 @@ class SelfPlay:
             )
         if config.share and any(getattr(t, "critic_carry", None) for t in self.teams.values()):
             raise UserError("selfplay knows no critics with memory yet; leave critic_model.gru=0")
+        self.groups = {name: list(team.policy.groups) for name, team in teams.items()}
         self.pools = {name: Pool() for name in self.teams}
         self.turn = self.next = 0  # iterations begun; frames at the next snapshot
+
+    def fill(self, device: torch.device) -> None:
+        """Puts what ``runs`` names into the pools.
+
+        Raises:
+            UserError: a run without checkpoints, or one of other teams or shapes.
+        """
+        for run in map(Path, self.config.runs):
+            files = [run] if run.suffix == ".pt" else Checkpoints(run / "checkpoints").all()
+            if not files:
+                raise UserError(f"selfplay.runs: {str(run)!r} holds no checkpoint to play against")
+            for file in files:
+                saved = load(file, device)["teams"]
+                for name, pool in self.pools.items():
+                    weights = saved.get(name, {}).get("policy", {})
+                    _check_alike(weights, policy_of(self.teams[name]), file, name)
+                    pool.add(weights, self.config.size)
 
     @contextmanager
     def dressed(self, frames: int) -> Iterator[dict[str, int]]:
@@ -128,23 +152,36 @@ class SelfPlay:
         }
 
     def credit(self, playing: Mapping[str, int], rollout: Rollout) -> None:
-        """Remembers how past selves fared."""
+        """Remembers how many copies past selves won."""
+        earned = {
+            name: team_mean_reward(rollout.reward, groups).sum(0)  # [B]
+            for name, groups in self.groups.items()
+            if playing
+        }
         for name, number in playing.items():
-            groups = list(self.teams[name].policy.groups)
-            reward = team_mean_reward(rollout.reward, groups).mean().item()
-            self.pools[name].credit(number, reward)
+            others = torch.stack([sums for other, sums in earned.items() if other != name]).amax(0)
+            ahead = (earned[name] - others).sign()  # 1, 0, -1 for win, draw, loss
+            self.pools[name].credit(number, ahead.mean().item() / 2 + 0.5)
 
     def state_dict(self) -> dict[str, Any]:
-        pools = {n: {"snapshots": p.snapshots, "reward": p.reward} for n, p in self.pools.items()}
+        pools = {n: {"snapshots": p.snapshots, "wins": p.wins} for n, p in self.pools.items()}
         random = self.random.get_state()
         return {"pools": pools, "turn": self.turn, "next": self.next, "random": random}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name, saved in state["pools"].items():
             self.pools[name].snapshots = list(saved["snapshots"])
-            self.pools[name].reward = list(saved["reward"])
+            self.pools[name].wins = list(saved["wins"])
         self.turn, self.next = state["turn"], state["next"]
         self.random.set_state(state["random"].cpu())
+
+
+def _check_alike(weights: Mapping[str, Tensor], policy: nn.Module, file: Path, team: str) -> None:
+    """Raises UserError where ``weights`` are not ``policy``'s."""
+    own = policy.state_dict()
+    if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in own.items()}:
+        found = "networks of another shape" if weights else "no policy"
+        raise UserError(f"selfplay.runs: {str(file)!r} holds {found} for team {team!r}")
 
 
 def policy_of(team: Algorithm) -> nn.Module:

@@ -23,10 +23,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("module", ["my_tasks.py", "my_algorithms.py", "my_models.py"])
+@pytest.mark.parametrize(
+    "module", ["my_tasks.py", "my_algorithms.py", "my_opponents.py", "my_models.py"]
+)
 def test_the_examples_train(folder: Path, module: str) -> None:
-    """With the command of the example's first line, on a small task where it names none."""
-    first = (folder / module).read_text().splitlines()[0]
+    """With the command of the example's first lines, on a small task where it names none."""
+    first = (folder / module).read_text().replace("\\\n#", "").splitlines()[0]
     words = first.split("marl train ", 1)[1].split()
     task = [] if any(word.startswith("task=") for word in words) else ["task=tests.toys:continuous"]
     result = cli(folder, "train", *words, *task, *SHORT, "directory=run")

@@ -18,7 +18,7 @@ from marl.teams import Shape, Team, build_teams, resolve_teams
 from tests.scenes import CPU, SMALL
 from tests.toys import KINDS, Game
 
-LEARNERS = [name for name in ALGORITHMS if name not in ("random", "frozen")]
+LEARNERS = [name for name in ALGORITHMS if name not in ("random", "scripted", "frozen")]
 REPLAYING = [name for name in LEARNERS if getattr(ALGORITHMS[name], "replays", False)]
 SEQUENTIAL = ("happo", "haa2c", "hasac", "haddpg", "hatd3")  # agents move one by one
 MODELS = {

@@ -53,7 +53,7 @@ def test_as_a_module() -> None:
     ("what", "some"),
     [
         ("tasks", {"vmas/balance", "mpe2/simple_spread_v3"}),
-        ("algorithms", {"mappo", "ippo", "random", "frozen"}),
+        ("algorithms", {"mappo", "ippo", "random", "scripted", "frozen"}),
         ("models", {"mlp", "gru", "cnn"}),
         ("experiments", {"default"}),
     ],

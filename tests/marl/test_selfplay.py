@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,8 @@ def held(team: Algorithm) -> Tensor:
 
 
 def test_priorities() -> None:
-    expected = torch.tensor([0.1, 0.35, 1.1, 1.1])
-    torch.testing.assert_close(priorities([-1.0, 0.0, 1.0, math.nan]), expected)
-    assert priorities([math.nan, 2.0]).tolist() == [1, 1]
+    expected = torch.tensor([0.05, 0.3, 1.05, 1.05])
+    torch.testing.assert_close(priorities([0.0, 0.5, 1.0, math.nan]), expected)
 
 
 def test_a_pool_forgets_the_oldest_and_draws_by_its_rule() -> None:
@@ -53,13 +53,13 @@ def test_a_pool_forgets_the_oldest_and_draws_by_its_rule() -> None:
     assert pool.draw("latest", random) == 2
     drawn = torch.tensor([pool.draw("uniform", random) for _ in range(3000)]).bincount() / 3000
     assert (drawn - 1 / 3).abs().max() < 0.04
-    for number, reward in enumerate((0.0, 1.0, 2.0)):
-        pool.credit(number, reward)
+    for number, wins in enumerate((0.0, 0.5, 1.0)):
+        pool.credit(number, wins)
     drawn = torch.tensor([pool.draw("prioritised", random) for _ in range(3000)]).bincount() / 3000
-    expected = torch.tensor([0.1, 0.35, 1.1]) / 1.55
+    expected = torch.tensor([0.05, 0.3, 1.05]) / 1.4
     assert (drawn - expected).abs().max() < 0.04
     pool.credit(2, 0.0)
-    assert pool.reward == [0.0, 1.0, pytest.approx(1.6)]
+    assert pool.wins == [0.0, 0.5, pytest.approx(0.8)]
 
 
 def test_teams_take_turns_and_play_as_they_were(tmp_path: Path) -> None:
@@ -79,7 +79,31 @@ def test_teams_take_turns_and_play_as_they_were(tmp_path: Path) -> None:
     assert playing == {"right": 0}
     assert torch.equal(held(right), now) and torch.equal(held(left), other)
     run.selfplay.credit(playing, rollout)
-    assert run.selfplay.pools["right"].reward == [rollout.reward["right"].mean().item()]
+    (wins,) = run.selfplay.pools["right"].wins
+    assert wins == naive_wins(rollout.reward["right"], rollout.reward["left"])
+
+
+def naive_wins(own: Tensor, other: Tensor) -> float:
+    """The share of copies in which a team earned more, of ``[T, B, N]``; draws half."""
+    copies = range(own.shape[1])
+    sums = [(own[:, b].mean(-1).sum(), other[:, b].mean(-1).sum()) for b in copies]
+    return sum(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in sums) / len(sums)
+
+
+def test_a_win_is_more_than_every_other_team_earned(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    rollout, _ = run.collector.collect()
+    reward = {name: torch.zeros_like(r) for name, r in rollout.reward.items()}
+    reward["left"][3, 0], reward["right"][5, 1] = 1.0, 1.0  # a win, a loss, two draws
+    with run.selfplay.dressed(0):
+        pass
+    run.selfplay.credit({"left": 0}, replace(rollout, reward=reward))
+    assert run.selfplay.pools["left"].wins == [0.5]
+    reward["left"][3, 1] = 2.0
+    run.selfplay.pools["left"].wins = [math.nan]
+    run.selfplay.credit({"left": 0}, replace(rollout, reward=reward))
+    assert run.selfplay.pools["left"].wins == [0.75]
+    run.selfplay.credit({}, rollout)
 
 
 def test_an_error_leaves_everyone_as_it_is(tmp_path: Path) -> None:
@@ -130,10 +154,60 @@ def test_a_stopped_run_resumes_exactly(tmp_path: Path, rule: str) -> None:
     again.run()
     for name, team in whole.teams.items():
         assert torch.equal(held(team), held(again.teams[name]))
-        assert whole.selfplay.pools[name].reward == pytest.approx(
-            again.selfplay.pools[name].reward, nan_ok=True
+        assert whole.selfplay.pools[name].wins == pytest.approx(
+            again.selfplay.pools[name].wins, nan_ok=True
         )
     assert len(again.selfplay.pools["left"].snapshots) > 3
+
+
+def test_pools_begin_with_other_runs(tmp_path: Path) -> None:
+    source = made(tmp_path / "source", checkpoints_kept=0)
+    source.run()
+    files = source.checkpoints.all()
+    assert len(files) > 2
+    run = made(tmp_path / "run", selfplay={"runs": [str(source.directory), str(files[0])]})
+    for name, team in source.teams.items():
+        snapshots = run.selfplay.pools[name].snapshots
+        assert len(snapshots) == len(files) + 1
+        now = policy_of(team).state_dict()
+        assert all(torch.equal(now[key], value) for key, value in snapshots[-2].items())
+        assert snapshots[-1].keys() == snapshots[0].keys()
+    run.run()
+    again = Experiment.load(tmp_path / "run", total_frames=440)
+    assert len(again.selfplay.pools["left"].snapshots) > len(files) + 1
+
+
+def test_a_run_killed_before_its_first_checkpoint_fills_its_pools_again(tmp_path: Path) -> None:
+    source = made(tmp_path / "source")
+    source.run()
+    runs = {"runs": [str(source.directory)]}
+    held = made(tmp_path / "run", selfplay=runs).selfplay.pools["left"].snapshots
+    assert len(Experiment.load(tmp_path / "run").selfplay.pools["left"].snapshots) == len(held) == 2
+
+
+def test_pools_without_anyone_are_told(tmp_path: Path) -> None:
+    source = made(tmp_path / "source", total_frames=40)
+    with pytest.raises(UserError, match=r"source' holds no checkpoint to play against"):
+        made(tmp_path / "run", selfplay={"runs": [str(source.directory)]})
+    source.run()
+    wide = Experiment(
+        RIVALS, MAPPOConfig(epochs=1), Perceptron([9]), directory=tmp_path / "wide",
+        settings=Settings(**{**SHORT, "total_frames": 40}),
+        teams={"right": Team(None, RandomConfig())},
+    )  # fmt: skip
+    wide.run()
+    with pytest.raises(UserError, match="networks of another shape for team 'left'"):
+        made(tmp_path / "run", selfplay={"runs": [str(wide.directory)]})
+    last = wide.checkpoints.last()
+    assert last is not None
+    right = made(tmp_path / "other").selfplay
+    right.pools = {"right": Pool()}
+    right.config.runs = [str(last)]
+    with pytest.raises(UserError, match="no policy for team 'right'"):
+        right.fill(wide.device)
+    with pytest.raises(UserError, match=r"set selfplay\.share"):
+        SelfPlayConfig(runs=["somewhere"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:

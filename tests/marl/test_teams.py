@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from algorithms.mappo import IPPOConfig, MAPPOConfig
-from algorithms.scripted import FrozenConfig, RandomConfig
+from algorithms.scripted import FrozenConfig, RandomConfig, ScriptedConfig
 from envs import Task
 from marl import runs
 from marl.collect import evaluate
@@ -18,6 +19,7 @@ from marl.experiment import Experiment, Settings
 from marl.networks import Perceptron
 from marl.policies import IndependentPolicy
 from marl.teams import Shape, Team, build_teams, resolve_teams
+from marl.types import AgentGroup, GroupObservation
 from tests.runs import SHORT
 from tests.scenes import CPU, SMALL
 from tests.toys import identity, rivals
@@ -162,6 +164,47 @@ def test_a_random_opponent_and_its_run_are_loaded_again(tmp_path: Path) -> None:
     assert isinstance(policy, IndependentPolicy)
     assert same(policy.state_dict(), weights(made, "left"))
     assert evaluate(env, teams, 5, 1)["returns"] == evaluate(env, made.teams, 5, 1)["returns"]
+
+
+def follow(group: AgentGroup, seen: GroupObservation) -> Tensor:
+    """What is seen, as an action."""
+    return seen.obs[..., : group.action.encoded_size].argmax(-1)
+
+
+def narrow(group: AgentGroup, seen: GroupObservation) -> Tensor:
+    return seen.obs[0, :, 0]
+
+
+def silent(group: AgentGroup, seen: GroupObservation) -> None: ...
+
+
+def scripted(name: str) -> dict[str, Team]:
+    return {"right": Team(None, ScriptedConfig(f"{__name__}:{name}"))}
+
+
+def test_a_scripted_opponent_does_what_it_is_told(tmp_path: Path) -> None:
+    made = run(tmp_path / "run", scripted("follow"))
+    rollout, _ = made.collector.collect()
+    seen = rollout.obs.groups["right"].obs
+    assert torch.equal(rollout.action["right"], seen[..., :4].argmax(-1))
+    assert list(made.best) == ["left"]
+    _, path, state = runs.newest(made.directory, CPU)
+    env = rivals(4, CPU)
+    teams = runs.load_teams(env, runs.read_config(made.directory)["teams"], state["teams"], path)
+    assert evaluate(env, teams, 5, 1) == evaluate(env, made.teams, 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("narrow", r"actions of group 'right' must be a tensor \[4, 1\], not torch.Size\(\[1\]\)"),
+        ("silent", r"must be a tensor \[4, 1\], not NoneType"),
+        ("nobody", "has no 'nobody'"),
+    ],
+)
+def test_a_script_that_tells_no_actions_is_told(tmp_path: Path, name: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        run(tmp_path / "run", scripted(name), evaluation_interval=0)
 
 
 def test_a_random_team_cannot_be_frozen(tmp_path: Path) -> None:
