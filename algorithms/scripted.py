@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +42,10 @@ class ScriptedConfig:
             raise UserError("algorithm scripted needs function=module:name, which tells actions")
 
     def policy(self, setting: Setting) -> Policy:
-        return FunctionPolicy(setting.team, import_path(self.function))
+        function: Any = import_path(self.function)
+        if not callable(function):
+            raise UserError(f"function={self.function} is no function, so it tells no actions")
+        return FunctionPolicy(setting.team, function)
 
     def build(self, setting: Setting) -> Scripted:
         return Scripted(self.policy(setting), explore=None)

@@ -45,7 +45,7 @@ def resolve_teams(
     ``wanted``.
 
     Raises:
-        UserError: an unknown team or group, or a group in two teams.
+        UserError: an unknown team or group, a group in two teams, or a team without an algorithm.
     """
     teams = {name: list(groups) for name, groups in env.teams.items()}
     _check_disjoint(wanted)
@@ -55,11 +55,15 @@ def resolve_teams(
         elif name not in teams:
             raise unknown("team", name, teams, where=" without groups")
     given = {name: wanted.get(name) or Team() for name in teams}
-    return {
+    resolved = {
         name: replace(_filled(given[name], default), groups=[g for g in env.groups if g in groups])
         for name, groups in teams.items()
         if groups
     }
+    for name, team in resolved.items():
+        if team.algorithm is None:
+            raise UserError(f"team {name!r} has no algorithm; set teams.{name}.algorithm=NAME")
+    return resolved
 
 
 def _check_disjoint(wanted: Mapping[str, Team | None]) -> None:

@@ -109,6 +109,8 @@ def _rewrite(word: str) -> str:
     value = ",".join(_whole(part) for part in value.split(","))
     if re.fullmatch(r"teams\.\w+\.(algorithm|model|critic_model)", bare):
         kind = bare.rpartition(".")[2].removeprefix("critic_")
+        if value in ("null", ""):
+            raise UserError(f"{bare} names no {kind}; leave it out for the run's own")
         return f"+{kind}@{bare}={_imported(kind, value)}"
     if bare == "critic_model":
         return f"+model@critic_model={_imported('model', value)}"
@@ -122,6 +124,8 @@ def _rewrite(word: str) -> str:
 def _check_team_key(key: str) -> None:
     """Raises UserError for a ``teams.X.Y`` whose Y is no field of a team."""
     known = [f.name for f in fields(Team)]
+    if re.fullmatch(r"teams\.\w+", key):
+        raise UserError(f"{key} is no setting by itself; set {key}.algorithm=NAME, for instance")
     if (parts := key.split("."))[0] == "teams" and len(parts) > 2 and parts[2] not in known:
         raise unknown("setting", key, [".".join([*parts[:2], name]) for name in known])
 
@@ -224,7 +228,7 @@ def build(run: RunConfig) -> Experiment:
         UserError: no task, algorithm or model is left of the settings.
     """
     for name in ("task", "algorithm", "model"):
-        if getattr(run, name) is None:
+        if getattr(run, name) is None and not (name == "algorithm" and run.teams):
             raise UserError(
                 f"there is no {name}; choose one with {name}=NAME ('marl list {name}s')"
             )
@@ -245,7 +249,8 @@ def free_directory(run: RunConfig) -> Path:
     import time
 
     task = re.sub(r"\W+", "_", run.task.name)
-    algorithm = type(run.algorithm).__name__.removesuffix("Config").lower()
+    chosen = "mixed" if run.algorithm is None else type(run.algorithm).__name__
+    algorithm = chosen.removesuffix("Config").lower()
     stem = f"{task}-{algorithm}-seed{run.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, number = Path("runs") / stem, 1
     while path.exists():

@@ -73,6 +73,14 @@ def test_errors(wanted: dict[str, Team], words: str) -> None:
         resolved(**wanted)
 
 
+def test_a_team_without_an_algorithm_is_an_error() -> None:
+    left = {"left": Team(None, MAPPOConfig())}
+    with pytest.raises(UserError, match=r"'right' has no algorithm; set teams\.right\.algorithm="):
+        resolve_teams(rivals(2, CPU), left, Team(None, None, MODEL))
+    both = {**left, "right": Team(None, IPPOConfig())}
+    assert len(resolve_teams(rivals(2, CPU), both, Team(None, None, MODEL))) == 2
+
+
 def test_a_group_in_two_teams_is_an_error() -> None:
     with pytest.raises(UserError):
         resolved(one=Team(["left"]), two=Team(["left", "right"]))
@@ -200,6 +208,7 @@ def test_a_scripted_opponent_does_what_it_is_told(tmp_path: Path) -> None:
         ("narrow", r"actions of group 'right' must be a tensor \[4, 1\], not torch.Size\(\[1\]\)"),
         ("silent", r"must be a tensor \[4, 1\], not NoneType"),
         ("nobody", "has no 'nobody'"),
+        ("MODEL", "is no function"),
     ],
 )
 def test_a_script_that_tells_no_actions_is_told(tmp_path: Path, name: str, words: str) -> None:
