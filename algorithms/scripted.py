@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +41,7 @@ class ScriptedConfig:
             raise UserError("algorithm scripted needs function=module:name, which tells actions")
 
     def policy(self, setting: Setting) -> Policy:
-        function: Any = import_path(self.function)
+        function: Callable[..., Tensor] = import_path(self.function)
         if not callable(function):
             raise UserError(f"function={self.function} is no function, so it tells no actions")
         return FunctionPolicy(setting.team, function)
