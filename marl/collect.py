@@ -1,16 +1,14 @@
-"""Rollouts for learning, episodes for evaluation and video."""
+"""Rollouts for learning."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from marl import seeding
 from marl.algorithm import Algorithm
 from marl.env import VectorEnv, example_step
 from marl.types import (
@@ -175,78 +173,3 @@ def split_episodes(reward: Tensor, done: Tensor, before: Tensor) -> tuple[Tensor
     at_end = padded.gather(1, (last_end + 1).expand(total.shape))  # the total at that end
     previous = torch.cat([torch.zeros_like(total[:, :1]), at_end[:, :-1]], dim=1)
     return torch.where(done, total - previous, 0.0), total[:, -1] - at_end[:, -1]
-
-
-# --------------------------------------------------------------------------------------- evaluation
-
-
-def evaluate(
-    env: VectorEnv,
-    teams: Teams,
-    episodes: int,
-    seed: int,
-    explore: bool = False,
-    max_steps: int = 100_000,
-) -> dict[str, dict[str, list[float]]]:
-    """Plays the first episode of every copy, in rounds, until there are ``episodes``.
-
-    Returns ``{"returns": {team: [one per episode]}, "metrics": {name: [one per episode]}}``; a
-    return is the mean over the team's agents of their summed rewards. Touches no random state but
-    its own.
-    """
-    returns: dict[str, list[float]] = {name: [] for name in teams}
-    metrics: dict[str, list[float]] = {}
-    for number in range(-(-episodes // env.num_envs)):
-        wanted = min(env.num_envs, episodes - number * env.num_envs)
-        played = _play_round(env, teams, seed + 2 * env.num_envs * number, explore, max_steps)
-        for name, values in played[0].items():
-            returns[name] += values[:wanted].tolist()
-        for name, values in played[1].items():
-            metrics.setdefault(name, []).extend(values[:wanted].tolist())
-    return {"returns": returns, "metrics": metrics}
-
-
-def _play_round(
-    env: VectorEnv, teams: Teams, seed: int, explore: bool, max_steps: int
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    returns = {name: torch.zeros(env.num_envs, device=env.device) for name in teams}
-    metrics: dict[str, Tensor] = {}
-    running = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
-    for transition in episode_steps(env, teams, seed, explore, max_steps):
-        for name, team in teams.items():
-            groups = [g for g in env.groups if g in team.policy.groups]
-            returns[name] += team_mean_reward(transition.reward, groups) * running
-        ended = transition.done & running
-        for name, value in transition.info.items():
-            metrics[name] = torch.where(ended, value, metrics.get(name, torch.zeros_like(value)))
-        running = running & ~transition.done
-        if not running.any():
-            break
-    return returns, metrics
-
-
-def episode_steps(
-    env: VectorEnv, teams: Teams, seed: int, explore: bool, max_steps: int
-) -> Iterator[Transition]:
-    """Steps ``env`` from a fresh start with a random stream of its own."""
-    generator = seeding.generator(env.device, seed, "acting")
-    obs, carry = env.reset(seed), initial_carry(teams, env.num_envs)
-    start = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
-    for _ in range(max_steps):
-        step = act(teams, obs, carry, start, generator, explore)
-        transition = env.step(step.action)
-        yield transition
-        obs, carry, start = transition.obs, step.carry, transition.done
-
-
-def film(env: VectorEnv, teams: Teams, seed: int, max_steps: int = 1000) -> list[np.ndarray]:
-    """The frames of one greedy episode of ``env``'s first copy; not of its last step, after which
-    the next episode stands there already, unless that is the only one."""
-    frames = []
-    for transition in episode_steps(env, teams, seed, explore=False, max_steps=max_steps):
-        done = bool(transition.done[0])
-        if not done or not frames:
-            frames.append(env.render(0))
-        if done:
-            break
-    return frames

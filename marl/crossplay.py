@@ -12,9 +12,9 @@ import torch
 
 from marl import runs
 from marl.algorithm import Algorithm
-from marl.collect import evaluate
 from marl.env import VectorEnv
 from marl.errors import UserError, unknown
+from marl.evaluation import evaluate
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Entrant:
 @dataclass(frozen=True)
 class Crossplay:
     """What every pairing of ``entrants`` reached: the row plays ``side``, the column all other
-    teams. ``cells[row][column]`` is as ``marl.collect.evaluate`` returns it."""
+    teams. ``cells[row][column]`` is as ``marl.evaluation.evaluate`` returns it."""
 
     side: str
     entrants: Sequence[Entrant]

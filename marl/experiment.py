@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any
 import torch
 
 from marl import runs, seeding
-from marl.algorithm import Scripted
 from marl.checkpoint import Checkpoints, random_state, set_random_state
-from marl.collect import Collector, evaluate, film
+from marl.collect import Collector
 from marl.device import find_device, keep_freed_memory
 from marl.env import VectorEnv
 from marl.errors import Diverged, UserError, WorkerError
+from marl.evaluation import Evaluations, film
 from marl.logging import JsonlSink, Log, Sink, finite, require_tensorboard, wanted_sinks
 from marl.networks import Perceptron
 from marl.selfplay import SelfPlay
@@ -66,7 +65,7 @@ class Experiment:
             torch.set_num_threads(settings.threads)
         seeding.seed_everything(settings.seed)
         self.env = task(settings.num_envs, self.device)
-        self.evaluation_env = task(min(32, settings.evaluation_episodes), self.device)
+        evaluation_env = task(min(32, settings.evaluation_episodes), self.device)
         default = Team(None, algorithm, model or Perceptron(), critic_model)
         self.specs = resolve_teams(self.env, teams or {}, default)
         shape = Shape(settings.num_envs, settings.steps, settings.iterations)
@@ -85,10 +84,8 @@ class Experiment:
         self.selfplay = SelfPlay(settings.selfplay, self.teams, past)
         self.past: list[str] = []  # the teams that played the last rollout as they had been
         self.frames, self.iteration = 0, 0
-        self.next_evaluation, self.next_checkpoint = 0, settings.checkpoint_interval
-        self.evaluated = -1  # frames at the last evaluation
-        self.last_returns: dict[str, list[float]] = {}
-        self.best: dict[str, float] = {}  # the best mean return so far of every team that learns
+        self.next_checkpoint = settings.checkpoint_interval
+        self.evaluations = Evaluations(evaluation_env, self.teams, settings)
         self.stop = Stop()
         self.checkpoints = Checkpoints(self.directory / "checkpoints", settings.checkpoints_kept)
         if not resume:
@@ -138,12 +135,12 @@ class Experiment:
                 self._loop()
         finally:
             self.log.close()
-        return self.last_returns
+        return self.evaluations.returns
 
     def _loop(self) -> None:
         while True:
             try:
-                if self._evaluation_due():
+                if self.stop.signal is None and self.evaluations.due(self.frames):
                     self._evaluate()
                 if self._finished() or self.frames >= self.next_checkpoint:
                     self.save()
@@ -198,27 +195,9 @@ class Experiment:
 
     def _evaluate(self) -> None:
         began = time.perf_counter()
-        seed = seeding.evaluation_seed(self.settings.seed, self.frames)
-        result = evaluate(self.evaluation_env, self.teams, self.settings.evaluation_episodes, seed)
-        self.last_returns = result["returns"]
-        self.log.log("evaluations", {"frames": self.frames, **result})
+        self.log.log("evaluations", {"frames": self.frames, **self.evaluations.play(self.frames)})
         self.log.log("timing", {"frames": self.frames, "evaluate": time.perf_counter() - began})
-        self.evaluated = self.frames
-        interval = self.settings.evaluation_interval or self.settings.total_frames
-        self.next_evaluation = (self.frames // interval + 1) * interval
-        self._keep_best()
-
-    def _keep_best(self) -> None:
-        """Saves the state at which a learning team did better than ever, against what the others
-        were then."""
-        means = {name: statistics.fmean(values) for name, values in self.last_returns.items()}
-        better = [
-            name
-            for name, team in self.teams.items()
-            if not isinstance(team, Scripted) and means[name] > self.best.get(name, -math.inf)
-        ]
-        self.best.update({name: means[name] for name in better})
-        if better:
+        if better := self.evaluations.better():
             self.save(better)
 
     def save(self, best: Sequence[str] = ()) -> None:
@@ -228,10 +207,7 @@ class Experiment:
         state = {
             "frames": self.frames,
             "iteration": self.iteration,
-            "evaluated": self.evaluated,
-            "next_evaluation": self.next_evaluation,
-            "best": self.best,
-            "last_returns": self.last_returns,
+            "evaluations": self.evaluations.state_dict(),
             "teams": {name: team.state_dict() for name, team in self.teams.items()},
             "selfplay": self.selfplay.state_dict(),
             "collector": self.collector.state_dict(),
@@ -254,10 +230,8 @@ class Experiment:
             self.selfplay.fill(self.device)
             return
         self.frames, self.iteration = state["frames"], state["iteration"]
-        self.evaluated, self.next_evaluation = state["evaluated"], state["next_evaluation"]
-        self.best = state["best"]
         self.next_checkpoint = self.frames + self.settings.checkpoint_interval
-        self.last_returns = state["last_returns"]
+        self.evaluations.load_state_dict(state["evaluations"])
         for name, team in self.teams.items():
             team.load_state_dict(state["teams"][name])
         if "selfplay" in state:  # not in older ones
@@ -272,14 +246,6 @@ class Experiment:
     def _finished(self) -> bool:
         return self.stop.signal is not None or self.frames >= self.settings.total_frames
 
-    def _evaluation_due(self) -> bool:
-        """At every interval and at the end, each once; not while stopping, which must be quick."""
-        if self.stop.signal is not None:
-            return False
-        if self.frames >= self.settings.total_frames:
-            return self.evaluated != self.frames
-        return self.settings.evaluation_interval > 0 and self.frames >= self.next_evaluation
-
     # ------------------------------------------------------------------------------------- pictures
 
     def film(self, seed: int = 0) -> list:
@@ -292,4 +258,4 @@ class Experiment:
 
     def close(self) -> None:
         self.env.close()
-        self.evaluation_env.close()
+        self.evaluations.env.close()

@@ -75,7 +75,7 @@ def outcome(directory: Path) -> dict[str, Any]:
     records = {
         name: (directory / f"{name}.jsonl").read_bytes() for name in ("metrics", "evaluations")
     }
-    numbers = {name: state[name] for name in ("frames", "best", "next_evaluation", "last_returns")}
+    numbers = {"frames": state["frames"], "evaluated": str(state["evaluations"])}
     return {**records, **numbers, **parts, "file": " ".join(best)}
 
 

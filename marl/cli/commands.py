@@ -95,7 +95,7 @@ def print_replay(experiment: Experiment) -> None:
 def random_returns(experiment: Experiment) -> dict[str, list[float]]:
     """What random teams reach on the same task, kept as ``random.json``."""
     from algorithms.scripted import RandomConfig
-    from marl.collect import evaluate
+    from marl.evaluation import evaluate
     from marl.runs import write_json
     from marl.seeding import evaluation_seed
     from marl.teams import Shape, Team, build_teams
@@ -105,9 +105,9 @@ def random_returns(experiment: Experiment) -> dict[str, list[float]]:
         return json.loads(path.read_text())["returns"]
     specs = {name: Team(team.groups, RandomConfig()) for name, team in experiment.specs.items()}
     seed = experiment.settings.seed
-    teams = build_teams(experiment.evaluation_env, specs, Shape(), seed)
+    teams = build_teams(experiment.evaluations.env, specs, Shape(), seed)
     episodes = experiment.settings.evaluation_episodes
-    result = evaluate(experiment.evaluation_env, teams, episodes, evaluation_seed(seed, "random"))
+    result = evaluate(experiment.evaluations.env, teams, episodes, evaluation_seed(seed, "random"))
     write_json(path, result)
     return result["returns"]
 
@@ -117,7 +117,7 @@ def summarize(experiment: Experiment, baseline: Mapping[str, list[float]]) -> No
     from marl import report
 
     directory = experiment.directory
-    for team, returns in experiment.last_returns.items():
+    for team, returns in experiment.evaluations.returns.items():
         print(f"return   {team}: {spread(returns)}   (random: {spread(baseline[team])})")
     print(f"record   {directory / 'evaluations.jsonl'}")
     print(f"curve    {report.draw_curve(directory)}")
@@ -158,7 +158,7 @@ def _value(name: str, text: str) -> Any:
 
 def evaluate(options: Namespace) -> int:
     """``marl evaluate``: returns and metrics over fresh episodes, and a video."""
-    from marl import collect, report, runs
+    from marl import evaluation, report, runs
     from marl.seeding import evaluation_seed
 
     if options.versus:
@@ -171,7 +171,7 @@ def evaluate(options: Namespace) -> int:
     env = config["task"](min(32, options.episodes), device)
     teams = runs.load_teams(env, config["teams"], state["teams"], path)
     seed = evaluation_seed(options.seed, "evaluate")
-    result = collect.evaluate(env, teams, options.episodes, seed, options.sample)
+    result = evaluation.evaluate(env, teams, options.episodes, seed, options.sample)
     env.close()
     if options.json:
         print(json.dumps({"checkpoint": str(path), "frames": state["frames"], **result}))
@@ -179,7 +179,7 @@ def evaluate(options: Namespace) -> int:
         _print_evaluation(path, state["frames"], result)
     if options.video:
         env = config["task"](1, device)
-        frames = collect.film(
+        frames = evaluation.film(
             env, runs.load_teams(env, config["teams"], state["teams"], path), seed
         )
         print(f"video    {report.write_video(frames, Path(options.video))}", file=sys.stderr)

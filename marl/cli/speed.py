@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from marl import collect, seeding
+from marl import evaluation, seeding
 from marl.cli import compose
 from marl.device import find_device, keep_freed_memory
 from marl.env import VectorEnv, random_action
@@ -101,7 +101,7 @@ def time_parts(experiment: Experiment, warmup: int, iterations: int) -> dict[str
         marks.append(clock(experiment.device))
         episodes = experiment.settings.evaluation_episodes
         seed = seeding.evaluation_seed(0, "speed")
-        collect.evaluate(experiment.evaluation_env, experiment.teams, episodes, seed)
+        evaluation.evaluate(experiment.evaluations.env, experiment.teams, episodes, seed)
         marks.append(clock(experiment.device))
         if number >= warmup:
             for name, before, after in zip(seconds, marks, marks[1:], strict=False):

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from marl.collect import Collector, evaluate
+from marl.collect import Collector
+from marl.evaluation import evaluate
 from marl.networks import Perceptron
 from marl.offpolicy import OffPolicy
 from marl.replay import Replay, ReplayBatch

@@ -10,8 +10,9 @@ from torch import nn
 
 from algorithms import ALGORITHMS
 from marl.algorithm import Algorithm
-from marl.collect import Collector, evaluate
+from marl.collect import Collector
 from marl.errors import UserError
+from marl.evaluation import evaluate
 from marl.networks import Perceptron
 from marl.replay import Replay
 from marl.teams import Shape, Team, build_teams, resolve_teams

@@ -11,7 +11,8 @@ import torch
 from algorithms.mappo import IPPOConfig, MAPPOConfig
 from envs import Task
 from marl import returns
-from marl.collect import Collector, evaluate
+from marl.collect import Collector
+from marl.evaluation import evaluate
 from marl.experiment import Experiment, Settings
 from marl.networks import Perceptron
 from marl.teams import Shape, Team, build_teams, resolve_teams

@@ -11,8 +11,8 @@ import imageio.v2 as imageio
 import pytest
 
 from marl import runs
-from marl.collect import evaluate
 from marl.crossplay import crossplay, enter
+from marl.evaluation import evaluate
 from marl.seeding import evaluation_seed
 from tests.scenes import CPU
 from tests.words import called

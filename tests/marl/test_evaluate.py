@@ -12,8 +12,8 @@ from torch import Tensor
 
 from algorithms.scripted import RandomConfig
 from marl.algorithm import Scripted
-from marl.collect import evaluate, film
 from marl.env import copy_seeds
+from marl.evaluation import evaluate, film
 from marl.networks import Perceptron
 from marl.types import tree_tensors
 from tests.scenes import CPU, SMALL, collector, mappo, randomly, setting

@@ -13,8 +13,8 @@ from algorithms.mappo import IPPOConfig, MAPPOConfig
 from algorithms.scripted import FrozenConfig, RandomConfig, ScriptedConfig
 from envs import Task
 from marl import runs
-from marl.collect import evaluate
 from marl.errors import UserError
+from marl.evaluation import evaluate
 from marl.experiment import Experiment, Settings
 from marl.networks import Perceptron
 from marl.policies import IndependentPolicy
@@ -195,7 +195,7 @@ def test_a_scripted_opponent_does_what_it_is_told(tmp_path: Path) -> None:
     rollout, _ = made.collector.collect()
     seen = rollout.obs.groups["right"].obs
     assert torch.equal(rollout.action["right"], seen[..., :4].argmax(-1))
-    assert list(made.best) == ["left"]
+    assert list(made.evaluations.best) == ["left"]
     _, path, state = runs.newest(made.directory, CPU)
     env = rivals(4, CPU)
     teams = runs.load_teams(env, runs.read_config(made.directory)["teams"], state["teams"], path)

@@ -1,0 +1,135 @@
+"""Episodes for evaluation and video; when a run is evaluated, and what came of it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from marl import seeding
+from marl.algorithm import Scripted
+from marl.collect import Teams, act, initial_carry, team_mean_reward
+from marl.env import VectorEnv
+from marl.settings import Settings
+from marl.types import Transition
+
+
+class Evaluations:
+    """A run's: at every interval and at the end, each once."""
+
+    def __init__(self, env: VectorEnv, teams: Teams, settings: Settings):
+        self.env, self.teams, self.settings = env, teams, settings
+        self.next, self.done_at = 0, -1  # frames at the next one and at the last
+        self.returns: dict[str, list[float]] = {}  # the last one's
+        self.best: dict[str, float] = {}  # the best mean return so far of every team that learns
+
+    def due(self, frames: int) -> bool:
+        if frames >= self.settings.total_frames:
+            return self.done_at != frames
+        return self.settings.evaluation_interval > 0 and frames >= self.next
+
+    def play(self, frames: int) -> dict[str, dict[str, list[float]]]:
+        """Greedy episodes; as ``evaluate`` returns them."""
+        seed = seeding.evaluation_seed(self.settings.seed, frames)
+        result = evaluate(self.env, self.teams, self.settings.evaluation_episodes, seed)
+        interval = self.settings.evaluation_interval or self.settings.total_frames
+        self.returns, self.done_at = result["returns"], frames
+        self.next = (frames // interval + 1) * interval
+        return result
+
+    def better(self) -> list[str]:
+        """The learning teams that did better than ever, against what the others were now."""
+        means = {
+            name: statistics.fmean(self.returns[name])
+            for name, team in self.teams.items()
+            if not isinstance(team, Scripted)
+        }
+        found = [name for name, mean in means.items() if mean > self.best.get(name, -math.inf)]
+        self.best.update({name: means[name] for name in found})
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "next": self.next, "done_at": self.done_at, "returns": self.returns, "best": self.best,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.next, self.done_at = state["next"], state["done_at"]
+        self.returns, self.best = state["returns"], state["best"]
+
+
+def evaluate(
+    env: VectorEnv,
+    teams: Teams,
+    episodes: int,
+    seed: int,
+    explore: bool = False,
+    max_steps: int = 100_000,
+) -> dict[str, dict[str, list[float]]]:
+    """Plays the first episode of every copy, in rounds, until there are ``episodes``.
+
+    Returns ``{"returns": {team: [one per episode]}, "metrics": {name: [one per episode]}}``; a
+    return is the mean over the team's agents of their summed rewards. Touches no random state but
+    its own.
+    """
+    returns: dict[str, list[float]] = {name: [] for name in teams}
+    metrics: dict[str, list[float]] = {}
+    for number in range(-(-episodes // env.num_envs)):
+        wanted = min(env.num_envs, episodes - number * env.num_envs)
+        played = _play_round(env, teams, seed + 2 * env.num_envs * number, explore, max_steps)
+        for name, values in played[0].items():
+            returns[name] += values[:wanted].tolist()
+        for name, values in played[1].items():
+            metrics.setdefault(name, []).extend(values[:wanted].tolist())
+    return {"returns": returns, "metrics": metrics}
+
+
+def _play_round(
+    env: VectorEnv, teams: Teams, seed: int, explore: bool, max_steps: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    returns = {name: torch.zeros(env.num_envs, device=env.device) for name in teams}
+    metrics: dict[str, Tensor] = {}
+    running = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
+    for transition in episode_steps(env, teams, seed, explore, max_steps):
+        for name, team in teams.items():
+            groups = [g for g in env.groups if g in team.policy.groups]
+            returns[name] += team_mean_reward(transition.reward, groups) * running
+        ended = transition.done & running
+        for name, value in transition.info.items():
+            metrics[name] = torch.where(ended, value, metrics.get(name, torch.zeros_like(value)))
+        running = running & ~transition.done
+        if not running.any():
+            break
+    return returns, metrics
+
+
+def episode_steps(
+    env: VectorEnv, teams: Teams, seed: int, explore: bool, max_steps: int
+) -> Iterator[Transition]:
+    """Steps ``env`` from a fresh start with a random stream of its own."""
+    generator = seeding.generator(env.device, seed, "acting")
+    obs, carry = env.reset(seed), initial_carry(teams, env.num_envs)
+    start = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
+    for _ in range(max_steps):
+        step = act(teams, obs, carry, start, generator, explore)
+        transition = env.step(step.action)
+        yield transition
+        obs, carry, start = transition.obs, step.carry, transition.done
+
+
+def film(env: VectorEnv, teams: Teams, seed: int, max_steps: int = 1000) -> list[np.ndarray]:
+    """The frames of one greedy episode of ``env``'s first copy; not of its last step, after which
+    the next episode stands there already, unless that is the only one."""
+    frames = []
+    for transition in episode_steps(env, teams, seed, explore=False, max_steps=max_steps):
+        done = bool(transition.done[0])
+        if not done or not frames:
+            frames.append(env.render(0))
+        if done:
+            break
+    return frames
