@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from algorithms.maddpg import MADDPGConfig
 from algorithms.mappo import IPPOConfig, MAPPOConfig
 from algorithms.scripted import FrozenConfig, RandomConfig, ScriptedConfig
 from envs import Task
@@ -16,11 +17,13 @@ from marl import runs
 from marl.errors import UserError
 from marl.evaluation import evaluate
 from marl.experiment import Experiment, Settings
+from marl.logging import read_jsonl
 from marl.networks import Perceptron
 from marl.policies import IndependentPolicy
+from marl.selfplay import SelfPlayConfig
 from marl.teams import Shape, Team, build_teams, resolve_teams
 from marl.types import AgentGroup, GroupObservation
-from tests.runs import SHORT
+from tests.runs import SHORT, outcome
 from tests.scenes import CPU, SMALL
 from tests.toys import identity, rivals
 
@@ -229,3 +232,21 @@ def test_a_run_with_a_frozen_team_resumes(tmp_path: Path, source: Experiment) ->
     again = Experiment.load(tmp_path / "run", total_frames=120)
     again.run()
     assert again.frames == 120 and same(weights(again, "right"), weights(source, "right"))
+
+
+def test_teams_on_and_off_policy_learn_together_and_resume(tmp_path: Path) -> None:
+    """One from the rollout, the other from the replay; stopped and continued as if never."""
+    off = MADDPGConfig(warmup=20, batch_size=8, frames_per_update=20, inference=True)
+    teams = {"left": Team(None, MAPPOConfig(epochs=1)), "right": Team(None, off, OTHER)}
+    settings = {"total_frames": 160, "selfplay": SelfPlayConfig(share=0.5, interval=40)}
+    whole = run(tmp_path / "whole", teams, **settings)
+    first = run(tmp_path / "parts", teams, **{**settings, "total_frames": 80})
+    again = Experiment.load(tmp_path / "parts", total_frames=160)
+    again.run()
+    for team in teams:
+        assert same(weights(again, team), weights(whole, team))
+        assert not same(weights(again, team), weights(first, team))
+    assert outcome(whole.directory)["evaluations"] == outcome(again.directory)["evaluations"]
+    assert outcome(whole.directory)["metrics"] == outcome(again.directory)["metrics"]
+    lines = read_jsonl(whole.directory / "metrics.jsonl")
+    assert "kl/left" in lines[0] and "inference_kl/right" in lines[-1]
