@@ -8,13 +8,14 @@ reward).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from marl.errors import UserError
-from marl.networks import Flat, Model, Network
+from marl.graphs import egos_of
+from marl.networks import Flat, Model, Network, build_for, outputs
 from marl.policies import initial_carry
 from marl.types import AgentGroup, Carry, Observation, TensorSpec
 
@@ -43,7 +44,7 @@ class LocalCritic(nn.Module):
         super().__init__()
         self.groups = dict(groups)
         self.networks = nn.ModuleDict(
-            {name: model.build(group.observation, 1, group.size) for name, group in groups.items()}
+            {name: build_for(model, group, 1) for name, group in groups.items()}
         )
         self.heads = sum(group.size for group in groups.values())
 
@@ -53,7 +54,9 @@ class LocalCritic(nn.Module):
     def forward(self, obs: Observation, carry: Carry, start: Tensor | None) -> tuple[Tensor, Carry]:
         values, memories = [], {}
         for name in self.groups:
-            value, memory = self.networks[name](obs.groups[name].obs, carry.get(name), start)
+            value, memory = outputs(
+                self.networks[name], obs.groups[name].obs, obs.graph, carry.get(name), start
+            )
             values.append(value.squeeze(-1))
             if memory is not None:
                 memories[name] = memory
@@ -62,23 +65,44 @@ class LocalCritic(nn.Module):
 
 class JointObservation(nn.Module):
     """What a central critic sees: the observations of ``seen`` groups side by side, or the
-    environment's state; ``[..., features]``."""
+    environment's state; ``[..., features]``. With a model that reads the graph, the mean over all
+    agents' nodes, or, not ``pooled``, every agent's own node and observation."""
 
-    def __init__(self, seen: Mapping[str, AgentGroup], state_size: int | None, model: Model):
+    def __init__(
+        self,
+        seen: Mapping[str, AgentGroup],
+        state_size: int | None,
+        model: Model,
+        pooled: bool = False,
+    ):
         super().__init__()
-        self.reads_state = state_size is not None
+        self.reads_state, self.pooled = state_size is not None, pooled
+        self.graph: Any = None  # an encoder
+        if not self.reads_state and getattr(model, "reads_graph", False):
+            self.graph = model.encoder_of(next(iter(seen.values())))  # type: ignore[attr-defined]  # it reads
+        if self.graph is not None and pooled:
+            self.encoders, self.features = nn.ModuleDict(), int(self.graph.width)
+            return
         groups = {} if self.reads_state else seen
         self.encoders = nn.ModuleDict({name: _encoder(g, model) for name, g in groups.items()})
         self.features = state_size or sum(
             int(self.encoders[name].features) * group.size  # type: ignore[arg-type]  # an int
             for name, group in seen.items()
         )
+        if self.graph is not None:
+            self.features += sum(group.size for group in seen.values()) * int(self.graph.width)
 
     def forward(self, obs: Observation) -> Tensor:
         if self.reads_state:
             assert obs.state is not None
             return obs.state
+        if self.graph is not None and self.pooled:
+            return self.graph.pooled(obs.graph)
         parts = [enc(obs.groups[name].obs).flatten(-2) for name, enc in self.encoders.items()]
+        if self.graph is not None:
+            assert obs.graph is not None, "this critic reads the graph"
+            egos = [row for name in self.encoders for row in egos_of(obs.graph, name)]
+            parts.append(self.graph.own(obs.graph, egos).flatten(-2))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
@@ -92,7 +116,7 @@ class CentralCritic(nn.Module):
     ):
         super().__init__()
         self.heads = heads
-        self.joint = JointObservation(seen, state_size, model)
+        self.joint = JointObservation(seen, state_size, model, pooled=True)
         self.ids = HeadIndex(heads)
         size = self.joint.features + self.ids.features
         self.network: Network = model.build(TensorSpec((size,)), 1, heads)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from marl.distributions import Distribution
+from marl.errors import UserError
 from marl.networks import Model, per_agent
 from marl.policies import NOTHING, IndependentPolicy
 from marl.types import ActionSpec, AgentGroup, Aux, Carry, Noise, Observation, PolicyStep
@@ -32,6 +33,8 @@ class EnsemblePolicy(IndependentPolicy):
         size: int,
     ):
         stacked = {n: replace(g, agents=_repeated(g.agents, size)) for n, g in groups.items()}
+        if getattr(model, "reads_graph", False):
+            raise UserError("ensembles read no graph yet; leave algorithm.ensemble=1")
         super().__init__(stacked, per_agent(model), make)
         self.groups, self.size = dict(groups), size
 

@@ -10,7 +10,7 @@ from torch.func import functional_call
 from marl.errors import UserError
 from marl.networks import StackedLinear
 from marl.policies import IndependentPolicy
-from marl.types import Aux, Carry, Noise, Observation, tree_map
+from marl.types import Aux, Carry, Graph, Noise, Observation, tree_map
 
 
 class Member:
@@ -56,7 +56,7 @@ class Member:
     def numbers(self, obs: Observation) -> Tensor:
         """As IndependentPolicy's, of this agent, ``[..., 1, P]``."""
         x = obs.groups[self.group].obs.narrow(self.axis, self.rows.start, 1)
-        return self._params(x, None, None)
+        return self._params(x, obs.graph, None, None)
 
     def own(
         self, obs: Observation, action: Mapping[str, Tensor], aux: Aux
@@ -65,7 +65,8 @@ class Member:
         parts = (obs.groups[self.group], action[self.group], aux[self.group])
         seen, played, drawn = tree_map(lambda x: x[:, :, self.rows], parts)
         name = self.group
-        return Observation({name: seen}, None, None), {name: played}, {name: drawn}
+        graph = obs.graph if self.network.reads_graph else None
+        return Observation({name: seen}, None, graph), {name: played}, {name: drawn}
 
     def own_carry(self, carry: Carry) -> Carry:
         """Its memories, ``[B, N, H]`` to ``[B, 1, H]``."""
@@ -76,14 +77,17 @@ class Member:
     ) -> tuple[Tensor, Tensor]:
         """As IndependentPolicy's, of what is its ``own``: ``[..., 1]`` both."""
         seen = obs.groups[self.group]
-        params = self._params(seen.obs, carry.get(self.group), start)
+        params = self._params(seen.obs, obs.graph, carry.get(self.group), start)
         return self.distribution.evaluate(
             params, seen.action_mask, action[self.group], aux[self.group]
         )
 
-    def _params(self, x: Tensor, memory: Tensor | None, start: Tensor | None) -> Tensor:
+    def _params(
+        self, x: Tensor, graph: Graph | None, memory: Tensor | None, start: Tensor | None
+    ) -> Tensor:
         state = {**self.weights, **self.constants}
-        return functional_call(self.network, state, (x, memory, start))[0]
+        reads = {"graph": graph, "rows": self.rows} if self.network.reads_graph else {}
+        return functional_call(self.network, state, (x, memory, start), reads)[0]
 
 
 def own_weights(network: nn.Module) -> bool:

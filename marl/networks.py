@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from marl.errors import UserError, unknown
-from marl.types import TensorSpec
+from marl.types import AgentGroup, Graph, TensorSpec
 
 
 class FastTanh(torch.autograd.Function):
@@ -60,14 +60,40 @@ def per_agent(model: Model) -> Model:
 
 
 class Network(nn.Module):
-    """The base of what a model builds; ``carry_size`` is H, 0 without memory."""
+    """The base of what a model builds; ``carry_size`` is H, 0 without memory. One that
+    ``reads_graph`` takes ``graph`` too, and ``rows`` for some of the group's agents only."""
 
     carry_size = 0
+    reads_graph = False
 
     def forward(
         self, x: Tensor, carry: Tensor | None = None, start: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError
+
+
+def build_for(
+    model: Model, group: AgentGroup, outputs: int, gain: float = 1.0, more: int = 0
+) -> Network:
+    """A network for the agents of ``group``, with ``more`` features behind their observations; one
+    that reads the graph where the model says so."""
+    if getattr(model, "reads_graph", False):
+        return model.build_for(group, outputs, gain, more)  # type: ignore[attr-defined]  # it reads
+    seen = TensorSpec((group.observation.size + more,)) if more else group.observation
+    return model.build(seen, outputs, group.size, gain)
+
+
+def outputs(
+    network: nn.Module,
+    x: Tensor,
+    graph: Graph | None,
+    carry: Tensor | None = None,
+    start: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """What ``network`` makes of ``x`` and, if it reads it, the graph."""
+    if getattr(network, "reads_graph", False):
+        return network(x, carry, start, graph=graph)
+    return network(x, carry, start)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from marl.distributions import Distribution, distribution
 from marl.errors import UserError
-from marl.networks import Model
+from marl.networks import Model, build_for, outputs
 from marl.types import (
     ActionSpec,
     AgentGroup,
@@ -19,6 +19,7 @@ from marl.types import (
     Noise,
     Observation,
     PolicyStep,
+    tree_map,
 )
 
 NOTHING: Noise = {}
@@ -62,9 +63,7 @@ class IndependentPolicy(nn.Module):
         self.distributions = {name: make(group.action) for name, group in groups.items()}
         self.networks = nn.ModuleDict(
             {
-                name: model.build(
-                    group.observation, self.distributions[name].parameters, group.size, gain=0.01
-                )
+                name: build_for(model, group, self.distributions[name].parameters, gain=0.01)
                 for name, group in groups.items()
             }
         )
@@ -82,8 +81,12 @@ class IndependentPolicy(nn.Module):
         action, log_prob, aux, new_carry = {}, {}, {}, {}
         for name in self.groups:
             seen = obs.groups[name]
-            params, memory = self.networks[name](
-                seen.obs.unsqueeze(0), carry.get(name), start.unsqueeze(0)
+            params, memory = outputs(
+                self.networks[name],
+                seen.obs.unsqueeze(0),
+                tree_map(lambda x: x.unsqueeze(0), obs.graph),
+                carry.get(name),
+                start.unsqueeze(0),
             )
             action[name], log_prob[name], aux[name] = self.distributions[name].sample(
                 params.squeeze(0), seen.action_mask, None if noise is None else noise[name]
@@ -94,7 +97,10 @@ class IndependentPolicy(nn.Module):
 
     def numbers(self, obs: Observation, noise: Noise = NOTHING) -> dict[str, Tensor]:
         """What the networks give, ``[..., N, P]`` by group. Without memory."""
-        return {name: self.networks[name](obs.groups[name].obs)[0] for name in self.groups}
+        return {
+            name: outputs(self.networks[name], obs.groups[name].obs, obs.graph)[0]
+            for name in self.groups
+        }
 
     def sample(self, obs: Observation, noise: Noise) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Actions as critics read them, ``[..., N, A]``, with gradient, and their
@@ -118,7 +124,7 @@ class IndependentPolicy(nn.Module):
         log_prob, entropy = {}, {}
         for name in self.groups:
             seen = obs.groups[name]
-            params, _ = self.networks[name](seen.obs, carry.get(name), start)
+            params, _ = outputs(self.networks[name], seen.obs, obs.graph, carry.get(name), start)
             log_prob[name], entropy[name] = self.distributions[name].evaluate(
                 params, seen.action_mask, action[name], aux[name]
             )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from marl.critics import HeadIndex, JointObservation, check_state
 from marl.errors import UserError
-from marl.networks import Model, Network
+from marl.networks import Model, Network, build_for, outputs
 from marl.types import AgentGroup, Observation, TensorSpec
 
 Actions = Mapping[str, Tensor]  # group -> [..., N, A], encoded
@@ -41,9 +41,8 @@ class LocalQ(nn.Module):
         self.groups = dict(groups)
         if any(len(group.observation.shape) > 1 for group in groups.values()):
             raise UserError("critic 'agent' reads no images off-policy; take critic 'team'")
-        sizes = {n: g.observation.size + g.action.encoded_size for n, g in groups.items()}
         self.networks = nn.ModuleDict(
-            {name: model.build(TensorSpec((sizes[name],)), 1, g.size) for name, g in groups.items()}
+            {n: build_for(model, g, 1, more=g.action.encoded_size) for n, g in groups.items()}
         )
         self.heads = sum(group.size for group in groups.values())
 
@@ -53,7 +52,8 @@ class LocalQ(nn.Module):
             seen, done = obs.groups[name].obs, action[name]
             if done.dim() > seen.dim():
                 seen = seen.unsqueeze(1).expand(*done.shape[:-1], -1)
-            values.append(self.networks[name](torch.cat([seen, done], dim=-1))[0].squeeze(-1))
+            x = torch.cat([seen, done], dim=-1)
+            values.append(outputs(self.networks[name], x, obs.graph)[0].squeeze(-1))
         return torch.cat(values, dim=-1)
 
 

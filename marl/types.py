@@ -154,6 +154,14 @@ ActionSpec: TypeAlias = Discrete | MultiDiscrete | Continuous
 
 
 @dataclass(frozen=True)
+class EntitySpec:
+    """What the graph of an environment tells of an entity."""
+
+    space: int  # D, of positions, velocities and goals
+    kinds: int  # how many there are
+
+
+@dataclass(frozen=True)
 class AgentGroup:
     """Agents alike in what they see and do, so that one tensor holds them all.
 
@@ -166,6 +174,7 @@ class AgentGroup:
     action: ActionSpec
     masked: bool = False
     mortal: bool = False
+    entities: EntitySpec | None = None  # of Observation.graph, where there is one
 
     @property
     def size(self) -> int:

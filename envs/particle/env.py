@@ -171,9 +171,11 @@ class ParticleEnv:
         sizes = [part.shape[-1] for part in parts for _ in range(part.shape[1])]
         actions = [action_spec(b, self.scenario.channels, continuous) for b in self.scenario.agents]
         spaces = zip([TensorSpec((size,)) for size in sizes], actions, strict=True)
-        self.groups: Mapping[str, AgentGroup] = find_groups(
-            dict(zip(names, spaces, strict=True)), override
-        )
+        found = find_groups(dict(zip(names, spaces, strict=True)), override)
+        entities = self.scenario.entities()
+        self.groups: Mapping[str, AgentGroup] = {
+            name: replace(group, entities=entities) for name, group in found.items()
+        }
         self.teams = find_teams(self.groups)
         self._rows = {name: self._slice(names, group) for name, group in self.groups.items()}
         self._ego = tuple((name, range(r.start, r.stop)) for name, r in self._rows.items())

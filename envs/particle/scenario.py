@@ -13,7 +13,7 @@ from torch import Tensor
 from envs.checks import check_count
 from envs.particle.physics import Body, Colour, Physics
 from marl.errors import UserError
-from marl.types import Graph, register
+from marl.types import EntitySpec, Graph, register
 
 LOCAL_RATIO = 0.5  # mpe2's default share of an agent's own reward
 
@@ -104,6 +104,10 @@ class Scenario:
     def happen(self, state: State, noise: Tensor) -> State:
         """What happens after bodies have moved, with ``noise [B, event_noise]``."""
         return state
+
+    def entities(self) -> EntitySpec | None:
+        """What the graph tells of an entity; None where there is no graph."""
+        return None
 
     def graph(self, state: State) -> Graph | None:
         """The entities as a graph, without the groups' places in it; None where it is not told."""

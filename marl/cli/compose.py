@@ -22,10 +22,11 @@ from envs import Task, task_names
 from marl.config import import_path
 from marl.errors import UserError, unknown
 from marl.experiment import Experiment, Settings
+from marl.graph_networks import InforMARL
 from marl.networks import Perceptron
 from marl.teams import Team
 
-MODELS = {"mlp": Perceptron}
+MODELS = {"mlp": Perceptron, "informarl": InforMARL}
 GROUPS = ("task", "algorithm", "model", "critic_model")
 
 

@@ -6,18 +6,20 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from algorithms import ALGORITHMS
+from envs.particle.tasks import make
 from marl.algorithm import Algorithm
 from marl.collect import Collector
 from marl.errors import UserError
 from marl.evaluation import evaluate
+from marl.graph_networks import InforMARL
 from marl.networks import Perceptron
 from marl.replay import Replay
 from marl.teams import Shape, Team, build_teams, resolve_teams
 from tests.scenes import CPU, SMALL
-from tests.toys import KINDS, Game
+from tests.toys import KINDS
 
 LEARNERS = [name for name in ALGORITHMS if name not in ("random", "scripted", "frozen")]
 REPLAYING = [name for name in LEARNERS if getattr(ALGORITHMS[name], "replays", False)]
@@ -44,7 +46,7 @@ def refusal(name: str, kind: str, model: str) -> str | None:
     return "images are not supported" if name in SEQUENTIAL and kind == "images" else None
 
 
-def teams(env: Game, algorithm: Any, model: Perceptron, replay: Replay) -> dict[str, Algorithm]:
+def teams(env: Any, algorithm: Any, model: Perceptron, replay: Replay) -> dict[str, Algorithm]:
     torch.manual_seed(0)
     specs = resolve_teams(env, {}, Team(None, algorithm, model))
     return build_teams(env, specs, Shape(env.num_envs, 10, 10), seed=0, replay=replay)
@@ -88,6 +90,29 @@ def test_one_update(name: str, kind: str, model: str) -> None:
         for (parameter, after), before in named:
             assert torch.isfinite(after).all(), parameter
             assert not torch.equal(after, before), f"{parameter} has not moved"
+
+
+@pytest.mark.parametrize("sharing", ["shared", "per_agent"])
+@pytest.mark.parametrize("name", LEARNERS)
+def test_one_update_with_a_graph(name: str, sharing: str) -> None:
+    """Of an encoder before actors and critics: all of it moves."""
+    gru = 0 if name in REPLAYING else 4
+    model = InforMARL(**SMALL, sharing=sharing, gru=gru)
+    config = configured(name)
+    before, after = (graph_step(config, model, learn) for learn in (False, True))
+    for old, new in zip(before, after, strict=True):
+        assert torch.isfinite(new).all() and not torch.equal(old, new)
+
+
+def graph_step(config: Any, model: Any, learn: bool = True) -> list[Tensor]:
+    """All parameters of actor and critic after a rollout in InforMARL's Target."""
+    env, replay = make("navigation/target", 8, num_obstacles=2), Replay(1000, 8, CPU)
+    built = teams(env, config, model, replay)
+    rollout, _ = Collector(env, built, 10, 0, torch.Generator().manual_seed(0)).collect()
+    replay.append(rollout)
+    if learn:
+        built["team"].update(rollout)
+    return [p.detach().clone() for part in parts(built["team"]) for p in part.parameters()]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from marl.graphs import edges
+from marl import graphs
+from marl.graphs import edge_list, edges, surroundings
 from marl.types import Graph, tree_map, tree_tensors
 
 
@@ -43,3 +45,55 @@ def test_what_is_fixed_is_no_leaf() -> None:
     assert len(tree_tensors(g)) == 5
     moved = tree_map(lambda x: x[0], g)
     assert moved.ego == g.ego and moved.radius == 0.5 and moved.kind.shape == (7,)
+
+
+@pytest.mark.parametrize("directed", [True, False])
+@pytest.mark.parametrize("nearest", [0, 2])
+def test_edges_sought_cell_by_cell_are_all(
+    monkeypatch: pytest.MonkeyPatch, directed: bool, nearest: int
+) -> None:
+    g = graph(3, 40, 0.3, directed)
+    heard, distance = edges(g, nearest)
+    for cells in (256, 1):
+        monkeypatch.setattr(graphs, "CELLS", cells)
+        found = edge_list(g, nearest)
+        sizes = found.first.diff()
+        receiver = torch.arange(120).repeat_interleave(sizes)
+        told = torch.zeros(120, 120, dtype=torch.bool)
+        told[receiver, found.sender] = True
+        assert len(receiver) == heard.sum()
+        assert torch.equal(told, torch.block_diag(*heard.int()).bool())
+        row, column = receiver % 40, found.sender % 40
+        torch.testing.assert_close(found.distance, distance[receiver // 40, row, column])
+
+
+def test_the_nearest_are_those_of_a_loop() -> None:
+    g = graph()
+    heard, distance = edges(g)
+    few = edges(g, 2)[0]
+    for b in range(3):
+        for i in range(7):
+            near = sorted(heard[b, i].nonzero().flatten().tolist(), key=lambda j: distance[b, i, j])
+            assert sorted(near[:2]) == few[b, i].nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize("hops", [0, 1, 2, 9])
+def test_surroundings_are_those_of_a_search(hops: int) -> None:
+    g = graph(3, 12, 0.4, directed=False)
+    heard, distance = edges(g)
+    near = surroundings(g, range(2), hops)
+    sender, receiver = near.edge_index
+    for number, (b, ego) in enumerate((b, ego) for b in range(3) for ego in range(2)):
+        reached, arcs = {ego}, set()
+        for _ in range(hops):
+            arcs |= {(j, i) for i in reached for j in range(12) if heard[b, i, j]}
+            reached |= {j for j, _ in arcs}
+        nodes = (near.ego == number).nonzero().flatten()
+        assert sorted((near.entity[nodes] - 12 * b).tolist()) == sorted(reached)
+        assert near.entity[near.own[number]] == 12 * b + ego and near.own[number] in nodes
+        mine = near.ego[receiver] == number
+        pairs = zip(near.entity[sender[mine]], near.entity[receiver[mine]], strict=True)
+        assert sorted((int(j) - 12 * b, int(i) - 12 * b) for j, i in pairs) == sorted(arcs)
+    entity = near.entity % 12
+    expected = distance[near.entity[receiver] // 12, entity[receiver], entity[sender]]
+    torch.testing.assert_close(near.distance, expected)

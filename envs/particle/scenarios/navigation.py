@@ -21,7 +21,7 @@ from envs.particle.physics import Body, distances
 from envs.particle.placement import CROWDED, crowding, place
 from envs.particle.scenario import Outcome, Scenario, State, nearest, ways
 from marl.errors import UserError, unknown
-from marl.types import Graph
+from marl.types import EntitySpec, Graph
 
 SIZE = 0.05  # radius of every body, and how near a place counts as reached, metres
 INNER = 0.8  # share of the world in which goals and obstacles lie
@@ -233,6 +233,9 @@ class Navigation(Scenario):
         reach = self.radius if self.information == "neighbourhood" else AWAY / 2
         sensed = to_bodies.masked_fill((away >= reach).unsqueeze(-1), 0.0)
         return sensed if self.information == "global" else nearest(sensed, away, self.neighbours)
+
+    def entities(self) -> EntitySpec:
+        return EntitySpec(space=2, kinds=3)
 
     def graph(self, state: State) -> Graph:
         there = torch.arange(self.most, device=state.chosen.device) < state.chosen[:, :1]
