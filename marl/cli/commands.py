@@ -224,16 +224,18 @@ def versus(options: Namespace) -> int:
 
 
 def _pairings(found: Crossplay, kind: str, name: str) -> Table:
-    """One quantity, row against column."""
+    """One quantity, row against column; columns are the rows' numbers."""
     from rich.table import Table
 
     word = {"returns": "return of team", "metrics": "metric"}[kind]
     table = Table(title=f"{word} {name}", title_justify="left")
-    table.add_column(f"{found.side} \\ others")
-    for entrant in found.entrants:
-        table.add_column(entrant.name, justify="right")
-    for entrant, row in zip(found.entrants, found.matrix(kind, name), strict=True):
-        table.add_row(entrant.name, *(f"{mean:.2f} ± {error:.2f}" for mean, error in row))
+    table.add_column(f"{found.side} \\ others", no_wrap=True, overflow="fold")
+    for number in range(1, len(found.entrants) + 1):
+        table.add_column(str(number), justify="right", no_wrap=True)
+    rows = zip(found.entrants, found.matrix(kind, name), strict=True)
+    for number, (entrant, row) in enumerate(rows, 1):
+        cells = [f"{mean:.2f} ± {error:.2f}" for mean, error in row]
+        table.add_row(f"{number} {entrant.name}", *cells)
     return table
 
 
