@@ -50,10 +50,14 @@ def parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate", help="play episodes with a run's policies",
         epilog="examples: marl evaluate runs/my-run --episodes 100 --video out.mp4\n"
+        "          marl evaluate runs/my-run task.kwargs.N=10   more agents than in training\n"
         "          marl evaluate runs/a --versus runs/b runs/c --episodes 200   who beats whom",
         formatter_class=raw,
     )  # fmt: skip
     evaluate.add_argument("run", metavar="RUN", help="a run directory, or one of its checkpoints")
+    evaluate.add_argument(
+        "settings", nargs="*", metavar="task.KEY=VALUE", help="another number of agents, …"
+    )
     evaluate.add_argument("--episodes", type=positive, default=32, help="how many (default 32)")
     evaluate.add_argument("--video", metavar="FILE", help="film one episode: .mp4 or .gif")
     evaluate.add_argument(
@@ -115,8 +119,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words[:1] == ["train"] and not {"-h", "--help"} & set(words):
         command, options = "train", argparse.Namespace(settings=words[1:])
     else:
-        options = parser().parse_args(words)
+        changes = [word for word in words if word.startswith("task.") and "=" in word]
+        evaluates = words[:1] == ["evaluate"]  # argparse takes them behind RUN only
+        options = parser().parse_args([w for w in words if not (evaluates and w in changes)])
         command = options.command
+        if evaluates:
+            options.settings += changes
     from marl.errors import UserError
 
     try:

@@ -168,7 +168,8 @@ def evaluate(options: Namespace) -> int:
     config = runs.read_config(directory)
     if options.video:
         report.check_video(Path(options.video))
-    env = config["task"](min(32, options.episodes), device)
+    make = compose.changed(config["task"], options.settings)
+    env = make(min(32, options.episodes), device)
     teams = runs.load_teams(env, config["teams"], state["teams"], path)
     seed = evaluation_seed(options.seed, "evaluate")
     result = evaluation.evaluate(env, teams, options.episodes, seed, options.sample)
@@ -178,7 +179,7 @@ def evaluate(options: Namespace) -> int:
     else:
         _print_evaluation(path, state["frames"], result)
     if options.video:
-        env = config["task"](1, device)
+        env = make(1, device)
         frames = evaluation.film(
             env, runs.load_teams(env, config["teams"], state["teams"], path), seed
         )
@@ -196,6 +197,8 @@ def versus(options: Namespace) -> int:
 
     if options.video:
         raise UserError("--video films one run; leave --versus, or --video")
+    if options.settings:
+        raise UserError("cross-play is in the runs' own task; leave --versus, or task.… settings")
     paths = [Path(run) for run in (options.run, *options.versus)]
     first = paths[0].parent.parent if paths[0].suffix == ".pt" else paths[0]
     out = Path(options.out) if options.out else first

@@ -168,6 +168,24 @@ def composed(words: Sequence[str]) -> RunConfig:
         return typed(compose("train", overrides=overrides(words)))
 
 
+def changed(task: Any, words: Sequence[str]) -> Any:
+    """``task`` with what ``words`` (task.KEY=VALUE) set otherwise.
+
+    Raises:
+        UserError: a setting of something else, or one that the task does not know.
+    """
+    for word in words:
+        if not re.match(r"task\.[\w.]+=", word):
+            raise UserError(f"{word!r} sets nothing of the task; expected task.KEY=VALUE")
+    if not words:
+        return task
+    if not is_dataclass(task):
+        raise UserError("the task was made from Python by a function; it has no settings to change")
+    with explained(words):
+        given = OmegaConf.from_dotlist([word.removeprefix("task.") for word in words])
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(task), given))
+
+
 def typed(config: Any) -> RunConfig:
     for key in config:
         if key not in (known := [f.name for f in fields(RunConfig)]):

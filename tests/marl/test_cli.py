@@ -197,3 +197,28 @@ def test_training_into_a_used_directory(capsys, trained: Path, monkeypatch) -> N
     code, _, err = called(capsys, "train", *TOY, "directory=run")
     assert code == 2 and "is not empty" in err
     assert before == {p: p.read_bytes() for p in (trained / "run").rglob("*") if p.is_file()}
+
+
+def test_evaluate_with_more_agents(capsys, tmp_path: Path, monkeypatch) -> None:
+    """Trained with three: what the settings change is the task, and only in this evaluation."""
+    monkeypatch.chdir(tmp_path)
+    words = ["task=navigation/target", "model=informarl", "model.hidden=[8]", "total_frames=40"]
+    words += ["num_envs=2", "steps=20", "evaluation_episodes=2", "video=false", "progress=false"]
+    assert called(capsys, "train", *words, "directory=run")[0] == 0
+    made = (tmp_path / "run" / "config.json").read_text()
+    larger = ["task.kwargs.N=10", "task.kwargs.world_size=5"]
+    code, said, _ = called(capsys, "evaluate", "run", "--episodes", "3", *larger, "--json")
+    assert code == 0
+    distance = json.loads(said)["metrics"]["distance"]
+    _, before, _ = called(capsys, "evaluate", "run", "--episodes", "3", "--json")
+    assert sum(distance) > sum(json.loads(before)["metrics"]["distance"])
+    assert (tmp_path / "run" / "config.json").read_text() == made
+    for change, told in (
+        ("task.kwargs.M=3", "unknown option 'M'"),
+        ("task.nme=x", "unknown setting 'nme'; did you mean 'name'?"),
+        ("task.kwargs.information=global", "does not fit here"),
+    ):
+        code, _, errors = called(capsys, "evaluate", "run", change)
+        assert code == 2 and told in errors and errors.count("\n") == 1
+    versus = ["--versus", "run2"]
+    assert "leave --versus" in called(capsys, "evaluate", "run", *larger, *versus)[2]

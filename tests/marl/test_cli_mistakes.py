@@ -99,6 +99,7 @@ def test_mistakes_in_the_form_of_a_setting(
     ("words", "said"),
     [
         (["resume", "none"], "there is no run directory 'none'"),
+        (["evaluate", "none", "task.kwargs.N=3"], "there is no run directory 'none'"),
         (["resume", "."], "is not a run directory"),
         (["resume", "none", "lr=3"], "resume changes only total_frames"),
         (["resume", "none", "total_frames=x"], "total_frames=x is not a number"),
