@@ -147,7 +147,7 @@ def newest(
     stands for: a run's newest, or the one at which its team ``best`` was best (empty for its only
     team)."""
     if path.suffix == ".pt":
-        return path.parent.parent, path, checkpoint.load(path, device)
+        return path.absolute().parent.parent, path, checkpoint.load(path, device)
     checkpoints = checkpoint.Checkpoints(path / "checkpoints")
     teams = read_config(path)["teams"]
     if best is None:

@@ -200,7 +200,7 @@ def versus(options: Namespace) -> int:
     if options.settings:
         raise UserError("cross-play is in the runs' own task; leave --versus, or task.… settings")
     paths = [Path(run) for run in (options.run, *options.versus)]
-    first = paths[0].parent.parent if paths[0].suffix == ".pt" else paths[0]
+    first = paths[0].absolute().parent.parent if paths[0].suffix == ".pt" else paths[0]
     out = Path(options.out) if options.out else first
     env, entrants = crossplay.enter(
         paths, options.episodes, find_device(options.device), options.best, options.side
@@ -220,10 +220,20 @@ def versus(options: Namespace) -> int:
         print(json.dumps(plain))
     else:
         for kind, name in found.quantities():
-            Console().print(_pairings(found, kind, name))
+            _print_whole(_pairings(found, kind, name))
     picture = report.draw_crossplay(found, out / "crossplay.png")
     print(f"record   {out / 'crossplay.json'}\npicture  {picture}", file=sys.stderr)
     return 0
+
+
+def _print_whole(table: Table) -> None:
+    """As wide as it is, in whatever terminal or file: figures are not cut."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    wide = Console(width=1000)
+    needed = Measurement.get(wide, wide.options, table).maximum
+    Console(width=max(needed, Console().width)).print(table)
 
 
 def _pairings(found: Crossplay, kind: str, name: str) -> Table:
@@ -232,7 +242,7 @@ def _pairings(found: Crossplay, kind: str, name: str) -> Table:
 
     word = {"returns": "return of team", "metrics": "metric"}[kind]
     table = Table(title=f"{word} {name}", title_justify="left")
-    table.add_column(f"{found.side} \\ others", no_wrap=True, overflow="fold")
+    table.add_column(f"{found.side} \\ others", no_wrap=True)
     for number in range(1, len(found.entrants) + 1):
         table.add_column(str(number), justify="right", no_wrap=True)
     rows = zip(found.entrants, found.matrix(kind, name), strict=True)

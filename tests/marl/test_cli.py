@@ -114,8 +114,9 @@ def test_evaluate_in_words_with_options(trained: Path) -> None:
 
 def test_evaluate_a_file(trained: Path) -> None:
     first = sorted((trained / "run" / "checkpoints").glob("frames-*.pt"))[0]
-    result = cli(trained, "evaluate", str(first), "--episodes", "1", "--json")
-    assert first.name == f"frames-{json.loads(result.out)['frames']:012d}.pt"
+    for where, path in ((trained, str(first)), (first.parent, first.name)):
+        result = cli(where, "evaluate", path, "--episodes", "1", "--json")
+        assert first.name == f"frames-{json.loads(result.out)['frames']:012d}.pt"
 
 
 def test_evaluate_a_corrupt_checkpoint_falls_back(trained: Path, tmp_path: Path) -> None:

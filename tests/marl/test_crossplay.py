@@ -70,6 +70,7 @@ def test_the_command_writes_a_table_a_record_and_a_picture(capsys, tags: Path) -
     code, said, errors = called(capsys, *words, "--out", str(out), "--seed", "7")
     assert code == 0 and "return of team agent" in said and "metric touches" in said
     assert str(out / "crossplay.png") in errors
+    assert "…" not in said and "\\ others" in said and "2 seed1" in said
     record = json.loads((out / "crossplay.json").read_text())
     assert [run["name"] for run in record["runs"]] == ["seed0", "seed1"]
     assert len(record["cells"]) == 4 and record["provenance"]["packages"]["torch"]
