@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from envs.graph import WORLD, GraphOptions, ObservedGraph, graph_options
 from marl.config import import_path
 from marl.env import VectorEnv
 from marl.errors import UserError, unknown
@@ -37,6 +38,9 @@ class Task:
     actions: str = "continuous"  # VMAS: continuous, discrete or multidiscrete
     state: bool = False  # PettingZoo: observe the environment's state() for critic=state
     workers: int = 0  # PettingZoo: processes that step the copies; 0 for none
+    graph: dict[str, Any] = field(
+        default_factory=dict
+    )  # a graph where there is none: positions ([0, 1], or world in VMAS), velocities, radius
 
     def __post_init__(self) -> None:
         if self.max_steps is not None and self.max_steps < 1:
@@ -50,11 +54,24 @@ class Task:
         Raises:
             UserError: an unknown name or option.
         """
+        if not self.graph:
+            return self._made(num_envs, device, None)
+        options = graph_options(self.graph)
+        if options.positions == WORLD:
+            if not self.name.startswith("vmas/"):
+                raise UserError(
+                    f"task.graph: only VMAS tells its world, and this is {self.name!r}; set "
+                    "positions to indices of the observation, such as [0, 1]"
+                )
+            return self._made(num_envs, device, options)
+        return ObservedGraph(self._made(num_envs, device, None), options)
+
+    def _made(self, num_envs: int, device: torch.device, graph: GraphOptions | None) -> VectorEnv:
         provider = self.name.split("/")[0]
         if ":" in self.name:
             return self._from_path(num_envs, device)
         if provider == "vmas":
-            return self._vmas(num_envs, device)
+            return self._vmas(num_envs, device, graph)
         if provider in ("mpe", "navigation"):
             return self._particle(num_envs, device)
         if provider == "games":
@@ -66,7 +83,7 @@ class Task:
                 return entry.load()(num_envs=num_envs, device=device, **self.kwargs)
         raise unknown("task", self.name, task_names())
 
-    def _vmas(self, num_envs: int, device: torch.device) -> VectorEnv:
+    def _vmas(self, num_envs: int, device: torch.device, graph: GraphOptions | None) -> VectorEnv:
         from envs.vmas.env import VmasEnv
 
         return VmasEnv(
@@ -76,6 +93,7 @@ class Task:
             self.max_steps,
             self.actions,
             self.groups or None,
+            graph,
             **self.kwargs,
         )
 

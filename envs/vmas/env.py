@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from envs.graph import GraphOptions
 from envs.groups import find_groups, find_teams
 from envs.native import check_copies, check_index
 from envs.vmas import state as vmas_state
@@ -24,7 +27,7 @@ from envs.vmas.merge import Snapshot
 from envs.vmas.random import RandomStreams
 from envs.vmas.render import Renderer
 from marl.device import find_device
-from marl.types import AgentGroup, GroupObservation, Observation, TensorSpec, Transition
+from marl.types import AgentGroup, Graph, GroupObservation, Observation, TensorSpec, Transition
 
 __all__ = ["ACTIONS", "MAX_STEPS", "SCENARIOS", "VmasEnv"]
 
@@ -49,6 +52,8 @@ class VmasEnv:
         max_steps: steps after which an episode is truncated; ``MAX_STEPS`` where None.
         actions: ``continuous``, ``discrete`` (all choices of an agent as one) or ``multidiscrete``.
         groups: group -> its agents; by name and spaces where None.
+        graph: to tell the world's agents and landmarks as a graph; agents' ``goal``, where a
+            scenario gives them one, is in it.
         scenario_kwargs: arguments of the scenario itself.
 
     Raises:
@@ -63,6 +68,7 @@ class VmasEnv:
         max_steps: int | None = None,
         actions: str = "continuous",
         groups: Mapping[str, Sequence[str]] | None = None,
+        graph: GraphOptions | None = None,
         **scenario_kwargs: Any,
     ) -> None:
         self.groups: Mapping[str, AgentGroup]
@@ -76,6 +82,7 @@ class VmasEnv:
         self._random = RandomStreams(self.device)
         with torch.no_grad(), self._random.everything():
             self._vmas = build(scenario, num_envs, self.device, actions, scenario_kwargs)
+        self._graph = graph
         self._find_groups(groups)
         self._steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
         self._info = EpisodeInfo(num_envs, self.device)
@@ -135,7 +142,9 @@ class VmasEnv:
         seen = [TensorSpec(_shape(space)) for space in self._vmas.observation_space]
         done = [action_spec(space) for space in self._vmas.action_space]
         spaces = zip(agents, zip(seen, done, strict=True), strict=True)
-        self.groups = find_groups(dict(spaces), override)
+        found = find_groups(dict(spaces), override)
+        spec = self._graph.spec if self._graph else None
+        self.groups = {name: replace(group, entities=spec) for name, group in found.items()}
         self.teams = find_teams(self.groups)
         places = {name: place for place, name in enumerate(agents)}
         self._places = {g: [places[a] for a in group.agents] for g, group in self.groups.items()}
@@ -173,7 +182,27 @@ class VmasEnv:
         }
 
     def _observation(self, seen: dict[str, Tensor]) -> Observation:
-        return Observation({name: GroupObservation(obs) for name, obs in seen.items()})
+        graph = self._entities(self._graph) if self._graph else None
+        return Observation({n: GroupObservation(obs) for n, obs in seen.items()}, graph=graph)
+
+    def _entities(self, options: GraphOptions) -> Graph:
+        """All that stands in the world now: agents by group, then landmarks."""
+        agents = [self._vmas.agents[i] for places in self._places.values() for i in places]
+        entities = [*agents, *self._vmas.world.landmarks]
+        position = torch.stack([e.state.pos for e in entities], dim=1)
+        goals = [getattr(getattr(e, "goal", None), "state", e.state).pos for e in entities]
+        kinds = [0] * len(agents) + [1] * (len(entities) - len(agents))
+        ends = [0, *accumulate(len(places) for places in self._places.values())]
+        return Graph(
+            position=position,
+            velocity=torch.stack([e.state.vel for e in entities], dim=1),
+            goal=torch.stack(goals, dim=1),
+            kind=torch.tensor(kinds, device=self.device).expand(self.num_envs, -1),
+            mask=torch.ones_like(position[..., 0], dtype=torch.bool),
+            ego=tuple((n, range(ends[i], ends[i + 1])) for i, n in enumerate(self._places)),
+            radius=options.radius,
+            directed=options.directed,
+        )
 
     def _reset_world(self) -> dict[str, Tensor]:
         with self._random.host:

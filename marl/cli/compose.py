@@ -115,7 +115,7 @@ def _rewrite(word: str) -> str:
         return f"+{kind}@{bare}={_imported(kind, value)}"
     if bare == "critic_model":
         return f"+model@critic_model={_imported('model', value)}"
-    if re.match(r"task\.(kwargs|groups)(\.|$)|teams\.\w+\.groups$", bare):
+    if re.match(r"task\.(kwargs|groups|graph)(\.|$)|teams\.\w+\.groups$", bare):
         return f"++{bare}={value}"  # free keys, which Hydra would not add by itself
     if bare in GROUPS:
         return f"{key}={','.join(_imported(bare, part) for part in value.split(','))}"
