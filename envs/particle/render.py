@@ -1,5 +1,6 @@
 """A picture of one particle world: landmarks as filled discs, agents as rings around theirs, goals
-ringed in the colour of the agent that a thin line joins them to, and what agents say."""
+ringed in the colour of the agent that a thin line joins them to, what agents say, and in grey who
+hears whom, where there is a graph."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from PIL import Image, ImageDraw
 
 from envs.particle.physics import Body, Colour
 from envs.particle.scenario import Scenario, State
+from marl.graphs import edges
+from marl.types import tree_map
 
 SIZE = 512  # pixels
 SUPERSAMPLING = 3  # drawn this much larger, then reduced
@@ -49,6 +52,7 @@ def draw(scenario: Scenario, state: State) -> np.ndarray:
     bodies, agents = [*scenario.agents, *scenario.landmarks], len(scenario.agents)
     edges = [max(abs(x), abs(y)) + body.size for (x, y), body in zip(places, bodies, strict=True)]
     camera = Camera(_reach(max((edge for edge in edges if edge < FARTHEST), default=0.0)))
+    _sensed(pen, camera, scenario, state)
     colours = [_pixels(colour) for colour in scenario.looks(state)]
     for number in reversed(range(agents, len(bodies))):
         _disc(pen, camera, bodies[number], places[number], (*colours[number], 255))
@@ -88,6 +92,19 @@ def _disc(
 ) -> None:
     box = camera.box(place, body.size)
     pen.ellipse(box, fill=fill, outline=outline, width=SUPERSAMPLING)
+
+
+def _sensed(pen: ImageDraw.ImageDraw, camera: Camera, scenario: Scenario, state: State) -> None:
+    """A grey line for every edge of the graph."""
+    graph = scenario.graph(tree_map(lambda x: x.unsqueeze(0), state))
+    if graph is None:
+        return
+    heard = edges(graph)[0][0]
+    pairs = (heard | heard.T).triu().nonzero().tolist()
+    places = graph.position[0].tolist()
+    for one, other in pairs:
+        ends = [camera.box(places[i], 0.0)[:2] for i in (one, other)]
+        pen.line(ends, fill=(*INK, 90), width=SUPERSAMPLING)
 
 
 def _mark(pen: ImageDraw.ImageDraw, start: Box, ring: Box, colour: Pixels) -> None:

@@ -288,3 +288,15 @@ def test_the_world_that_is_asked_for_is_large_enough() -> None:
         env = navigation(task, 50, N=size, world_size=needed)
         agents = env.state.position[:, :size]
         assert closest(agents, agents) >= 0.1 - 1e-9
+
+
+def test_pictures_show_who_senses_whom() -> None:
+    """More grey, the farther one senses."""
+    grey = []
+    for radius in (0.11, 0.8, 3.0):
+        env = make("navigation/target", 1, radius=radius)
+        env.reset(0)
+        picture = env.render().astype(int)
+        flat = picture.max(-1) - picture.min(-1) < 12  # no colour
+        grey.append(int((flat & (picture.mean(-1) > 120) & (picture.mean(-1) < 245)).sum()))
+    assert grey[0] < grey[1] < grey[2]
