@@ -1,0 +1,94 @@
+"""A policy trained with a few agents, run with many: quality, time and memory.
+
+usage: python results/informarl/scaling.py RUN... [--agents 3 7 10 15] [--equal-density]
+
+Every line is one run and number of agents, in a process of its own. By default the world stays as
+it was and has 0 to 10 obstacles, as in the paper's table; with --equal-density it grows with the
+number of agents, with as many obstacles as agents.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+TRAINED = 3  # agents in a world of 2 m
+
+
+def measured(run: str, agents: int, episodes: int, dense: bool, queue: Any) -> None:
+    import torch
+
+    from marl import runs
+    from marl.collect import act, initial_carry
+    from marl.evaluation import evaluate
+    from marl.seeding import evaluation_seed, generator
+
+    torch.set_num_threads(1)
+    device = torch.device("cpu")
+    directory, path, state = runs.newest(Path(run), device)
+    config = runs.read_config(directory)
+    options: dict[str, Any] = {"N": agents, "num_obstacles": [0, 10]}
+    if dense:
+        side = 2 * (agents / TRAINED) ** 0.5
+        options = {"N": agents, "num_obstacles": agents, "world_size": side}
+    task = replace(config["task"], kwargs={**config["task"].kwargs, **options})
+    env = task(min(32, episodes), device)
+    teams = runs.load_teams(env, config["teams"], state["teams"], path)
+    found = evaluate(env, teams, episodes, evaluation_seed(0, "scaling", agents))
+
+    alone = task(1, device)
+    teams = runs.load_teams(alone, config["teams"], state["teams"], path)
+    obs, carry = alone.reset(0), initial_carry(teams, 1)
+    random, start = generator(device, 0, "scaling"), torch.ones(1, dtype=torch.bool)
+    seconds = {"act": [], "step": []}
+    for _ in range(10):
+        began = time.perf_counter()
+        step = act(teams, obs, carry, start, random, explore=False)
+        acted = time.perf_counter()
+        transition = alone.step(step.action)
+        seconds["act"].append(acted - began)
+        seconds["step"].append(time.perf_counter() - acted)
+        obs, carry, start = transition.obs, step.carry, transition.done
+    mean = {name: statistics.fmean(values) for name, values in found["metrics"].items()}
+    queue.put({
+        "run": directory.name, "frames": state["frames"], "agents": agents, "episodes": episodes,
+        "equal_density": dense,
+        "reward_per_agent": statistics.fmean(found["returns"]["team"]),
+        "T": mean["time"], "collisions_per_agent": mean["collisions"] / agents,
+        "success": mean["success"],
+        "seconds_acting": statistics.median(seconds["act"]),
+        "seconds_stepping": statistics.median(seconds["step"]),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    })  # fmt: skip
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("runs", nargs="+")
+    words.add_argument("--agents", type=int, nargs="+", default=[3, 7, 10, 15])
+    words.add_argument("--episodes", type=int, default=100)
+    words.add_argument("--equal-density", action="store_true")
+    options = words.parse_args()
+    context = multiprocessing.get_context("spawn")
+    for run in options.runs:
+        for agents in options.agents:
+            queue = context.SimpleQueue()
+            few = options.episodes if agents <= 30 else max(4, options.episodes * 30 // agents // 4)
+            arguments = (run, agents, few, options.equal_density, queue)
+            process = context.Process(target=measured, args=arguments)
+            process.start()
+            process.join()
+            if process.exitcode:
+                raise SystemExit(f"{run} with {agents} agents failed")
+            print(json.dumps(queue.get()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
