@@ -23,7 +23,8 @@ from torch.func import functional_call
 
 from marl.errors import UserError, unknown
 from marl.graphs import agents_of, edges, egos_of, surroundings
-from marl.networks import Network, Perceptron, PerceptronNetwork, layer_norm, linear
+from marl.layers import layer_norm, linear
+from marl.networks import Network, Perceptron, PerceptronNetwork
 from marl.types import AgentGroup, EntitySpec, Graph, TensorSpec, tree_map
 
 FORMS = ("auto", "dense", "sparse")

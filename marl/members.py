@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from marl.errors import UserError
-from marl.networks import StackedLinear
+from marl.layers import StackedLinear
 from marl.policies import IndependentPolicy
 from marl.types import Aux, Carry, Graph, Noise, Observation, tree_map
 

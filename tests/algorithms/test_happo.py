@@ -15,7 +15,8 @@ from algorithms.happo import HAPPO, HAA2CConfig, HAPPOConfig
 from marl.algorithm import team_alive
 from marl.collect import Collector
 from marl.errors import UserError
-from marl.networks import Perceptron, StackedLinear
+from marl.layers import StackedLinear
+from marl.networks import Perceptron
 from marl.onpolicy import Batch, Memory
 from marl.sequence import update_order
 from marl.types import Discrete, Rollout

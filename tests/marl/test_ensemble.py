@@ -11,7 +11,8 @@ from algorithms.maddpg import MADDPG, HADDPGConfig, MADDPGConfig
 from marl.deterministic import deterministic
 from marl.ensemble import MEMBER, EnsemblePolicy
 from marl.errors import UserError
-from marl.networks import Perceptron, StackedLinear
+from marl.layers import StackedLinear
+from marl.networks import Perceptron
 from marl.replay import Replay
 from marl.teams import Shape, Team, build_teams, resolve_teams
 from tests.algorithms.offpolicy_play import FAST, Play

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from marl.errors import UserError
-from marl.networks import GRU, Convolutions, FastTanh, Network, Perceptron, StackedLayerNorm, linear
+from marl.layers import GRU, FastTanh, StackedLayerNorm, linear
+from marl.networks import Convolutions, Network, Perceptron
 from marl.types import TensorSpec
 
 AGENTS = 3
