@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from marl.types import (
     ActionSpec,
     Continuous,
     Discrete,
+    EntitySpec,
+    Graph,
     MultiDiscrete,
     Observation,
     Transition,
@@ -53,6 +56,33 @@ def continuous(num_envs: int, device: torch.device, **rules: Any) -> Game:
 
 def stateful(num_envs: int, device: torch.device) -> Game:
     return Game(num_envs, device, PAIR, Rules(state=True))
+
+
+class Pointed(Game):
+    """Agents see nothing, but each has a thing beside it, and the code is on which side. Others
+    and their things are beyond the radius."""
+
+    def __init__(self, num_envs: int, device: torch.device, **rules: Any):
+        super().__init__(num_envs, device, {"team": (3, Discrete(4))}, Rules(**rules))
+        spec = EntitySpec(space=2, kinds=2)
+        self.groups = {n: replace(g, entities=spec) for n, g in self.groups.items()}
+
+    def _observe(self) -> Observation:
+        seen = super()._observe().groups["team"]
+        sides = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+        agents = torch.stack([10.0 * torch.arange(3), torch.zeros(3)], dim=-1)
+        agents = agents.expand(self.num_envs, 3, 2)
+        position = torch.cat([agents, agents + sides[self.now["team"]["code"]]], dim=1)
+        graph = Graph(
+            position=position,
+            velocity=torch.zeros_like(position),
+            goal=position,
+            kind=torch.tensor([0] * 3 + [1] * 3).expand(self.num_envs, 6),
+            mask=torch.ones(self.num_envs, 6, dtype=torch.bool),
+            ego=(("team", range(3)),),
+            radius=1.5,
+        )
+        return Observation({"team": replace(seen, obs=torch.zeros_like(seen.obs))}, graph=graph)
 
 
 def single(num_envs: int, device: torch.device) -> Game:

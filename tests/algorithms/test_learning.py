@@ -14,10 +14,11 @@ from marl import returns
 from marl.collect import Collector
 from marl.evaluation import evaluate
 from marl.experiment import Experiment, Settings
+from marl.graph_networks import InforMARL
 from marl.networks import Perceptron
 from marl.teams import Shape, Team, build_teams, resolve_teams
 from tests.scenes import CPU
-from tests.toys import Game, continuous, identity, matrix, memory, rivals
+from tests.toys import Game, Pointed, continuous, identity, matrix, memory, rivals
 
 ENVS, STEPS = 32, 8
 FAST = {"actor_lr": 1e-2, "critic_lr": 1e-2, "epochs": 4, "chunk_length": 8, "gamma": 0.9}
@@ -47,6 +48,14 @@ MLP, GRU = Perceptron([32]), Perceptron([32], gru=32)
 def test_identity(config: MAPPOConfig) -> None:
     """4 for perfect play, about 1.2 by chance."""
     assert learned(identity, config, MLP, 25, end=0.0)[0] > 3.6
+
+
+@pytest.mark.parametrize("sharing", ["shared", "per_agent"])
+@pytest.mark.parametrize("gru", [0, 16])
+def test_what_the_graph_tells_is_learned(sharing: str, gru: int) -> None:
+    """4 for perfect play, 1 by chance: nothing is seen but the graph."""
+    model = InforMARL([32], sharing=sharing, gru=gru)
+    assert learned(Pointed, MAPPOConfig(**FAST), model, 25, end=0.0)[0] > 3.6
 
 
 def test_every_rival_learns() -> None:
