@@ -40,7 +40,8 @@ def seeds(task: str, pairing: str) -> list[Path]:
 
 
 def told(mean: float, error: float, count: int, scale: float = 1.0, digits: int = 1) -> str:
-    return f"{scale * mean:.{digits}f} ± {scale * error:.{digits}f} ({count})"
+    spread = f" ± {scale * error:.{digits}f}" if count > 1 else ""
+    return f"{scale * mean:.{digits}f}{spread} ({count})"
 
 
 def deception() -> None:
