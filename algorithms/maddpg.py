@@ -54,6 +54,7 @@ class MADDPGConfig(OffPolicyConfig):
     target_noise_clip: float = 0.5
     inference: bool = False  # targets from what agents believe of each other, not from the truth
     inference_entropy: float = 1e-3  # c of the beliefs
+    inference_lr: float | None = None  # of the beliefs; None: actor_lr
     ensemble: int = 1  # sub-policies of each agent, of which it plays one an episode
 
     def __post_init__(self) -> None:
@@ -63,7 +64,7 @@ class MADDPGConfig(OffPolicyConfig):
         check_range(
             self, noise=(0, 10), last_noise=(0, 10), output_penalty=(0, math.inf), critics=(1, 10),
             target_noise=(0, 10), target_noise_clip=(0, 10), inference_entropy=(0, math.inf),
-            ensemble=(1, 100),
+            inference_lr=(0, 1), ensemble=(1, 100),
         )  # fmt: skip
         if self.inference and (self.critic in ("agent", "state") or self.others == "current"):
             raise UserError(
@@ -148,7 +149,7 @@ class MADDPG(OffPolicy):
             self.team,
             setting.everyone if config.critic == "all" else self.team,
             setting.model,
-            config.actor_lr,
+            config.actor_lr if config.inference_lr is None else config.inference_lr,
             config.inference_entropy,
             setting.device,
         )

@@ -93,6 +93,31 @@ def inference() -> None:
             print(f"KL {run.name} {team}: {words} (first, at 0.1M, at 0.5M, the last 20)")
 
 
+def ensembles() -> None:
+    """Cross-play of ensembles and single policies: mean returns and successes over all pairs of
+    seeds, of the cells that meet another run or itself alike."""
+    path = HERE / "crossplay-ensembles" / "crossplay.json"
+    cells = json.loads(path.read_text())["cells"]
+    kinds = {"deception": "K=1", "ensemble": "K=3"}
+    print("| agents | adversary | return of agents | of adversary | successes % |")
+    print("|---|---|---|---|---|")
+    for row, agents in kinds.items():
+        for column, adversary in kinds.items():
+            met = [c for c in cells if c["row"].startswith(row) and c["column"].startswith(column)]
+            words = [pairs(met, "returns", side) for side in SIDES["deception"]]
+            rates = [pairs(met, "metrics", f"{s}_success", 100) for s in SIDES["deception"]]
+            print(f"| {agents} | {adversary} | {' | '.join(words)} | {' / '.join(rates)} |")
+
+
+def pairs(cells: list[dict[str, Any]], kind: str, name: str, scale: float = 1.0) -> str:
+    """The mean over pairs of runs, and the standard error of the rows' means."""
+    rows: dict[str, list[float]] = {}
+    for cell in cells:
+        rows.setdefault(cell["row"], []).append(scale * statistics.fmean(cell[kind][name]))
+    means = [statistics.fmean(found) for found in rows.values()]
+    return f"{statistics.fmean(means):.1f} ± {statistics.stdev(means) / len(means) ** 0.5:.1f}"
+
+
 def draw_pairings() -> None:
     """Bars with every seed as a dot."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
@@ -139,7 +164,7 @@ def draw_inference() -> None:
 
 
 def main() -> None:
-    for show in (deception, tag, inference):
+    for show in (deception, tag, inference, ensembles):
         show()
         print()
     draw_pairings()
