@@ -4,7 +4,7 @@ usage: python results/informarl/scaling.py RUN... [--agents 3 7 10 15] [--equal-
 
 Every line is one run and number of agents, in a process of its own. By default the world stays as
 it was and has 0 to 10 obstacles, as in the paper's table; with --equal-density it grows with the
-number of agents, with as many obstacles as agents.
+number of agents, with as many obstacles as agents, and its episodes with its side.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 TRAINED = 3  # agents in a world of 2 m
+STEPS = 25  # an episode there
 
 
 def measured(run: str, agents: int, episodes: int, dense: bool, queue: Any) -> None:
@@ -35,10 +36,12 @@ def measured(run: str, agents: int, episodes: int, dense: bool, queue: Any) -> N
     directory, path, state = runs.newest(Path(run), device)
     config = runs.read_config(directory)
     options: dict[str, Any] = {"N": agents, "num_obstacles": [0, 10]}
+    task = config["task"]
     if dense:
         side = 2 * (agents / TRAINED) ** 0.5
         options = {"N": agents, "num_obstacles": agents, "world_size": side}
-    task = replace(config["task"], kwargs={**config["task"].kwargs, **options})
+        task = replace(task, max_steps=round(STEPS * side / 2))
+    task = replace(task, kwargs={**task.kwargs, **options})
     env = task(min(32, episodes), device)
     teams = runs.load_teams(env, config["teams"], state["teams"], path)
     found = evaluate(env, teams, episodes, evaluation_seed(0, "scaling", agents))
