@@ -22,6 +22,12 @@ NAMES = {"m": "MADDPG", "d": "DDPG"}
 PAIRINGS = ("mm", "md", "dm", "dd")  # the algorithm of the first side of a task, then of the second
 SIDES = {"deception": ("agent", "adversary"), "tag": ("adversary", "agent")}
 COLOURS = ("#3b6fb6", "#c8553d")
+INFERENCE = {  # what the others' policies are taken to be, and the runs of it
+    "true policies": "deception-mm-*",
+    "inferred": "inference-[0-9]",
+    "true, actors at 1e-3": "true-deception-slow-*",
+    "inferred, actors at 1e-3, beliefs at 1e-2": "inference-slow-*",
+}
 
 
 def records(run: Path) -> list[dict[str, Any]]:
@@ -77,7 +83,7 @@ def inference() -> None:
     """Returns beside those with the true policies, and how the divergence fell."""
     print("| | return of agents | of adversary | agents' success % | adversary's success % |")
     print("|---|---|---|---|---|")
-    for word, pattern in (("true policies", "deception-mm-*"), ("inferred", "inference-*")):
+    for word, pattern in INFERENCE.items():
         if runs := sorted(HERE.glob(pattern)):
             words = [told(*last(runs, "returns", side)) for side in SIDES["deception"]]
             words += [
@@ -149,16 +155,21 @@ def bars(axes: Any, task: str, sides: list, words: tuple[str, str]) -> None:
 
 
 def draw_inference() -> None:
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for number, run in enumerate(sorted(HERE.glob("inference-*"))):
-        frames, teams = divergence(run)
-        for (team, values), colour in zip(teams.items(), COLOURS, strict=True):
-            label = f"what {team} believes of the others" if number == 0 else None
-            axes.plot(frames / 1e6, values, color=colour, alpha=0.8, label=label, linewidth=1)
-    axes.set(xlabel="million frames", ylabel="KL(true, inferred), nats", yscale="log")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    """The divergence of both teams, at the actors' learning rate of the paper and at a tenth."""
+    figure, all_axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True, layout="constrained")
+    for axes, word in zip(
+        all_axes, [word for word in INFERENCE if "inferred" in word], strict=True
+    ):
+        for number, run in enumerate(sorted(HERE.glob(INFERENCE[word]))):
+            frames, teams = divergence(run)
+            for (team, values), colour in zip(teams.items(), COLOURS, strict=True):
+                label = f"what {team} believes of the others" if number == 0 else None
+                axes.plot(frames / 1e6, values, color=colour, alpha=0.8, label=label, linewidth=1)
+        axes.set(title=word, xlabel="million frames", yscale="log")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    all_axes[0].set_ylabel("KL(true, inferred), nats")
+    all_axes[0].legend(frameon=False)
     figure.savefig(HERE / "inference.png", dpi=130)
     plt.close(figure)
 
