@@ -17,7 +17,9 @@ import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
 TASKS = ("target", "coverage", "formation", "line")
-POLICIES = ("informarl", "informarl-gru", "local", "neighbourhood", "global")
+POLICIES = (
+    "informarl", "informarl-gru", "local", "local-norm", "neighbourhood", "global", "global-norm"
+)  # fmt: skip
 RADII = ("0.1", "0.2", "0.5", "1", "2")
 
 
@@ -105,7 +107,7 @@ def density() -> None:
 
 def draw() -> None:
     """S% during training, every task and policy, every seed a line."""
-    shades = ("#c8553d", "#e0a13b", "#3b6fb6", "#5f9e6e", "#777777")
+    shades = ("#c8553d", "#e0a13b", "#3b6fb6", "#8fb5e3", "#5f9e6e", "#777777", "#bbbbbb")
     colours = dict(zip(POLICIES, shades, strict=True))
     figure, all_axes = plt.subplots(1, len(TASKS), figsize=(13, 3.2), layout="constrained")
     for axes, task in zip(all_axes, TASKS, strict=True):
@@ -119,7 +121,15 @@ def draw() -> None:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     all_axes[0].set_ylabel("episodes in which all arrive, %")
-    all_axes[0].legend(frameon=False, loc="lower right", fontsize=8)
+    lines_by_name = {
+        line.get_label(): line
+        for axes in all_axes
+        for line in axes.get_lines()
+        if str(line.get_label()) in POLICIES
+    }
+    figure.legend(
+        lines_by_name.values(), lines_by_name.keys(), frameon=False, loc="outside right center"
+    )
     figure.savefig(HERE / "success.png", dpi=130)
     plt.close(figure)
 

@@ -194,6 +194,31 @@ def test_a_policy_of_three_plays_with_fifty(gru: int) -> None:
     assert obs.graph is not None and other.networks["agent"].encoder._sparse(obs.graph)  # type: ignore[operator,union-attr]  # a GraphNetwork
 
 
+def test_of_a_thousand_each_runs_on_its_surroundings_alone() -> None:
+    """The nodes of some agents, equal to those of torch-geometric's layers over the whole world."""
+    from torch_geometric.nn import TransformerConv
+
+    g = make("navigation/target", 1, N=1000, num_obstacles=50, world_size=40).reset(0).graph
+    assert g is not None
+    net, some = encoder(form="sparse"), [0, 17, 999]
+    found = net.own(g, some)[0]
+    heard, distance = edges(g)
+    receiver, sender = heard[0].nonzero(as_tuple=True)
+    away = distance[0, receiver, sender].unsqueeze(-1)
+    places, kinds = (x[0] for x in net.features(g))
+    layer: Any = net.transformers[0]
+    conv = TransformerConv(16, 16, 3, concat=False, edge_dim=1)
+    names = {"query": layer.query, "key": layer.key, "value": layer.value, "skip": layer.skip}
+    weights = {f"lin_{n}.{k}": v for n, m in names.items() for k, v in m.state_dict().items()}
+    conv.load_state_dict({**weights, "lin_edge.weight": layer.edge.unsqueeze(-1)})
+    for row, agent in zip(found, some, strict=True):
+        features = torch.cat([places - places[agent], kinds], dim=-1)
+        told = net.message(features[sender], away)
+        nodes = torch.zeros(len(places), 16).index_add(0, receiver, told)
+        nodes = torch.relu(conv(nodes, torch.stack([sender, receiver]), away))
+        torch.testing.assert_close(row, nodes[agent], atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("act", "words"),
     [
