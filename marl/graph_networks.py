@@ -13,7 +13,7 @@ receivers (agents, or all entities where edges go both ways), ``H`` features.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +127,7 @@ class GraphEncoder(nn.Module):
     def own(self, graph: Graph, egos: Sequence[int]) -> Tensor:
         """Every ego's own node, ``[..., I, H]``."""
         if self._sparse(graph):
-            return self._sparse_own(graph, egos)
+            return _uncompiled(self._sparse_own)(graph, egos)
         return self._dense(graph, egos, own=True).squeeze(-3)
 
     def pooled(self, graph: Graph) -> Tensor:
@@ -198,7 +198,6 @@ class GraphEncoder(nn.Module):
 
     # --------------------------------------------------------------------------------------- sparse
 
-    @torch.compiler.disable  # its sizes differ at every call: nothing that a compiler could reuse
     def _sparse_own(self, graph: Graph, egos: Sequence[int]) -> Tensor:
         batch = graph.mask.shape[:-1]
         flat = _flat(graph)
@@ -260,6 +259,12 @@ class GraphTransformer(nn.Module):
         weights: dict[str, Tensor] = {"lin_edge.weight": self.edge.unsqueeze(-1)}
         weights |= {f"lin_{n}.{k}": v for n, m in own.items() for k, v in m.named_parameters()}
         return torch.relu(functional_call(self._conv[0], weights, (x, edge_index, distance)))
+
+
+def _uncompiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """For sizes that differ at every call: there is nothing that a compiler could reuse."""
+    disable: Any = torch.compiler.disable
+    return disable(function) if torch.compiler.is_compiling() else function
 
 
 def _flat(graph: Graph) -> Graph:
