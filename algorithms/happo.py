@@ -20,6 +20,7 @@ from torch import Tensor
 
 from algorithms.mappo import MAPPO, MAPPOConfig
 from marl.algorithm import Setting, check_range
+from marl.errors import UserError
 from marl.members import Member, members
 from marl.networks import per_agent
 from marl.onpolicy import Batch, Memory, minibatch
@@ -40,6 +41,8 @@ class HAPPOConfig(MAPPOConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, critic_epochs=(1, 1000))
+        if self.joint.graph != "none":
+            raise UserError("agents of a joint policy do not move one by one; take algorithm=mappo")
 
     def policy(self, setting: Setting) -> IndependentPolicy:
         return super().policy(replace(setting, model=per_agent(setting.model)))

@@ -5,6 +5,7 @@ The loss, per agent i with ratio r = pi(a|o) / pi_old(a|o):
     actor   -min(r A, clip(r, 1-eps, 1+eps) A) - c H(pi)          averaged over live agents
     critic  max(huber(V - R), huber(clip(V, V_old +- eps) - R))   in normalised values
 
+and, of a joint policy whose graph is annealed, c_d |density - wanted density| (``marl.dags``),
 with A by generalised advantage estimation from denormalised values, R = A + V. IPPO is the same
 with a critic of scope ``agent`` and the agents' own rewards.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,6 +31,8 @@ from marl.algorithm import (
     team_terminated,
 )
 from marl.critics import SCOPES, value_critic
+from marl.dags import Joint
+from marl.joint import JointPolicy, team_policy
 from marl.onpolicy import (
     Batch,
     Memory,
@@ -69,6 +72,7 @@ class MAPPOConfig:
     normalize_value: bool = True
     target_kl: float | None = None  # stop the epochs above 1.5 times this; null for never
     compile: bool = False  # each minibatch's step into one graph (a minute, at the first)
+    joint: Joint = field(default_factory=Joint)  # the Bayesian network of the team's policies
 
     def __post_init__(self) -> None:
         check_word("critic", self.critic, SCOPES)
@@ -81,7 +85,7 @@ class MAPPOConfig:
         )  # fmt: skip
 
     def policy(self, setting: Setting) -> IndependentPolicy:
-        return IndependentPolicy(setting.team, setting.model).to(setting.device)
+        return team_policy(setting.team, setting.model, self.joint).to(setting.device)
 
     def build(self, setting: Setting) -> MAPPO:
         return MAPPO(self, setting)
@@ -118,6 +122,8 @@ class MAPPO:
             config.adam_eps,
             config.max_grad_norm,
         )
+        # Weight and aim of the graph's density; a tensor, so that compiled code sees it move.
+        self.density = torch.zeros(2, device=setting.device)
         self.critic_carry: Carry = self.critic.initial_carry(setting.num_envs)
         self.iteration = 0
         self.recurrent = bool(self.critic_carry or self.policy.initial_carry(1))
@@ -150,6 +156,8 @@ class MAPPO:
             if self._moved_too_far(kl=epochs[-1][3]):
                 break
         names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
+        if isinstance(self.policy, JointPolicy):
+            names += ("density",)
         names += ("actor_grad_norm", "critic_grad_norm")
         return dict(zip(names, torch.stack(epochs).mean(0).unbind(), strict=True))
 
@@ -172,6 +180,11 @@ class MAPPO:
         log_prob = torch.cat([log_probs[name] for name in self.team], dim=-1)
         entropy = torch.cat([entropies[name] for name in self.team], dim=-1)
         actor_loss, (policy_loss, *others) = self._actor_loss(log_prob, entropy, batch)
+        if isinstance(self.policy, JointPolicy):
+            density = self.policy.density(batch.obs, batch.aux)
+            weight, target = self.density.unbind()
+            actor_loss = actor_loss + weight * (density - target).abs().mean()
+            others.append(density.detach().mean())
         value_loss = self._value_loss(batch, memory)
         return actor_loss + value_loss, torch.stack([policy_loss, value_loss.detach(), *others])
 
@@ -260,6 +273,8 @@ class MAPPO:
     def _schedule(self) -> None:
         left = 1 - self.iteration / self.setting.iterations if self.config.anneal_lr else 1.0
         self.optimizer.scale_lr(left)
+        progress = self.iteration / self.setting.iterations
+        self.density.copy_(torch.tensor(self.config.joint.schedule(progress)))
         self.iteration += 1
 
     def _moved_too_far(self, kl: Tensor) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 from marl import losses
 from marl.critics import ValueCritic
 from marl.errors import UserError
-from marl.policies import Policy
+from marl.policies import IndependentPolicy
 from marl.types import Aux, Carry, Observation, Rollout, register, take, tree_map
 
 
@@ -85,7 +85,7 @@ def rollout_values(
 
 
 @torch.no_grad()
-def rollout_carries(policy: Policy, rollout: Rollout, chunk: int) -> Carry:
+def rollout_carries(policy: IndependentPolicy, rollout: Rollout, chunk: int) -> Carry:
     """The policy's memories at the start of every chunk, recomputed from the rollout's first."""
     carry: Carry = {name: rollout.carry[name] for name in policy.groups if name in rollout.carry}
     if not carry:
@@ -94,7 +94,10 @@ def rollout_carries(policy: Policy, rollout: Rollout, chunk: int) -> Carry:
     for t in range(rollout.steps):
         if t % chunk == 0:
             starts.append(carry)
-        carry = policy.act(_at(rollout.obs, t), carry, rollout.start[t], None).carry
+        obs, start = _window(rollout.obs, slice(t, t + 1)), rollout.start[t : t + 1]
+        action = {name: rollout.action[name][t : t + 1] for name in policy.groups}
+        aux = {n: {k: v[t : t + 1] for k, v in rollout.aux[n].items()} for n in policy.groups}
+        carry = policy.remember(obs, action, carry, start, aux)
     return _join(starts)
 
 
@@ -131,10 +134,6 @@ def _rows(carry: Carry, index: Tensor) -> Carry:
 
 def _window(obs: Observation, now: slice) -> Observation:
     return tree_map(lambda x: x[now], obs)
-
-
-def _at(obs: Observation, t: int) -> Observation:
-    return tree_map(lambda x: x[t], obs)
 
 
 def _join(starts: list[Carry]) -> Carry:

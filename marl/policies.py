@@ -118,6 +118,18 @@ class IndependentPolicy(nn.Module):
             action[name], log_prob[name] = found
         return action, log_prob
 
+    def remember(
+        self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
+    ) -> Carry:
+        """The memories after steps ``[T, B]`` in which these actions were taken."""
+        found = {}
+        for name in self.groups:
+            seen = obs.groups[name].obs
+            _, memory = outputs(self.networks[name], seen, obs.graph, carry.get(name), start)
+            if memory is not None:
+                found[name] = memory
+        return found
+
     def evaluate(
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
