@@ -26,6 +26,7 @@ from torch import Tensor
 from marl.algorithm import Setting, check_range
 from marl.distributions import masked_log_softmax
 from marl.errors import UserError
+from marl.joint import team_policy
 from marl.offpolicy import OffPolicy, OffPolicyConfig
 from marl.optimizer import Optimizer
 from marl.policies import IndependentPolicy
@@ -47,9 +48,11 @@ class HASACConfig(OffPolicyConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, alpha_lr=(0, 1), temperature=(0, math.inf), entropy_target=(0, 1))
+        if self.exact and self.joint.graph != "none":
+            raise UserError("exact=true is of independent policies; set joint.graph=none")
 
     def policy(self, setting: Setting) -> IndependentPolicy:
-        return IndependentPolicy(setting.team, self.model(setting)).to(setting.device)
+        return team_policy(setting.team, self.model(setting), self.joint).to(setting.device)
 
     def build(self, setting: Setting) -> HASAC:
         return HASAC(self, setting)

@@ -27,6 +27,7 @@ from marl.deterministic import deterministic
 from marl.ensemble import EnsemblePolicy
 from marl.errors import UserError
 from marl.inference import Inference
+from marl.joint import team_policy
 from marl.offpolicy import OffPolicy, OffPolicyConfig
 from marl.policies import IndependentPolicy, Policy
 from marl.qcritics import Actions, joint_actions
@@ -71,6 +72,8 @@ class MADDPGConfig(OffPolicyConfig):
                 "inference=true is for critics that read the others' observations and actions, as "
                 "they were stored; set critic=all or team, and others=buffer"
             )
+        if self.joint.graph != "none" and (self.ensemble > 1 or self.inference):
+            raise UserError("a joint policy takes neither ensemble nor inference; leave them out")
         if self.sequential and self.ensemble > 1:
             raise UserError("ensemble is for agents that move together; set sequential=false")
         if self.sequential and self.others != "current":
@@ -86,7 +89,7 @@ class MADDPGConfig(OffPolicyConfig):
         if self.ensemble > 1:
             found = EnsemblePolicy(setting.team, setting.model, make, self.ensemble)
         else:
-            found = IndependentPolicy(setting.team, self.model(setting), make)
+            found = team_policy(setting.team, self.model(setting), self.joint, make)
         return found.to(setting.device)
 
     def build(self, setting: Setting) -> MADDPG:

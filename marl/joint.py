@@ -12,6 +12,7 @@ round, on the actions that were taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -27,11 +28,16 @@ from marl.types import (
     AgentGroup,
     Aux,
     Carry,
+    Metrics,
     Noise,
     Observation,
     PolicyStep,
+    Rollout,
     tree_map,
 )
+
+if TYPE_CHECKING:
+    from marl.algorithm import Algorithm
 
 GRAPH = "graph/"  # before the names of a graph's random numbers, in noise and in aux
 
@@ -208,8 +214,62 @@ def graphs(joint: Joint, groups: Mapping[str, AgentGroup]) -> Graphs:
             return Learned(context, agents)
 
 
-def team_policy(groups: Mapping[str, AgentGroup], model: Model, joint: Joint) -> IndependentPolicy:
+def team_policy(
+    groups: Mapping[str, AgentGroup],
+    model: Model,
+    joint: Joint,
+    make: Callable[[ActionSpec], Distribution] = distribution,
+) -> IndependentPolicy:
     """A joint policy, or independent ones where no graph is named."""
     if joint.graph == "none":
-        return IndependentPolicy(groups, model)
-    return JointPolicy(groups, model, joint)
+        return IndependentPolicy(groups, model, make)
+    return JointPolicy(groups, model, joint, make)
+
+
+class Watched:
+    """A team with a joint policy, to be evaluated: the mean density of the graphs it acted along.
+    With ``cut`` it acts without them."""
+
+    def __init__(self, team: Algorithm, cut: bool):
+        assert isinstance(team.policy, JointPolicy)
+        self.team, self.policy, self.cut = team, team.policy, cut
+        self.densities: list[Tensor] = []
+
+    @property
+    def density(self) -> float:
+        return float(torch.stack(self.densities).mean())
+
+    @torch.no_grad()
+    def act(
+        self,
+        obs: Observation,
+        carry: Carry,
+        start: Tensor,
+        generator: torch.Generator,
+        explore: bool = True,
+    ) -> PolicyStep:
+        self.policy.cut = self.cut
+        try:
+            step = self.team.act(obs, carry, start, generator, explore)
+            self.densities.append(self.policy.density(obs, step.aux).mean())
+        finally:
+            self.policy.cut = False
+        return step
+
+    def update(self, rollout: Rollout) -> Metrics:
+        return self.team.update(rollout)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.team.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.team.load_state_dict(state)
+
+
+def watched(teams: Mapping[str, Algorithm], cut: bool = False) -> dict[str, Watched]:
+    """Those of ``teams`` that have a joint policy."""
+    return {
+        name: Watched(team, cut)
+        for name, team in teams.items()
+        if isinstance(team.policy, JointPolicy)
+    }

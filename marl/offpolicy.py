@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from marl.algorithm import REWARDS, Setting, check_range, check_word
 from marl.averages import Follower, averaged
 from marl.critics import SCOPES
+from marl.dags import Joint
 from marl.ensemble import MEMBER
 from marl.errors import UserError
 from marl.members import Member, members
@@ -49,6 +50,7 @@ class OffPolicyConfig:
     frames_per_update: float = 20.0  # frames collected for each gradient step
     warmup: int = 10_000  # frames of uniformly random actions before the first
     compile: bool = False  # reading, the critics' and each actor's step into one graph each
+    joint: Joint = field(default_factory=Joint)  # the Bayesian network of the team's policies
 
     def __post_init__(self) -> None:
         check_word("critic", self.critic, SCOPES)
@@ -58,6 +60,10 @@ class OffPolicyConfig:
             gamma=(0, 1), n_step=(1, 1000), tau=(0, 1), actor_interval=(1, 1000),
             batch_size=(1, math.inf), frames_per_update=(1e-3, math.inf), warmup=(0, math.inf),
         )  # fmt: skip
+        if self.joint.graph != "none" and self.sequential:
+            raise UserError("agents of a joint policy do not move one by one: set sequential=false")
+        if self.joint.anneal:
+            raise UserError("joint.anneal is of on-policy algorithms; take algorithm=mappo")
         if self.critic == "agent" and self.reward != "own":
             raise UserError(
                 f"critic 'agent' with reward {self.reward!r}: every agent's own critic needs its "

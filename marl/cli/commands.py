@@ -159,6 +159,7 @@ def _value(name: str, text: str) -> Any:
 def evaluate(options: Namespace) -> int:
     """``marl evaluate``: returns and metrics over fresh episodes, and a video."""
     from marl import evaluation, report, runs
+    from marl.joint import watched
     from marl.seeding import evaluation_seed
 
     if options.versus:
@@ -172,7 +173,13 @@ def evaluate(options: Namespace) -> int:
     env = make(min(32, options.episodes), device)
     teams = runs.load_teams(env, config["teams"], state["teams"], path)
     seed = evaluation_seed(options.seed, "evaluate")
-    result = evaluation.evaluate(env, teams, options.episodes, seed, options.sample)
+    joint = watched(teams)
+    result = evaluation.evaluate(env, {**teams, **joint}, options.episodes, seed, options.sample)
+    if joint:
+        result["density"] = {name: [team.density] for name, team in joint.items()}
+        cut = {**teams, **watched(teams, cut=True)}
+        without = evaluation.evaluate(env, cut, options.episodes, seed, options.sample)
+        result["cut"] = without["returns"]
     env.close()
     if options.json:
         print(json.dumps({"checkpoint": str(path), "frames": state["frames"], **result}))
@@ -254,9 +261,12 @@ def _pairings(found: Crossplay, kind: str, name: str) -> Table:
 
 def _print_evaluation(path: Path, frames: int, result: Mapping[str, Any]) -> None:
     print(f"{path} ({frames:,} frames)")
-    for part, word in (("returns", "return"), ("metrics", "metric")):
-        for name, values in result[part].items():
-            print(f"{word:8} {name}: {spread(values)}   over {len(values)} episodes")
+    for part, word in (("returns", "return"), ("metrics", "metric"), ("cut", "cut")):
+        for name, values in result.get(part, {}).items():
+            more = "   all graphs cut: nobody reads but its own" if part == "cut" else ""
+            print(f"{word:8} {name}: {spread(values)}   over {len(values)} episodes{more}")
+    for name, (value,) in result.get("density", {}).items():
+        print(f"density  {name}: {value:.3f}   of the edges there could be")
 
 
 def names(options: Namespace) -> int:

@@ -12,16 +12,21 @@ import torch
 from torch import Tensor
 
 from algorithms.happo import HAPPOConfig
+from algorithms.hasac import MASACConfig
+from algorithms.maddpg import MADDPGConfig
 from algorithms.mappo import MAPPO, MAPPOConfig
 from envs import Task
 from marl.collect import Collector
 from marl.dags import Joint
 from marl.errors import UserError
+from marl.evaluation import evaluate
 from marl.experiment import Experiment, Settings
-from marl.joint import GRAPH, JointPolicy, team_policy
+from marl.joint import GRAPH, JointPolicy, team_policy, watched
 from marl.networks import Perceptron
 from marl.onpolicy import rollout_carries
 from marl.policies import IndependentPolicy
+from marl.replay import Replay
+from marl.teams import Shape, Team, build_teams, resolve_teams
 from marl.types import Discrete, Observation, tree_map
 from tests.runs import SHORT, equal, outcome
 from tests.scenes import CPU, SMALL, mappo, rollout_of, setting
@@ -265,7 +270,81 @@ def test_resuming_is_exact(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["identity", "continuous"])
+def test_samples_are_the_actions_of_the_same_noise(name: str, kind: str) -> None:
+    policy, obs = joint(kind, name)
+    step, noise = played(policy, obs)
+    action, log_prob = policy.sample(obs, noise)
+    for group, spec in policy.groups.items():
+        encoded = spec.action.encode(step.action[group])
+        torch.testing.assert_close(action[group], encoded, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(log_prob[group], step.log_prob[group], atol=1e-5, rtol=1e-4)
+
+
+def test_the_gradient_of_samples_goes_through_parents() -> None:
+    """Along a line the second agent's action moves with what the first one's network gives: a
+    derivative along a random direction, against differences."""
+    policy, obs = joint("continuous", "line")
+    _, noise = played(policy, obs)
+    head: Any = policy.networks["arms"].head  # type: ignore[union-attr]  # shared by both agents
+
+    def second() -> Tensor:
+        return policy.sample(obs, noise)[0]["arms"][:, 1].double().sum()
+
+    (gradient,) = torch.autograd.grad(second(), head.weight)
+    direction = torch.randn_like(head.weight)
+    ends = []
+    for sign in (1, -1):
+        head.weight.data += sign * 1e-3 * direction
+        ends.append(second().item())
+        head.weight.data -= sign * 1e-3 * direction
+    expected = (ends[0] - ends[1]) / 2e-3
+    assert float((gradient * direction).sum()) == pytest.approx(expected, rel=2e-2)
+
+
+@pytest.mark.parametrize("config", [MASACConfig, MADDPGConfig], ids=["masac", "maddpg"])
+@pytest.mark.parametrize("kind", ["identity", "continuous", "mortal"])
+def test_off_policy_algorithms_learn_with_graphs(config: Any, kind: str) -> None:
+    torch.manual_seed(0)
+    env = KINDS[kind](4, CPU)
+    chosen = config(warmup=0, batch_size=16, frames_per_update=20, joint=Joint("learned"))
+    specs = resolve_teams(env, {}, Team(None, chosen, PLAIN))
+    replay = Replay(1000, 4, CPU)
+    team = build_teams(env, specs, Shape(4, 10, 10), seed=0, replay=replay)["team"]
+    collect = Collector(env, {"team": team}, 10, 0, torch.Generator().manual_seed(0))
+    policy: Any = team.policy
+    before = [p.clone() for p in policy.parameters()]
+    replay.allocate(collect.example())
+    metrics: Any = {}
+    for _ in range(3):
+        rollout, _ = collect.collect()
+        replay.append(rollout)
+        metrics = team.update(rollout)
+    assert all(torch.isfinite(value) for value in metrics.values())
+    assert all(not torch.equal(a, b) for a, b in zip(before, policy.parameters(), strict=True))
+
+
+def test_evaluation_with_and_without_the_graph() -> None:
+    algorithm, _, _ = trained(40)
+    env, teams = Whispers(64, CPU), {"team": algorithm}
+    whole, cut = watched(teams), watched(teams, cut=True)
+    returns = [
+        sum(evaluate(env, some, 64, 1)["returns"]["team"]) / 64 for some in (teams, whole, cut)
+    ]
+    assert returns[0] == returns[1] > 2.1 and returns[2] < 1.6
+    assert whole["team"].density > 0.85 and cut["team"].density == 0
+    assert not algorithm.policy.cut  # type: ignore[union-attr]
+
+
 def test_mistakes() -> None:
+    for options in ({"sequential": True}, {"joint": Joint("learned", anneal=True)}):
+        with pytest.raises(UserError, match=r"do not move one by one|of on-policy algorithms"):
+            MASACConfig(**{"joint": Joint("full"), **options})
+    with pytest.raises(UserError, match="of independent policies"):
+        MASACConfig(exact=True, joint=Joint("full"))
+    with pytest.raises(UserError, match="neither ensemble nor inference"):
+        MADDPGConfig(ensemble=2, joint=Joint("full"))
     with pytest.raises(UserError, match="read no images"):
         JointPolicy(KINDS["images"](1, CPU).groups, PLAIN, Joint("full"))
     with pytest.raises(UserError, match="do not move one by one"):
