@@ -31,7 +31,7 @@ from marl.algorithm import (
     team_terminated,
 )
 from marl.critics import SCOPES, value_critic
-from marl.dags import Joint
+from marl.dags import Joint, density
 from marl.joint import JointPolicy, team_policy
 from marl.onpolicy import (
     Batch,
@@ -174,17 +174,20 @@ class MAPPO:
 
     def _losses(self, batch: Batch, memory: Memory) -> tuple[Tensor, Tensor]:
         """The actor's and the critic's loss (they share no parameter) summed, and statistics."""
-        log_probs, entropies = self.policy.evaluate(
-            batch.obs, batch.action, memory.actor, batch.start, batch.aux
-        )
+        played, graph = (batch.obs, batch.action, memory.actor, batch.start, batch.aux), None
+        if isinstance(self.policy, JointPolicy):
+            graph = self.policy.graph(batch.obs, batch.aux[self.policy.first])
+            log_probs, entropies = self.policy.along(graph, *played)
+        else:
+            log_probs, entropies = self.policy.evaluate(*played)
         log_prob = torch.cat([log_probs[name] for name in self.team], dim=-1)
         entropy = torch.cat([entropies[name] for name in self.team], dim=-1)
         actor_loss, (policy_loss, *others) = self._actor_loss(log_prob, entropy, batch)
-        if isinstance(self.policy, JointPolicy):
-            density = self.policy.density(batch.obs, batch.aux)
+        if graph is not None:
             weight, target = self.density.unbind()
-            actor_loss = actor_loss + weight * (density - target).abs().mean()
-            others.append(density.detach().mean())
+            found = density(graph)
+            actor_loss = actor_loss + weight * (found - target).abs().mean()
+            others.append(found.detach().mean())
         value_loss = self._value_loss(batch, memory)
         return actor_loss + value_loss, torch.stack([policy_loss, value_loss.detach(), *others])
 

@@ -132,12 +132,16 @@ def _through(hard: Tensor, soft: Tensor) -> Tensor:
 
 
 def sinkhorn(scores: Tensor, times: int = SINKHORN) -> Tensor:
-    """Doubly stochastic matrices ``[..., N, N]`` from log-scores, by turns over rows and
-    columns."""
+    """Doubly stochastic matrices ``[..., N, N]`` from log-scores, by turns over rows and columns.
+    Small matrices lie batch last, so that sums run along memory."""
+    flat = scores.reshape(-1, *scores.shape[-2:])
+    kernel = (flat - flat.amax(-1, keepdim=True)).exp().permute(1, 2, 0).contiguous()
+    columns = torch.ones_like(kernel[:1])
+    rows = columns
     for _ in range(times):
-        scores = scores - scores.logsumexp(-1, keepdim=True)
-        scores = scores - scores.logsumexp(-2, keepdim=True)
-    return scores.exp()
+        rows = (kernel * columns).sum(1, keepdim=True).reciprocal()
+        columns = (kernel * rows).sum(0, keepdim=True).reciprocal()
+    return (rows * kernel * columns).permute(2, 0, 1).reshape(scores.shape)
 
 
 def assignment(weight: Tensor) -> Tensor:

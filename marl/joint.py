@@ -186,7 +186,19 @@ class JointPolicy(IndependentPolicy):
     def evaluate(
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        graph, log_prob, entropy = self.graph(obs, aux[self.first]), {}, {}
+        return self.along(self.graph(obs, aux[self.first]), obs, action, carry, start, aux)
+
+    def along(
+        self,
+        graph: Tensor,
+        obs: Observation,
+        action: Mapping[str, Tensor],
+        carry: Carry,
+        start: Tensor,
+        aux: Aux,
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """As ``evaluate``, along this graph."""
+        log_prob, entropy = {}, {}
         encoded = {name: g.action.encode(action[name]) for name, g in self.groups.items()}
         numbers, _ = self._numbers(obs, encoded, graph, carry, start)
         for name in self.groups:
