@@ -6,9 +6,9 @@ all agents see, the *context* (Chen & Zhang 2023; Charpentier et al. 2022, DP-DA
 
     G = U * (P^T M P),   M strictly upper triangular ones
 
-with P an order of the agents, drawn by Gumbel-Sinkhorn (Mena et al. 2018) and rounded to a
-permutation, and U the edges, drawn by Gumbel-softmax. Both are hard, and pass gradients straight
-through to their soft selves.
+with P an order of the agents, drawn by Gumbel-matching (the permutation of the largest sum of
+scores), whose soft self is Gumbel-Sinkhorn (Mena et al. 2018), and U the edges, drawn by
+Gumbel-softmax. Both are hard, and pass gradients straight through to their soft selves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from marl.distributions import gumbel
 from marl.errors import UserError, unknown
 from marl.layers import linear
 
-EXACT = 10  # agents up to which permutations are rounded batched over subsets, not one by one
+ENUMERATED = 6  # agents up to which all permutations are tried
+EXACT = 10  # agents up to which permutations are found batched over subsets, not one by one
 SINKHORN = 20  # times that rows and columns are normalised
 GAIN = 2**0.5
 
@@ -103,21 +104,22 @@ class Learned(nn.Module):
         self.register_buffer("before", ones.triu(1), persistent=False)  # M
 
     def noise(self, num_envs: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Gumbel for the order, and for the edges the difference of the Gumbels of yes and no."""
+        """Gumbel for the order, and for the edges the difference of two, which is logistic."""
         shape = (num_envs, self.depth, self.depth)
-        yes, no = gumbel(shape, generator), gumbel(shape, generator)
-        return {"order": gumbel(shape, generator), "edges": yes - no}
+        uniform = torch.rand(shape, generator=generator, device=generator.device)
+        return {"order": gumbel(shape, generator), "edges": uniform.logit(1e-7)}
 
     def forward(self, context: Tensor, noise: Draw | None) -> Tensor:
         scores = F.logsigmoid(self.order(context))
         edges = self.edges(context)
         if noise is not None:
             scores, edges = scores + noise["order"], edges + noise["edges"]
-        soft_order, soft_edges = sinkhorn(scores), torch.sigmoid(edges)
-        order = _through(assignment(soft_order.detach()), soft_order)
-        edges = _through((edges > 0).to(edges), soft_edges)
+        order, chosen = assignment(scores.detach()), (edges > 0).to(edges)
+        if torch.is_grad_enabled():
+            order = _through(order, sinkhorn(scores))
+            chosen = _through(chosen, torch.sigmoid(edges))
         before: Tensor = self.before  # type: ignore[assignment]  # a buffer
-        return edges * (order.mT @ before @ order)
+        return chosen * (order.mT @ before @ order)
 
     def soft(self, context: Tensor, noise: Draw) -> Tensor:
         """What the gradient is of: the same without rounding."""
@@ -147,8 +149,24 @@ def sinkhorn(scores: Tensor, times: int = SINKHORN) -> Tensor:
 def assignment(weight: Tensor) -> Tensor:
     """The permutations ``[..., N, N]`` of the largest summed ``weight [..., N, N]``."""
     flat = weight.reshape(-1, *weight.shape[-2:])
-    chosen = _by_subsets(flat) if weight.shape[-1] <= EXACT else _one_by_one(flat)
+    if weight.shape[-1] <= ENUMERATED:
+        chosen = _by_enumeration(flat)
+    else:
+        chosen = _by_subsets(flat) if weight.shape[-1] <= EXACT else _one_by_one(flat)
     return F.one_hot(chosen, weight.shape[-1]).to(weight).view(weight.shape)
+
+
+@cache
+def _permutations(agents: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """All of them, ``[N!, N]``, and as matrices of ones and zeros, ``[N * N, N!]``."""
+    found = torch.tensor(list(itertools.permutations(range(agents))), device=device)
+    return found, F.one_hot(found, agents).flatten(1).float().T.contiguous()
+
+
+def _by_enumeration(weight: Tensor) -> Tensor:
+    """Columns ``[M, N]`` of the rows."""
+    permutations, matrices = _permutations(weight.shape[-1], weight.device)
+    return permutations[(weight.flatten(1).float() @ matrices).argmax(-1)]
 
 
 def _one_by_one(weight: Tensor) -> Tensor:

@@ -9,12 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class FastTanh(torch.autograd.Function):
+def fast_tanh(x: Tensor) -> Tensor:
     """tanh x = 2 sigmoid(2x) - 1, to 3e-7: some four times as fast as torch's tanh on a CPU."""
+    return torch.sigmoid(2 * x).mul_(2).sub_(1)
+
+
+class FastTanh(torch.autograd.Function):
+    """``fast_tanh`` with a gradient of one operation."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = torch.sigmoid(2 * x).mul_(2).sub_(1)
+        y = fast_tanh(x)
         ctx.save_for_backward(y)
         return y
 
@@ -26,7 +31,9 @@ class FastTanh(torch.autograd.Function):
 
 class Tanh(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return FastTanh.apply(x) if x.device.type == "cpu" else x.tanh()  # type: ignore[return-value]  # a Tensor
+        if x.device.type != "cpu":
+            return x.tanh()
+        return FastTanh.apply(x) if torch.is_grad_enabled() else fast_tanh(x)  # type: ignore[return-value]  # a Tensor
 
 
 ACTIVATIONS = {"tanh": Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU, "gelu": nn.GELU}

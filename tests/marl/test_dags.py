@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -52,7 +53,7 @@ def test_densities() -> None:
     assert found.item() == pytest.approx(0.3, abs=0.01)
 
 
-@pytest.mark.parametrize("agents", [1, 2, 5, 10])
+@pytest.mark.parametrize("agents", [1, 2, 5, 8, 10])
 def test_the_assignment_is_that_of_scipy(agents: int) -> None:
     weight = torch.rand(50, agents, agents, generator=RANDOM)
     found = assignment(weight)
@@ -68,6 +69,20 @@ def test_sinkhorn_is_doubly_stochastic() -> None:
         torch.testing.assert_close(found.sum(axis), torch.ones(20, 5))
 
 
+def test_the_order_is_what_sinkhorn_comes_to_as_its_temperature_falls() -> None:
+    scores = torch.randn(50, 5, 5, generator=RANDOM).double()
+    cold = sinkhorn((scores - scores.amax(-1, keepdim=True)) / 0.05, 2000)
+    same = (cold.round() == assignment(scores)).flatten(1).all(1)
+    assert same.double().mean() > 0.9  # near ties need it colder
+
+
+def test_edges_are_drawn_from_the_logistic_distribution() -> None:
+    drawn = Learned(4, 10).noise(2000, RANDOM)["edges"]
+    for at in (-3.0, -1.0, 0.0, 2.0):
+        share = (drawn < at).double().mean().item()
+        assert share == pytest.approx(1 / (1 + math.exp(-at)), abs=0.005)
+
+
 def learned(agents: int = 3) -> Learned:
     torch.manual_seed(0)
     source = Learned(4, agents, hidden=8).double()
@@ -80,9 +95,7 @@ def test_the_order_and_edges_are_those_of_a_loop() -> None:
     source, context = learned(), torch.randn(30, 4).double()
     noise = {k: v.double() for k, v in source.noise(30, RANDOM).items()}
     found = source(context, noise)
-    order = assignment(
-        sinkhorn(torch.nn.functional.logsigmoid(source.order(context)) + noise["order"])
-    )
+    order = assignment(torch.nn.functional.logsigmoid(source.order(context)) + noise["order"])
     edges = source.edges(context) + noise["edges"] > 0
     for b, (k, i) in itertools.product(range(30), itertools.product(range(3), repeat=2)):
         place = order[b].argmax(0)  # of every agent
@@ -109,9 +122,10 @@ def test_the_gradient_is_that_of_the_soft_graph_by_finite_differences() -> None:
             assert gradient.flatten()[i].item() == pytest.approx(expected, abs=1e-5)
 
     hard = torch.autograd.grad((source(context, noise) * weight).sum(), parameters)
-    soft_order = sinkhorn(torch.nn.functional.logsigmoid(source.order(context)) + noise["order"])
+    scores = torch.nn.functional.logsigmoid(source.order(context)) + noise["order"]
+    soft_order = sinkhorn(scores)
     soft_edges = torch.sigmoid(source.edges(context) + noise["edges"])
-    order = assignment(soft_order.detach())
+    order = assignment(scores.detach())
     edges = (soft_edges > 0.5).double()
     before = torch.ones(3, 3).triu(1).double()
     by_edges = (soft_edges * (order.mT @ before @ order) * weight).sum()

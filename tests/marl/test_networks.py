@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from marl.errors import UserError
-from marl.layers import GRU, FastTanh, StackedLayerNorm, linear
+from marl.layers import GRU, FastTanh, StackedLayerNorm, Tanh, linear
 from marl.networks import Convolutions, Network, Perceptron
 from marl.types import TensorSpec
 
@@ -201,5 +201,7 @@ def test_the_fast_tanh_is_tanh() -> None:
     x = torch.linspace(-30, 30, 6001, requires_grad=True)
     fast, slow = FastTanh.apply(x), x.tanh()
     assert isinstance(fast, torch.Tensor) and torch.allclose(fast, slow, rtol=0, atol=3e-7)
+    with torch.no_grad():
+        assert torch.equal(Tanh()(x), fast)  # to the bit: what acted is what is evaluated
     (one,), (other,) = (torch.autograd.grad(y.sum(), x) for y in (fast, slow))
     assert torch.allclose(one, other, rtol=0, atol=1e-6)
