@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from marl import runs, seeding
+from marl import absolute, runs, seeding
 from marl.checkpoint import Checkpoints, random_state, set_random_state
 from marl.collect import Collector
 from marl.device import find_device, keep_freed_memory
@@ -133,6 +133,8 @@ class Experiment:
         try:
             with self.stop.on_signals(), full_disk_explained(self.directory):
                 self._loop()
+            if self.stop.signal is None:
+                absolute.measure(self.directory, self.evaluations.env, self.specs, self.settings)
         finally:
             self.log.close()
         return self.evaluations.returns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,16 @@ algorithm.… and model.… change one of their options, the rest belongs to the
 num_envs, steps, seed, device, evaluation_interval, wandb, tensorboard, directory, …). 'marl train
 --cfg job' shows them all. Other flags are Hydra's (--config-dir, --multirun, …).
 """
+
+# Each is imported only when it is wanted: some load torch, which takes seconds, and some need not.
+COMMANDS = {
+    "train": "marl.cli.commands:train",
+    "resume": "marl.cli.commands:resume",
+    "evaluate": "marl.cli.commands:evaluate",
+    "list": "marl.cli.commands:names",
+    "speed": "marl.cli.commands:speed",
+    "benchmark": "marl.cli.benchmark:run",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,7 +92,32 @@ def parser() -> argparse.ArgumentParser:
         "list", help="what there is to choose from", epilog="example: marl list tasks",
         formatter_class=raw,
     )  # fmt: skip
-    listing.add_argument("what", choices=("tasks", "algorithms", "models", "experiments"))
+    listing.add_argument(
+        "what", choices=("tasks", "algorithms", "models", "experiments", "benchmarks")
+    )
+
+    benchmark = commands.add_parser(
+        "benchmark", help="all runs of a suite, and their records", formatter_class=raw,
+        epilog="examples: marl benchmark smoke\n"
+        "          marl benchmark mpe --jobs 8 --only task=spread,algorithm=mappo,hasac,seed=0\n"
+        "          marl benchmark mpe --jobs 4 --devices cuda:0 cuda:1\n"
+        "          marl benchmark my_suite.yaml --dry-run\n"
+        "What has a record is skipped, what was cut off resumes: start the same command again.",
+    )  # fmt: skip
+    benchmark.add_argument("name", metavar="NAME", help="of 'marl list benchmarks', or a .yaml")
+    benchmark.add_argument("--jobs", type=positive, help="runs at once (default: the cores)")
+    benchmark.add_argument(
+        "--only", action="append", default=[], metavar="task=…,algorithm=…,seed=…",
+        help="these of the suite's runs; several values: algorithm=mappo,ippo",
+    )  # fmt: skip
+    benchmark.add_argument(
+        "--devices", nargs="+", default=[], metavar="DEVICE", help="taken in turn (default: cpu)"
+    )
+    benchmark.add_argument("--runs", default="runs/benchmark", metavar="DIRECTORY",
+                           help="where runs are kept (default runs/benchmark)")  # fmt: skip
+    benchmark.add_argument("--results", metavar="DIRECTORY",
+                           help="where records go (default results/NAME)")  # fmt: skip
+    benchmark.add_argument("--dry-run", action="store_true", help="print the commands only")
 
     speed = commands.add_parser(
         "speed", help="steady frames/s of a configuration", formatter_class=raw,
@@ -128,15 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from marl.errors import UserError
 
     try:
-        from marl.cli import commands
-
-        run = {
-            "train": commands.train,
-            "resume": commands.resume,
-            "evaluate": commands.evaluate,
-            "list": commands.names,
-            "speed": commands.speed,
-        }[command]
+        module, name = COMMANDS[command].split(":")
+        run = getattr(importlib.import_module(module), name)
         code = run(options)
         sys.stdout.flush()
         sys.exit(code)

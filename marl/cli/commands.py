@@ -158,8 +158,7 @@ def _value(name: str, text: str) -> Any:
 
 def evaluate(options: Namespace) -> int:
     """``marl evaluate``: returns and metrics over fresh episodes, and a video."""
-    from marl import evaluation, report, runs
-    from marl.joint import watched
+    from marl import absolute, evaluation, report, runs
     from marl.seeding import evaluation_seed
 
     if options.versus:
@@ -173,13 +172,7 @@ def evaluate(options: Namespace) -> int:
     env = make(min(32, options.episodes), device)
     teams = runs.load_teams(env, config["teams"], state["teams"], path)
     seed = evaluation_seed(options.seed, "evaluate")
-    joint = watched(teams)
-    result = evaluation.evaluate(env, {**teams, **joint}, options.episodes, seed, options.sample)
-    if joint:
-        result["density"] = {name: [team.density] for name, team in joint.items()}
-        cut = {**teams, **watched(teams, cut=True)}
-        without = evaluation.evaluate(env, cut, options.episodes, seed, options.sample)
-        result["cut"] = without["returns"]
+    result = absolute.play(env, teams, options.episodes, seed, options.sample)
     env.close()
     if options.json:
         print(json.dumps({"checkpoint": str(path), "frames": state["frames"], **result}))
@@ -277,6 +270,10 @@ def names(options: Namespace) -> int:
     folder = Path(configs.__file__).parent
     if options.what == "tasks":
         found: Sequence[str] = task_names()
+    elif options.what == "benchmarks":
+        from marl.cli.benchmark import listed
+
+        found = listed()
     elif options.what == "experiments":
         found = sorted(path.stem for path in (folder / "experiment").glob("*.yaml"))
     else:

@@ -12,7 +12,7 @@ from pathlib import Path
 import imageio.v2 as imageio
 import pytest
 
-from marl.cli import commands, compose
+from marl.cli import COMMANDS, commands, compose
 from marl.logging import read_jsonl
 from tests.children import ROOT, cli
 from tests.words import TOY, called
@@ -31,7 +31,7 @@ def trained(tmp_path_factory) -> Path:
 # --------------------------------------------------------------------------------------------- help
 
 
-@pytest.mark.parametrize("command", ["train", "resume", "evaluate", "list", "speed"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command_has_an_example(capsys, command: str) -> None:
     code, out, _ = called(capsys, command, "--help")
     assert code == 0 and "example" in out and f"marl {command} " in out
@@ -40,7 +40,7 @@ def test_help_of_every_command_has_an_example(capsys, command: str) -> None:
 def test_help_names_all_commands(capsys) -> None:
     code, out, _ = called(capsys, "--help")
     assert code == 0
-    assert all(word in out for word in ("train", "resume", "evaluate", "list", "speed", "example:"))
+    assert all(word in out for word in (*COMMANDS, "example:"))
 
 
 def test_as_a_module() -> None:

@@ -1,0 +1,52 @@
+"""The absolute metric (Gorsane et al. 2022): every learning team's best checkpoint, played anew on
+many more episodes than chose it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from marl import checkpoint, runs
+from marl.checkpoint import Checkpoints
+from marl.collect import Teams
+from marl.env import VectorEnv
+from marl.evaluation import evaluate
+from marl.joint import watched
+from marl.seeding import evaluation_seed
+from marl.settings import Settings
+from marl.teams import Team
+
+
+def measure(directory: Path, env: VectorEnv, specs: Mapping[str, Team], settings: Settings) -> None:
+    """Writes ``absolute.json``, once: for every team that learns, at the frame where it was best,
+    what greedy play earns (``returns`` and ``metrics`` as of ``play``), and ``sampled`` play."""
+    path = directory / "absolute.json"
+    if path.exists() or not settings.absolute_episodes:
+        return
+    checkpoints = Checkpoints(directory / "checkpoints")
+    seed, found = evaluation_seed(settings.seed, "absolute"), {}
+    for name in specs:
+        if best := checkpoints.best(name):
+            state = checkpoint.load(best, env.device)
+            teams = runs.load_teams(env, specs, state["teams"], best)
+            greedy = play(env, teams, settings.absolute_episodes, seed)
+            sampled = evaluate(env, teams, settings.absolute_episodes, seed, explore=True)
+            found[name] = {"frames": state["frames"], **greedy, "sampled": sampled["returns"]}
+    checkpoint.write_atomic(path, (json.dumps(found) + "\n").encode())
+
+
+def play(
+    env: VectorEnv, teams: Teams, episodes: int, seed: int, explore: bool = False
+) -> dict[str, Any]:
+    """``evaluate``; where a team acts along a Bayesian network also the returns of the same
+    episodes with all graphs ``cut``, and each such team's ``density``, the share of the edges there
+    could be."""
+    joint = watched(teams)
+    result: dict[str, Any] = evaluate(env, {**teams, **joint}, episodes, seed, explore)
+    if joint:
+        result["density"] = {name: [team.density] for name, team in joint.items()}
+        cut = {**teams, **watched(teams, cut=True)}
+        result["cut"] = evaluate(env, cut, episodes, seed, explore)["returns"]
+    return result

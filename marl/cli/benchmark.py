@@ -1,0 +1,122 @@
+"""``marl benchmark``: a suite's runs, each in a process of its own, and their records. Loads no
+torch."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import configs
+from marl import records, suites
+from marl.cli.progress import Watch
+from marl.errors import UserError, unknown
+from marl.pool import Job, Outcome, Pool, difference
+from marl.records import Cell
+from marl.suites import Suite
+
+FOLDER = Path(configs.__file__).parent / "benchmark"
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def find(name: str) -> Suite:
+    """The suite of that name, or of that file."""
+    if name.endswith((".yaml", ".yml")):
+        return suites.read(Path(name))
+    if name not in names():
+        raise unknown("benchmark", name, names())
+    return suites.read(FOLDER / f"{name}.yaml")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done of a suite."""
+
+    suite: Suite
+    cells: Sequence[Cell]
+    runs: Path  # where runs are kept while they go on
+    results: Path  # where records go
+
+    def job(self, cell: Cell) -> Job:
+        words = [*self.suite.words(cell), f"video={str(cell.seed == self.suite.seeds[0]).lower()}"]
+        name = f"{cell.task}-{cell.algorithm}-{cell.seed}"
+        return Job(str(cell), tuple(words), (self.runs / name).absolute())
+
+    def jobs(self) -> dict[str, Cell]:
+        return {str(cell): cell for cell in self.cells}
+
+    def recorded(self, cell: Cell) -> bool:
+        return (self.results / cell.folder / records.SUMS).exists()
+
+    def problems(self) -> Iterator[Outcome]:
+        """Records that are there but are not what this suite asks for."""
+        for cell in self.cells:
+            if self.recorded(cell) and (why := self._problem(cell)):
+                yield Outcome(self.job(cell), "failed", why)
+
+    def _problem(self, cell: Cell) -> str:
+        path = self.results / cell.folder
+        try:
+            records.check(path)
+        except UserError as error:
+            return f"{path}: {error}"
+        command = records.read_json(path / "provenance.json")["command"]
+        ours = {w for w in command[2:] if not w.startswith(("directory=", "progress=", "device="))}
+        return difference(ours, set(self.job(cell).words), path)
+
+    def keep(self, job: Job) -> None:
+        """Makes the record of a run that has ended."""
+        records.write(job.directory, self.results, self.jobs()[job.name])
+
+
+def run(options: Namespace) -> int:
+    """Runs what has no record yet; 0 when the whole of it has one, 1 where a run failed."""
+    suite = find(options.name)
+    results = Path(options.results or Path("results") / suite.name)
+    plan = Plan(suite, suites.chosen(suite, options.only), Path(options.runs) / suite.name, results)
+    todo = [cell for cell in plan.cells if not plan.recorded(cell)]
+    if options.dry_run:
+        for cell in todo:
+            print(" ".join(plan.job(cell).command()))
+        return 0
+    problems = list(plan.problems())
+    parallel = options.jobs or os.cpu_count() or 1
+    done = len(plan.cells) - len(todo)
+    print(
+        f"suite    {suite.name}: {len(plan.cells)} runs, {done} recorded already, "
+        f"{len(todo)} to do, {parallel} at once\nruns     {plan.runs}\nrecords  {results}",
+        flush=True,
+    )
+    places = [f"device={device}" for device in options.devices]
+    pool = Pool([plan.job(cell) for cell in todo], parallel, plan.keep, places)
+    with Watch(suite.name, len(plan.cells), done) as watch:
+        pool.run(watch)
+    return summarize(plan, problems + pool.outcomes, pool.signals)
+
+
+def summarize(plan: Plan, outcomes: Sequence[Outcome], signals: Sequence[int]) -> int:
+    """Says what ended how; the exit code."""
+    by = {status: [o for o in outcomes if o.status == status] for status in ("failed", "stopped")}
+    for outcome in by["failed"]:
+        print(f"\nfailed   {outcome.job.name}: {outcome.why}\nlog      {outcome.job.log}")
+    there = sum(plan.recorded(cell) for cell in plan.cells)
+    print(f"\nrecords  {there} of {len(plan.cells)} in {plan.results}", end="")
+    print(f", {len(by['failed'])} failed" if by["failed"] else "")
+    if by["stopped"]:
+        print(f"stopped  {len(by['stopped'])} runs to be done; the same command goes on")
+    if there == len(plan.cells) and not by["failed"]:
+        print("tables   marl tables")
+    if signals:
+        return 128 + signals[0]
+    return 1 if by["failed"] else 0
+
+
+def listed() -> list[str]:
+    """The suites with their sentences, for ``marl list benchmarks``."""
+    found = [find(name) for name in names()]
+    return [f"{s.name:12} {len(s.cells()):3} runs  {s.about}" for s in found]

@@ -1,0 +1,135 @@
+"""One view of many runs: how far each is, and how long all will take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from marl.pool import Outcome, Pool, Running
+from marl.standing import Standing, standing
+
+LOOK = 2.0  # seconds between two looks at the runs' files
+
+
+class Watch:
+    """A live bar for each run under way and one for all, on a terminal; off it a plain line where a
+    run begins or ends, and one for all every half minute.
+
+    Args:
+        title: of all runs together.
+        total: how many there are, those included that were ``done`` before.
+    """
+
+    def __init__(self, title: str, total: int, done: int = 0, every: float = 30.0):
+        self.console, self.title, self.total, self.before = Console(), title, total, done
+        self.every, self.looked, self.printed = every, 0.0, time.monotonic()
+        self.told = 0  # outcomes that were shown
+        self.begun: set[str] = set()
+        self.took: list[float] = []  # seconds of the runs that ended well here
+        self.bars: dict[str, TaskID] = {}
+        self.progress: Progress | None = None
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[far]}"),
+                TextColumn("[green]{task.fields[returns]}"),
+                TextColumn("[cyan]{task.fields[left]}"),
+            )
+            self.progress = Progress(*columns, console=self.console)
+            self.all = self._add(f"[bold]{title}", total)
+
+    def __enter__(self) -> Watch:
+        if self.progress:
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.progress:
+            self.progress.stop()
+
+    def __call__(self, pool: Pool) -> None:
+        now = time.monotonic()
+        for outcome in pool.outcomes[self.told :]:
+            self._ended(outcome, pool)
+        self.told = len(pool.outcomes)
+        for one in pool.running:
+            self._began(one)
+        if now - self.looked >= LOOK or not pool.running:
+            self.looked = now
+            self._show({one.job.name: standing(one.job.directory) for one in pool.running}, pool)
+
+    def _began(self, one: Running) -> None:
+        if one.job.name in self.begun:
+            return
+        self.begun.add(one.job.name)
+        if self.progress:
+            self.bars[one.job.name] = self._add(one.job.name, 1)
+        else:
+            self._print(f"begun    {one.job.name}")
+
+    def _ended(self, outcome: Outcome, pool: Pool) -> None:
+        name = outcome.job.name
+        if outcome.status == "done" and (seconds := pool.seconds.get(name)):
+            self.took.append(seconds)
+        returns = standing(outcome.job.directory).returns
+        if self.progress and name in self.bars:
+            self.progress.remove_task(self.bars.pop(name))
+        why = f": {outcome.why.splitlines()[0]}" if outcome.why else ""
+        returns = "" if outcome.why else returns
+        if outcome.status != "stopped" or name in self.begun:
+            self._print(f"{outcome.status:8} {name}  {returns}{why}")
+
+    def _show(self, standings: dict[str, Standing], pool: Pool) -> None:
+        ended = self.before + sum(o.status == "done" for o in pool.outcomes)
+        left = remaining(standings, len(pool.waiting), pool.parallel, self.took)
+        best = ", ".join(
+            f"{name} {s.frames / s.total:.0%}" for name, s in standings.items() if s.total
+        )
+        if self.progress:
+            self._update(self.all, ended, f"{ended}/{self.total} runs", "", left)
+            for name, s in standings.items():
+                if name in self.bars:
+                    far = f"{s.frames:,}/{s.total:,} frames"
+                    mine = (s.total - s.frames) / s.speed if s.speed else None
+                    self._update(self.bars[name], s.frames / (s.total or 1), far, s.returns, mine)
+        elif time.monotonic() - self.printed >= self.every and pool.running:
+            self.printed = time.monotonic()
+            self._print(f"{self.title}  {ended}/{self.total} runs  left {clock(left)}  {best}")
+
+    def _add(self, name: str, total: float) -> TaskID:
+        assert self.progress is not None
+        return self.progress.add_task(name, total=total, far="", returns="", left="")
+
+    def _update(self, bar: TaskID, far: float, word: str, returns: str, left: float | None) -> None:
+        assert self.progress is not None
+        self.progress.update(bar, completed=far, far=word, returns=returns, left=clock(left))
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def remaining(
+    standings: dict[str, Standing], waiting: int, parallel: int, took: Sequence[float]
+) -> float | None:
+    """Seconds until all will have ended; None where nothing tells yet. A run that waits will take
+    what those took that have ended, or will take that are under way."""
+    known = [s for s in standings.values() if s.speed]
+    if not known and not took:
+        return None
+    lengths = list(took) or [s.total / s.speed for s in known]
+    each = sum(lengths) / len(lengths)
+    going = [(s.total - s.frames) / s.speed if s.speed else each for s in standings.values()]
+    return max(max(going, default=0.0), (sum(going) + waiting * each) / parallel)
+
+
+def clock(seconds: float | None) -> str:
+    """``1:02:03`` left, or dashes."""
+    if seconds is None:
+        return "-:--"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

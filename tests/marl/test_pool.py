@@ -1,0 +1,169 @@
+"""Many children at once: order, failures, signals, and runs that another launcher still holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from marl.pool import Job, Pool
+from marl.standing import standing
+
+# A child that is a run: its words are done one after the other.
+CHILD = """
+import json, os, pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[1]); folder.mkdir(exist_ok=True)
+with open(folder / "times", "a") as file: file.write("x")
+(folder / "config.json").write_text("{}")
+def stop(*_): (folder / "saved").touch(); sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+for word in sys.argv[2:]:
+    if word == "fail" : print("something broke"); sys.exit(3)
+    if word == "wait":
+        while not (folder / "go").exists(): time.sleep(0.01)
+    if word.startswith("device="): (folder / "device").write_text(word)
+(folder / "end").touch()
+"""
+
+
+@dataclass(frozen=True)
+class Stub(Job):
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", CHILD, str(self.directory), *self.words]
+
+
+def stub(folder: Path, name: str, *words: str) -> Stub:
+    return Stub(name, words, folder / name)
+
+
+def statuses(pool: Pool) -> dict[str, str]:
+    return {outcome.job.name: outcome.status for outcome in pool.outcomes}
+
+
+def test_a_failure_is_told_with_its_log_and_the_others_go_on(tmp_path: Path) -> None:
+    jobs = [stub(tmp_path, "a"), stub(tmp_path, "b", "fail"), stub(tmp_path, "c")]
+    ended: list[str] = []
+    pool = Pool(jobs, 2, lambda job: ended.append(job.name))
+    pool.run(every=0.01)
+    assert statuses(pool) == {"a": "done", "b": "failed", "c": "done"}
+    assert sorted(ended) == ["a", "c"]
+    why = next(o.why for o in pool.outcomes if o.job.name == "b")
+    assert why.startswith("something broke (exit code 3)\n")
+
+
+def test_what_finishing_raises_makes_the_job_failed(tmp_path: Path) -> None:
+    def refuse(job: Job) -> None:
+        raise ValueError(f"no {job.name}")
+
+    pool = Pool([stub(tmp_path, "a")], 1, refuse)
+    pool.run(every=0.01)
+    assert [(o.status, o.why) for o in pool.outcomes] == [("failed", "no a")]
+
+
+def test_so_many_at_once_each_in_a_place_of_its_own(tmp_path: Path) -> None:
+    jobs = [stub(tmp_path, name, "wait") for name in "abc"]
+    most, devices = 0, set()
+
+    def watch(pool: Pool) -> None:
+        nonlocal most
+        most = max(most, len(pool.running))
+        if most == 2:
+            for job in jobs:
+                if job.directory.is_dir():
+                    (job.directory / "go").touch()
+
+    Pool(jobs, 2, places=["device=x", "device=y"]).run(watch, every=0.01)
+    devices = {(job.directory / "device").read_text() for job in jobs}
+    assert most == 2 and devices == {"device=x", "device=y"}
+
+
+def test_a_signal_lets_the_children_save(tmp_path: Path) -> None:
+    jobs = [stub(tmp_path, "a", "wait"), stub(tmp_path, "b")]
+
+    def watch(pool: Pool) -> None:
+        if (jobs[0].directory / "config.json").exists() and not pool.signals:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    pool = Pool(jobs, 1)
+    pool.run(watch, every=0.01)
+    assert pool.signals == [signal.SIGTERM]
+    assert statuses(pool) == {"a": "stopped", "b": "stopped"}
+    assert (tmp_path / "a" / "saved").exists() and not (tmp_path / "b").exists()
+
+
+def test_a_run_that_another_launcher_holds_is_waited_for(tmp_path: Path) -> None:
+    """Never two processes in one directory; and what the first left is looked at again."""
+    job = stub(tmp_path, "a", "wait")
+    first = Pool([job], 1)
+    first._start()  # and then its launcher is gone
+    holder = first.running[0].process
+    assert holder is not None
+    second = Pool([job], 1)
+    timer = threading.Timer(0.5, (tmp_path / "a" / "go").touch)
+
+    def watch(pool: Pool) -> None:
+        if not timer.is_alive() and (tmp_path / "a").is_dir() and not timer.finished.is_set():
+            timer.start()
+        if holder.poll() is None and (tmp_path / "a" / "times").exists():
+            assert (tmp_path / "a" / "times").read_text() == "x"
+
+    second.run(watch, every=0.01)
+    timer.join()
+    assert statuses(second) == {"a": "done"}
+    assert holder.wait() == 0 and (tmp_path / "a" / "times").read_text() == "xx"
+
+
+def test_a_run_begun_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
+    Pool([stub(tmp_path, "a", "x=1")], 1).run(every=0.01)
+    pool = Pool([stub(tmp_path, "a", "x=2")], 1)
+    pool.run(every=0.01)
+    (outcome,) = pool.outcomes
+    assert outcome.status == "failed" and "x=1 where now x=2 is asked" in outcome.why
+    again = Pool([stub(tmp_path, "a", "x=1")], 1)
+    again.run(every=0.01)
+    assert statuses(again) == {"a": "done"}
+
+
+def test_what_never_began_begins_anew(tmp_path: Path) -> None:
+    """A directory without a configuration is of a run killed before it wrote one."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "rest").touch()
+    pool = Pool([stub(tmp_path, "a")], 1)
+    pool.run(every=0.01)
+    assert statuses(pool) == {"a": "done"} and not (tmp_path / "a" / "rest").exists()
+
+
+def test_how_far_a_run_is(tmp_path: Path) -> None:
+    assert standing(tmp_path / "none").total == 0
+    (tmp_path / "config.json").write_text(json.dumps({"settings": {"total_frames": 400}}))
+    assert standing(tmp_path).frames == 0
+    lines = [
+        {"frames": 0, "evaluate": 9.0},
+        {"frames": 100, "collect": 1.0, "update": 1.0},
+        {"frames": 100, "evaluate": 2.0},
+        {"frames": 200, "collect": 1.0, "update": 1.0},
+    ]
+    (tmp_path / "timing.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with open(tmp_path / "timing.jsonl", "a") as file:
+        file.write('{"frames": 3')  # half a line
+    (tmp_path / "evaluations.jsonl").write_text('{"frames": 0, "returns": {"team": [1.0, 2.0]}}\n')
+    found = standing(tmp_path)
+    assert (found.frames, found.total, found.returns) == (200, 400, "team 1.50")
+    assert found.speed == pytest.approx(200 / 6)  # frames over all that was spent on them
+
+
+def test_the_rest_of_a_suite_is_estimated() -> None:
+    from marl.cli.progress import clock, remaining
+    from marl.standing import Standing
+
+    half = Standing(50, 100, 10.0, "")
+    assert remaining({}, 3, 2, []) is None
+    assert remaining({"a": half, "b": half}, 2, 2, []) == (5 + 5 + 2 * 10) / 2
+    assert remaining({"a": half}, 0, 2, [30.0]) == 5
+    assert (clock(None), clock(59.6), clock(3661)) == ("-:--", "1:00", "1:01:01")
