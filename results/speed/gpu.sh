@@ -33,8 +33,8 @@ step() { # NAME SECONDS COMMAND...
     echo "--- $name took $((SECONDS - began)) s, $SECONDS s in all"
 }
 
-py() { timeout -k 5 "$most" "$python" "$@" 2>&1 | grep -v '^ *$' | tail -n 9; return "${PIPESTATUS[0]}"; }
-speed() { py -m marl speed --json "$records" "$@" evaluation_episodes=1; }
+py() { timeout -k 5 "$most" "$python" "$@" 2>&1 | grep -v '^ *$' | tail -n 6; return "${PIPESTATUS[0]}"; }
+speed() { py -m marl speed evaluation_episodes=1 "$@" --json "$records"; } # settings before options
 
 spread=(task=mpe/simple_spread device="$device" steps=25)
 learn=("${spread[@]}" algorithm=mappo num_envs=4096)
@@ -83,7 +83,7 @@ alone=(--environment --iterations 20)
 for n in "${many[@]}"; do
     step "env-$n" 40 speed "${spread[@]}" num_envs="$n" "${alone[@]}"
     step "env-$n-compiled" 60 speed "${spread[@]}" num_envs="$n" "${world[@]}" "${alone[@]}"
-    "$python" -c 'import jaxmarl' 2> /dev/null &&
+    "$python" -c 'import importlib.util as u; exit(u.find_spec("jaxmarl") is None)' &&
         step "jaxmarl-$n" 40 py results/speed/jaxmarl_steps.py "$n" 2
 done
 step r1-compiled 60 speed "${r1[@]}" device="$device" "${compiled[@]}" --iterations 2
