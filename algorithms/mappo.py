@@ -277,7 +277,8 @@ class MAPPO:
         left = 1 - self.iteration / self.setting.iterations if self.config.anneal_lr else 1.0
         self.optimizer.scale_lr(left)
         progress = self.iteration / self.setting.iterations
-        self.density.copy_(torch.tensor(self.config.joint.schedule(progress)))
+        for number, value in zip(self.density, self.config.joint.schedule(progress), strict=True):
+            number.fill_(value)  # unlike a copy, nothing to wait for
         self.iteration += 1
 
     def _moved_too_far(self, kl: Tensor) -> bool:

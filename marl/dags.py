@@ -177,7 +177,7 @@ def _one_by_one(weight: Tensor) -> Tensor:
 
 
 @cache
-def _subsets(agents: int) -> list[tuple[Tensor, Tensor]]:
+def _subsets(agents: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
     """For k = 1 ... N: the columns in every subset of k, ``[C, k]``, and the subset without each,
     ``[C, k]``, as a number among those of k - 1."""
     steps: list[tuple[Tensor, Tensor]] = []
@@ -185,7 +185,7 @@ def _subsets(agents: int) -> list[tuple[Tensor, Tensor]]:
     for k in range(1, agents + 1):
         now = list(itertools.combinations(range(agents), k))
         rest = [[before[s[:i] + s[i + 1 :]] for i in range(k)] for s in now]
-        steps.append((torch.tensor(now), torch.tensor(rest)))
+        steps.append((torch.tensor(now, device=device), torch.tensor(rest, device=device)))
         before = {subset: number for number, subset in enumerate(now)}
     return steps
 
@@ -193,7 +193,7 @@ def _subsets(agents: int) -> list[tuple[Tensor, Tensor]]:
 def _by_subsets(weight: Tensor) -> Tensor:
     """Columns ``[M, N]`` of the rows: the best that k rows can do with k columns, for k = 1 ... N
     (dynamic programming over subsets), then back."""
-    steps = [(c.to(weight.device), r.to(weight.device)) for c, r in _subsets(weight.shape[-1])]
+    steps = _subsets(weight.shape[-1], weight.device)
     best, choices = weight.new_zeros(len(weight), 1), []
     for row, (columns, rest) in enumerate(steps):
         total = best[:, rest] + weight[:, row, :][:, columns]  # [M, C, k]

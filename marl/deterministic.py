@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from marl.device import constant
 from marl.distributions import Categorical, Distribution, Drawn, distribution, masked_log_softmax
 from marl.errors import UserError
 from marl.types import ActionSpec, Continuous, Discrete, MultiDiscrete
@@ -42,7 +43,7 @@ class Deterministic:
         return torch.randn(*batch, len(self.low), generator=generator, device=generator.device)
 
     def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Drawn:
-        low, high = params.new_tensor(self.low), params.new_tensor(self.high)
+        low, high = constant(self.low, params), constant(self.high, params)
         share = params.tanh() if noise is None else (params.tanh() + noise).clamp(-1, 1)
         action = (low + high) / 2 + (high - low) / 2 * share
         return action, torch.zeros_like(params[..., 0]), {}

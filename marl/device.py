@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 
 import torch
+from torch import Tensor
 
 from marl.errors import UserError
 
@@ -27,6 +29,19 @@ def find_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"device {name!r} is not supported; choose cpu, cuda or cuda:N")
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def constant(values: tuple[float, ...], like: Tensor) -> Tensor:
+    """``values`` beside ``like`` and of its type, made once, not to be written to: to copy numbers
+    to a GPU the host waits until it has done all it was asked."""
+    if torch.compiler.is_compiling():  # then it is part of the graph
+        return like.new_tensor(values)
+    return _kept(values, like.device, like.dtype)
+
+
+@cache
+def _kept(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(values, device=device, dtype=dtype)
 
 
 def keep_freed_memory() -> None:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from marl.device import constant
 from marl.types import ActionSpec, Continuous, Discrete, MultiDiscrete
 
 Drawn = tuple[Tensor, Tensor, Mapping[str, Tensor]]  # action, log_prob [..., N], aux
@@ -212,7 +213,7 @@ class TanhGaussian:
         return mean, F.softplus(raw + math.log(math.e - 1)) + self.min_std
 
     def _bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = like.new_tensor(self.low), like.new_tensor(self.high)
+        low, high = constant(self.low, like), constant(self.high, like)
         return (low + high) / 2, (high - low) / 2
 
     @property

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from marl.device import constant
 from marl.errors import UserError, unknown
 from marl.graphs import agents_of, edges, egos_of, surroundings
 from marl.layers import layer_norm, linear
@@ -133,9 +134,10 @@ class GraphEncoder(nn.Module):
     def pooled(self, graph: Graph) -> Tensor:
         """The mean over all receivers' nodes as all agents see them, ``[..., H]``."""
         egos = agents_of(graph)
+        rows = constant(tuple(egos), graph.kind)
         nodes = self._dense(graph, egos, own=False)  # [..., R, I, H]
-        there = graph.mask if not graph.directed else graph.mask[..., egos]
-        both = (there.unsqueeze(-1) & graph.mask[..., egos].unsqueeze(-2)).unsqueeze(-1)
+        there = graph.mask if not graph.directed else graph.mask[..., rows]
+        both = (there.unsqueeze(-1) & graph.mask[..., rows].unsqueeze(-2)).unsqueeze(-1)
         return (nodes * both).sum((-3, -2)) / both.sum((-3, -2)).clamp(min=1)
 
     def _sparse(self, graph: Graph) -> bool:
@@ -161,10 +163,9 @@ class GraphEncoder(nn.Module):
     def _dense(self, graph: Graph, egos: Sequence[int], own: bool) -> Tensor:
         """Nodes ``[..., R, I, H]``; with ``own`` each ego's own only, R being 1."""
         heard, distance = edges(graph, self.nearest)
-        count, rows = heard.shape[-1], torch.tensor(list(egos), device=heard.device)
-        receivers = torch.tensor(
-            agents_of(graph) if graph.directed else list(range(count)), device=heard.device
-        )
+        count, rows = heard.shape[-1], constant(tuple(egos), graph.kind)
+        hears = agents_of(graph) if graph.directed else range(count)
+        receivers = constant(tuple(hears), graph.kind)
         places, kinds = self.features(graph)
         relative = places.unsqueeze(-2) - places[..., rows, :].unsqueeze(-3)  # [..., E, I, 3 D]
         kinds = kinds.unsqueeze(-2).expand(*relative.shape[:-1], -1)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from marl.device import constant
 from marl.types import Graph
 
 AGENT = 0  # the kind of an agent
@@ -147,7 +148,7 @@ def surroundings(graph: Graph, egos: Sequence[int], hops: int, nearest: int = 0)
     the K are counted by graph, then ego. Time and memory grow with what is within reach."""
     found, total = edge_list(graph, nearest), graph.mask.numel()
     starts = torch.arange(0, total, graph.mask.shape[-1], device=graph.mask.device)
-    chosen = torch.tensor(list(egos), device=starts.device)
+    chosen = constant(tuple(egos), starts)
     entity = (starts.unsqueeze(-1) + chosen).flatten()
     known = frontier = torch.arange(len(entity), device=entity.device) * total + entity
     parts = []

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from marl.averages import Follower, averaged
 from marl.deterministic import Deterministic, deterministic
+from marl.device import constant
 from marl.distributions import Distribution
 from marl.networks import Model, per_agent
 from marl.optimizer import Optimizer
@@ -41,7 +42,7 @@ class Guess(Deterministic):
         self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Up to a constant; the entropy is one too, given as 0."""
-        half = (params.new_tensor(self.high) - params.new_tensor(self.low)) / 2
+        half = (constant(self.high, params) - constant(self.low, params)) / 2
         error = (action - self.sample(params, mask, None)[0]) / half
         return -0.5 * error.square().sum(-1), torch.zeros_like(params[..., 0])
 
@@ -172,7 +173,7 @@ def choices(spec: Discrete | MultiDiscrete) -> list:
 def gaps(spec: ActionSpec, true: Tensor, believed: Tensor) -> Tensor:
     """KL ``[M, N]`` between what ``behaviour`` gave of two policies."""
     if isinstance(spec, Continuous):
-        half = (true.new_tensor(spec.high) - true.new_tensor(spec.low)) / 2
+        half = (constant(spec.high, true) - constant(spec.low, true)) / 2
         return 0.5 * ((true - believed) / half).square().sum(-1)
     terms = true.exp() * (true - believed)
     return torch.where(true > -1e8, terms, 0.0).sum(-1)  # what is masked is never played

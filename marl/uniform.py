@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from marl.device import constant
 from marl.types import (
     ActionSpec,
     AgentGroup,
@@ -61,7 +62,7 @@ def uniform_noise(spec: ActionSpec, batch: Sequence[int], generator: torch.Gener
 def uniform_action(spec: ActionSpec, noise: Tensor, mask: Tensor | None) -> Tensor:
     """The action that ``noise`` draws, each allowed one as likely as the others."""
     if isinstance(spec, Continuous):
-        low, high = noise.new_tensor(spec.low), noise.new_tensor(spec.high)
+        low, high = constant(spec.low, noise), constant(spec.high, noise)
         return low + (high - low) * noise
     scores = noise if mask is None else torch.where(mask, noise, -1.0)
     if isinstance(spec, Discrete):

@@ -1,27 +1,101 @@
-"""What only a CUDA device shows: the loop on it, and exact resume."""
+"""What only a CUDA device shows: runs on it, that it computes what the CPU does, and that nothing
+waits for it. ``MARL_DEVICE=cpu pytest -m gpu`` tries these tests where there is none."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from envs import Task
+from envs.particle.env import ParticleEnv
+from marl import distributions
 from marl.checkpoint import Checkpoints
+from marl.cli import compose
+from marl.env import random_action
 from marl.experiment import Experiment
+from marl.types import tree_map, tree_tensors
 from tests.runs import experiment, outcome
+from tests.scenes import CPU
+
+DEVICE = torch.device(os.environ.get("MARL_DEVICE", "cuda"))
+CUDA = torch.cuda.is_available()
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+    pytest.mark.skipif(DEVICE.type == "cuda" and not CUDA, reason="no CUDA device here"),
 ]
 
+SPREAD, TARGET = "task=mpe/simple_spread", "task=navigation/target"
+BALANCE = "task=vmas/balance task.max_steps=20"
+LEARNED = "algorithm.joint.graph=learned"
+GRAPH = "model=informarl task.kwargs.information=local"
+OFF_POLICY = "algorithm.warmup=20 algorithm.frames_per_update=20 algorithm.batch_size=32"
+FAMILIES = {
+    "mappo": f"{SPREAD} algorithm=mappo algorithm.minibatch_size=20",
+    "mappo-continuous": f"{BALANCE} algorithm=mappo",
+    "ippo-gru": f"{SPREAD} algorithm=ippo model=gru algorithm.chunk_length=5",
+    "happo": f"{SPREAD} algorithm=happo",
+    "hasac": f"{SPREAD} algorithm=hasac {OFF_POLICY}",
+    "masac-continuous": f"{BALANCE} algorithm=masac {OFF_POLICY} algorithm.n_step=3",
+    "maddpg": f"task=mpe/simple_tag algorithm=maddpg {OFF_POLICY} algorithm.inference=true",
+    "matd3-continuous": f"{BALANCE} algorithm=matd3 {OFF_POLICY}",
+    "joint": f"{SPREAD} algorithm=mappo {LEARNED} algorithm.joint.anneal=true",
+    "joint-aloha": f"task=games/aloha algorithm=mappo {LEARNED}",
+    "joint-masac": f"{SPREAD} algorithm=masac {OFF_POLICY} {LEARNED}",
+    "informarl": f"{TARGET} {GRAPH} algorithm=mappo",
+    "informarl-sparse": f"{TARGET} {GRAPH} algorithm=mappo model.form=sparse",
+    "two-teams": "task=mpe/simple_tag algorithm=mappo teams.agent.algorithm=random",
+}  # fmt: skip
 
-@pytest.mark.parametrize("task", ["identity", "vmas/navigation"])
+
+def run_of(directory: Path, words: str, device: torch.device, **more: Any) -> Experiment:
+    """An experiment of two iterations of 40 frames."""
+    given = {
+        "num_envs": 4, "steps": 10, "total_frames": 80, "evaluation_episodes": 2,
+        "video": "false", "progress": "false", "directory": directory, "device": device,
+        "model.hidden": "[16]", **more,
+    }  # fmt: skip
+    settings = [*words.split(), *(f"{name}={value}" for name, value in given.items())]
+    return compose.build(compose.composed(settings))
+
+
+def module_tensors(team: Any) -> list[Tensor]:
+    """The parameters and buffers of all networks of an algorithm, and its optimizers' moments."""
+    return [x for x in tree_tensors(team.state_dict()) if x.dtype.is_floating_point]
+
+
+# ---------------------------------------------------------------------------------- runs on the GPU
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_run_on_the_gpu(tmp_path: Path, family: str) -> None:
+    """Everything it computes with lies on the device and is finite, and it learns."""
+    run = run_of(tmp_path / "run", FAMILIES[family], DEVICE)
+    before = [x.clone() for team in run.teams.values() for x in module_tensors(team)]
+    returns = run.run()
+    after = [x for team in run.teams.values() for x in module_tensors(team)]
+    stored = [*tree_tensors(run.collector.storage), *tree_tensors(run.collector.obs)]
+    if run.replay is not None:
+        stored += tree_tensors(run.replay.storage)
+    run.close()
+    assert {x.device.type for x in [*after, *stored]} == {DEVICE.type}
+    assert all(x.isfinite().all() for x in after)
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+    assert all(len(each) == 2 for each in returns.values())
+
+
+@pytest.mark.parametrize("task", ["mpe/simple_spread", "games/aloha", "vmas/navigation"])
 def test_a_run_on_the_gpu_resumes(tmp_path: Path, task: str) -> None:
     """Without its last checkpoint, a run plays its last part again."""
     directory = tmp_path / "run"
-    experiment(directory, task, device="cuda").run()
+    experiment(directory, task, device=str(DEVICE)).run()
     whole = outcome(directory)
     last = Checkpoints(directory / "checkpoints").last()
     assert last is not None
@@ -30,3 +104,136 @@ def test_a_run_on_the_gpu_resumes(tmp_path: Path, task: str) -> None:
     again = outcome(directory)
     pairs = zip(whole["teams"], again["teams"], strict=True)
     assert all(torch.allclose(a.float(), b.float(), atol=1e-5) for a, b in pairs)
+
+
+# ------------------------------------------------------------------------- the GPU beside the CPU
+
+
+@pytest.fixture
+def same_numbers(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """All devices draw the same random numbers, the CPU's; to call it begins them anew."""
+    drawn = torch.Generator()
+
+    def on_the_cpu(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def draw(*args: Any, generator: Any = None, device: Any = None, **more: Any) -> Tensor:
+            return function(*args, generator=drawn, **more).to(device)
+
+        return draw
+
+    for name in ("rand", "randn", "randint", "randperm"):
+        monkeypatch.setattr(torch, name, on_the_cpu(getattr(torch, name)))
+    plain = distributions.gumbel
+
+    def gumbel(batch: Any, generator: torch.Generator) -> Tensor:
+        return plain(batch, drawn).to(generator.device)
+
+    monkeypatch.setattr(distributions, "gumbel", gumbel)
+    monkeypatch.setattr("marl.dags.gumbel", gumbel)
+    return lambda: drawn.manual_seed(0) and None
+
+
+def moved(tree: Any, device: torch.device) -> Any:
+    return tree_map(lambda x: x.to(device), tree)
+
+
+ALIKE = ("mappo", "mappo-continuous", "ippo-gru", "happo", "hasac", "masac-continuous", "maddpg")
+
+
+@pytest.mark.parametrize("family", [*ALIKE, "matd3-continuous", "joint", "informarl"])
+def test_an_update_on_the_gpu_is_the_cpus(
+    tmp_path: Path, family: str, same_numbers: Callable[[], None]
+) -> None:
+    """From the same weights, rollout and random numbers to the same weights."""
+    words, rollout = FAMILIES[family], None
+    learned: list[list[Tensor]] = []
+    for device in (CPU, DEVICE):
+        same_numbers()
+        run = run_of(tmp_path / f"{len(learned)}", words, device)
+        same_numbers()
+        if rollout is None:
+            rollout = tree_map(torch.clone, run.collector.collect()[0])
+        same_numbers()
+        before = [x.clone() for team in run.teams.values() for x in module_tensors(team)]
+        run.learn(moved(rollout, device))
+        after = [x for team in run.teams.values() for x in module_tensors(team)]
+        learned.append([(a - b).cpu() for a, b in zip(after, before, strict=True)])
+        run.close()
+    for cpu, gpu in zip(*learned, strict=True):
+        assert (gpu - cpu).norm() <= 5e-3 * cpu.norm() + 1e-6
+
+
+WORLDS = ("mpe/simple_spread", "mpe/simple_world_comm", "mpe/simple_formation", "navigation/target")
+
+
+@pytest.mark.parametrize("task", WORLDS)
+def test_worlds_on_the_gpu_are_the_cpus(task: str) -> None:
+    """Step by step from the same states, by the same actions and random numbers, restarts too."""
+    worlds: list[Any] = [Task(task)(16, device) for device in (CPU, DEVICE)]
+    random = torch.Generator().manual_seed(0)
+    obs = worlds[0].reset(0)
+    for step in range(30):
+        action = {n: random_action(g, obs.groups[n], random) for n, g in worlds[0].groups.items()}
+        numbers = [torch.rand(16, 4096, generator=random) for _ in range(2)]
+        (cpu, obs), (gpu, _) = (stepped(w, worlds[0], step, action, numbers) for w in worlds)
+        for a, b in zip(tree_tensors(cpu), tree_tensors(gpu), strict=True):
+            assert b.device.type == DEVICE.type
+            assert torch.allclose(a.float(), b.cpu().float(), rtol=1e-4, atol=1e-5)
+        worlds[0].state = cpu[-1]
+
+
+def stepped(world: Any, first: Any, step: int, action: Any, numbers: Any) -> tuple[Any, Any]:
+    """What a step and a restart in every third world make of the ``first`` world's state."""
+    assert isinstance(world, ParticleEnv)
+    state, action, (events, begins) = moved((first.state, action, numbers), world.device)
+    told = world.advance(state, action, events[:, : world.scenario.event_noise])
+    done = (torch.arange(world.num_envs, device=world.device) + step) % 3 == 0
+    after, obs = world.restart(told[0], done, begins[:, : world.scenario.noise_size])
+    return (told, obs, after), obs
+
+
+def test_compiled_is_eager_on_the_gpu(tmp_path: Path) -> None:
+    """An iteration from the same seed ends at the same weights."""
+    learned = []
+    for word in ("false", "true"):
+        more = {"algorithm.compile": word, "task.kwargs.compile": word, "algorithm.epochs": 2}
+        run = run_of(tmp_path / word, FAMILIES["mappo"], DEVICE, **more)
+        run.learn(run.collector.collect()[0])
+        learned.append([x for team in run.teams.values() for x in module_tensors(team)])
+        run.close()
+    for eager, compiled in zip(*learned, strict=True):
+        assert torch.allclose(eager, compiled, rtol=1e-3, atol=1e-4)
+
+
+# ------------------------------------------------------------------------------- nothing waits
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """Inside it CUDA refuses whatever makes the host wait."""
+    if CUDA:
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        if CUDA:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+QUIET = ("mappo", "ippo-gru", "joint", "joint-aloha", "informarl", "joint-masac", "maddpg")
+
+
+@pytest.mark.parametrize("part", ["collect", "learn"])
+@pytest.mark.parametrize("family", QUIET)
+def test_nothing_waits_for_the_gpu(tmp_path: Path, family: str, part: str) -> None:
+    """Neither collecting nor learning, after a first time: where it fails, the trace tells what
+    waited."""
+    run = run_of(tmp_path / "run", FAMILIES[family], DEVICE)
+    run.learn(run.collector.collect()[0])
+    rollout = run.collector.collect()[0]
+    run.learn(rollout)
+    with no_waiting():
+        if part == "collect":
+            run.collector.collect()
+        else:
+            run.learn(rollout)
+    run.close()

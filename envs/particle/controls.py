@@ -55,7 +55,7 @@ class Controls:
         body = self._agents[self._rows[name].start]
         action = action.to(self._dtype).clamp(0, 1)
         still = action.new_zeros(*action.shape[:-1], 2)
-        direction = action[..., (2, 4)] - action[..., (1, 3)] if body.moves else still
+        direction = action[..., 2:5:2] - action[..., 1:4:2] if body.moves else still
         if not body.talks:
             silence = action.new_zeros(*action.shape[:-1], self._channels)
             return torch.cat([direction, silence], dim=-1) if self._channels else direction

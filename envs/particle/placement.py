@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from envs.particle.physics import distances
+from marl.device import constant
 
 TRIES = 32
 # Steps from one try to the next in shares of the side, the golden ratio's in two dimensions: tries
@@ -32,7 +33,7 @@ def place(noise: Tensor, reach: Tensor, apart: Tensor, given: Tensor | None = No
     before = torch.ones_like(rows, dtype=torch.bool).tril(first - 1)
     settled = torch.zeros(batch, bodies, dtype=torch.bool, device=noise.device)
     there = settled.new_ones(batch, first)
-    stride = noise.new_tensor(STRIDE)
+    stride = constant(STRIDE, noise)
     position = torch.zeros_like(noise)
     waits = noise.device.type == "cpu" and not torch.compiler.is_compiling()
     for tried in range(TRIES):
