@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -156,18 +157,20 @@ def behaviour(policy: Policy, group: str, obs: Observation) -> Tensor:
     if isinstance(spec, Continuous):
         return greedy.action[group]
     found = []
-    for choice in choices(spec):
-        chosen = torch.tensor(choice, device=start.device).expand(batch, size, *spec.shape)
+    for choice in choices(spec, start.device):
+        chosen = choice.expand(batch, size, *spec.shape)
         action = {**greedy.action, group: chosen}
         found.append(policy.evaluate(obs, action, {}, start, greedy.aux)[0][group])
     return torch.stack(found, dim=-1)
 
 
-def choices(spec: Discrete | MultiDiscrete) -> list:
-    """All actions."""
+@cache
+def choices(spec: Discrete | MultiDiscrete, device: torch.device) -> Tensor:
+    """All actions ``[choices, *shape]``, made once: to copy them to a GPU the host would wait."""
     if isinstance(spec, Discrete):
-        return list(range(spec.n))
-    return torch.cartesian_prod(*map(torch.arange, spec.nvec)).reshape(-1, len(spec.nvec)).tolist()
+        return torch.arange(spec.n, device=device)
+    every = torch.cartesian_prod(*map(torch.arange, spec.nvec))
+    return every.reshape(-1, len(spec.nvec)).to(device)
 
 
 def gaps(spec: ActionSpec, true: Tensor, believed: Tensor) -> Tensor:

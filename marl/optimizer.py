@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
 from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
@@ -62,10 +61,10 @@ class Optimizer:
     def step(self, loss: Tensor) -> Tensor:
         """Descends ``loss`` once; returns each part's gradient norm before clipping."""
         parameters = [p for part in self.parts.values() for p in part]
-        gradients = iter(torch.autograd.grad(loss, parameters, materialize_grads=True))
-        norms = []
-        for name, part in self.parts.items():
-            mine = list(islice(gradients, len(part)))
+        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        norms, taken = [], 0
+        for name, part in self.parts.items():  # no iterator: older Dynamos lose count of one here
+            mine, taken = gradients[taken : taken + len(part)], taken + len(part)
             norm = torch.stack([gradient.square().sum() for gradient in mine]).sum().sqrt()
             scale = (self.max_norm / (norm + 1e-6)).clamp(max=1.0)
             self._descend(name, [gradient * scale for gradient in mine])
@@ -96,12 +95,12 @@ class Optimizer:
 
 
 def compiled(function: F, whole: bool = False) -> F:
-    """``function`` as ``torch.compile`` makes it, gradients in the same graph where this torch can.
-    Each shape is compiled by itself, so that a resumed run computes what the first one did.
-    ``whole`` refuses what does not fit into one graph.
+    """``function`` as ``torch.compile`` makes it, gradients in the same graph. Each shape is
+    compiled by itself, so that a resumed run computes what the first one did. ``whole``: it takes
+    no gradients, and what does not fit into one graph is refused.
 
     Raises:
-        UserError: there is no C++ compiler.
+        UserError: there is no C++ compiler, or torch is too old.
     """
     compilers = [os.environ.get("CXX", "g++"), "clang++"]
     if not any(map(shutil.which, compilers)):
@@ -109,10 +108,22 @@ def compiled(function: F, whole: bool = False) -> F:
             "compile=true needs a C++ compiler, and there is neither "
             f"{' nor '.join(compilers)}; install one, or leave compile=false"
         )
-    if hasattr(torch._dynamo.config, "trace_autograd_ops"):  # not in older ones
-        torch._dynamo.config.trace_autograd_ops = True
+    if not whole:
+        _trace_gradients()
     options = {"guard_filter_fn": _of_arguments(function)}
     return torch.compile(_own_code(function), dynamic=False, fullgraph=whole, options=options)  # type: ignore[return-value]
+
+
+def _trace_gradients() -> None:
+    """Before 2.13 a graph breaks where gradients are taken, and what follows the break went wrong:
+    with 2.11 the critic of a compiled MAPPO learned something else than that of an eager one."""
+    version = tuple(map(int, torch.__version__.split(".")[:2]))
+    if version < (2, 13):
+        raise UserError(
+            "algorithm.compile=true needs torch 2.13, which takes gradients into the graph, "
+            f"and this is {torch.__version__}; upgrade it, or leave compile=false"
+        )
+    torch._dynamo.config.trace_autograd_ops = True
 
 
 def _of_arguments(function: Any) -> Callable[[Sequence[Any]], list[bool]]:

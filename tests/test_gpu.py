@@ -26,6 +26,7 @@ from tests.scenes import CPU
 
 DEVICE = torch.device(os.environ.get("MARL_DEVICE", "cuda"))
 CUDA = torch.cuda.is_available()
+TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 
 pytestmark = [
     pytest.mark.gpu,
@@ -191,11 +192,20 @@ def stepped(world: Any, first: Any, step: int, action: Any, numbers: Any) -> tup
     return (told, obs, after), obs
 
 
-def test_compiled_is_eager_on_the_gpu(tmp_path: Path) -> None:
+def test_compiled_worlds_are_eager_ones_on_the_gpu(tmp_path: Path) -> None:
+    compiled_is_eager(tmp_path, "task.kwargs.compile")
+
+
+@pytest.mark.skipif(TORCH < (2, 13), reason="compiled learning needs torch 2.13")
+def test_compiled_learning_is_eager_on_the_gpu(tmp_path: Path) -> None:
+    compiled_is_eager(tmp_path, "algorithm.compile")
+
+
+def compiled_is_eager(tmp_path: Path, switch: str) -> None:
     """An iteration from the same seed ends at the same weights."""
     learned = []
     for word in ("false", "true"):
-        more = {"algorithm.compile": word, "task.kwargs.compile": word, "algorithm.epochs": 2}
+        more = {switch: word, "algorithm.epochs": 2}
         run = run_of(tmp_path / word, FAMILIES["mappo"], DEVICE, **more)
         run.learn(run.collector.collect()[0])
         learned.append([x for team in run.teams.values() for x in module_tensors(team)])

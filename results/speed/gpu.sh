@@ -47,14 +47,18 @@ if [[ -n ${SMALL:-} ]]; then
     r1+=(num_envs=2 steps=10 algorithm.epochs=1 threads=1) r3+=(num_envs=2 steps=10)
 fi
 compiled=(algorithm.compile=true) eager=(algorithm.compile=false) world=(task.kwargs.compile=true)
+# Compiled learning needs torch 2.13: with an older one its steps are left out.
+"$python" -c 'import torch; exit(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13))' && graphs=1 || graphs=''
 
 warm() { # the figures are of no use
     local records=/dev/null once=(--iterations 1)
-    speed "${r1[@]}" device="$device" algorithm.epochs=1 "${once[@]}" &
-    speed "${r1[@]}" device=cpu algorithm.epochs=1 "${once[@]}" &
-    speed "${r3[@]}" algorithm.frames_per_update=600 "${once[@]}" &
-    speed "${learn[@]}" "${compiled[@]}" "${world[@]}" "${once[@]}" &
-    speed "${informarl[@]}" "${compiled[@]}" "${once[@]}" &
+    if [[ $graphs ]]; then
+        speed "${r1[@]}" device="$device" algorithm.epochs=1 "${once[@]}" &
+        speed "${r1[@]}" device=cpu algorithm.epochs=1 "${once[@]}" &
+        speed "${r3[@]}" algorithm.frames_per_update=600 "${once[@]}" &
+        speed "${learn[@]}" "${compiled[@]}" "${world[@]}" "${once[@]}" &
+        speed "${informarl[@]}" "${compiled[@]}" "${once[@]}" &
+    fi
     for n in "${many[@]}"; do speed "${spread[@]}" num_envs="$n" "${world[@]}" --environment "${once[@]}" & done
     wait
 }
@@ -86,18 +90,19 @@ for n in "${many[@]}"; do
     "$python" -c 'import importlib.util as u; exit(u.find_spec("jaxmarl") is None)' &&
         step "jaxmarl-$n" 40 py results/speed/jaxmarl_steps.py "$n" 2
 done
-step r1-compiled 60 speed "${r1[@]}" device="$device" "${compiled[@]}" --iterations 2
+[[ $graphs ]] && step r1-compiled 60 speed "${r1[@]}" device="$device" "${compiled[@]}" --iterations 2
 step r1 60 speed "${r1[@]}" device="$device" "${eager[@]}" --iterations 1
+step r1-cpu 60 speed "${r1[@]}" device=cpu "${eager[@]}" --iterations 1
 step learn 40 speed "${learn[@]}" "${eager[@]}" --iterations 3
-step learn-compiled 60 speed "${learn[@]}" "${compiled[@]}" "${world[@]}" --iterations 3
-step r1-cpu-compiled 60 speed "${r1[@]}" device=cpu "${compiled[@]}" --iterations 1
-step r3-compiled 80 speed "${r3[@]}" "${compiled[@]}" --iterations 1
+[[ $graphs ]] && step learn-compiled 60 speed "${learn[@]}" "${compiled[@]}" "${world[@]}" --iterations 3
+step learn-world 60 speed "${learn[@]}" "${eager[@]}" "${world[@]}" --iterations 3
+[[ $graphs ]] && step r1-cpu-compiled 60 speed "${r1[@]}" device=cpu "${compiled[@]}" --iterations 1
+[[ $graphs ]] && step r3-compiled 80 speed "${r3[@]}" "${compiled[@]}" --iterations 1
 step r3 60 speed "${r3[@]}" "${eager[@]}" --iterations 1
-step informarl-compiled 60 speed "${informarl[@]}" "${compiled[@]}" --iterations 2
+[[ $graphs ]] && step informarl-compiled 60 speed "${informarl[@]}" "${compiled[@]}" --iterations 2
 step informarl 60 speed "${informarl[@]}" "${eager[@]}" --iterations 2
 step aloha 40 speed "${aloha[@]}" --iterations 2
 step aloha-learned 60 speed "${aloha[@]}" algorithm.joint.graph=learned --iterations 2
-step r1-cpu 60 speed "${r1[@]}" device=cpu "${eager[@]}" --iterations 1
 
 echo "failed:${failed:- none}"
 echo "left:${left:- none}"

@@ -129,7 +129,8 @@ def test_what_is_forbidden_counts_for_nothing() -> None:
     box = Continuous((0.0, -2.0), (1.0, 2.0))
     far = gaps(box, torch.tensor([[0.5, 1.0]]), torch.tensor([[0.0, 0.0]]))
     torch.testing.assert_close(far, torch.tensor([0.5 * (1.0 + 0.25)]))
-    assert choices(MultiDiscrete((2, 3))) == [[a, b] for a in range(2) for b in range(3)]
+    every = choices(MultiDiscrete((2, 3)), torch.device("cpu"))
+    assert every.tolist() == [[a, b] for a in range(2) for b in range(3)]
 
 
 # ------------------------------------------------------------------------------------ within MADDPG

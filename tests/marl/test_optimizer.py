@@ -102,3 +102,10 @@ def test_without_a_compiler_compiling_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match=r"needs a C\+\+ compiler.*no-such-compiler"):
         compiled(lambda: None)
+
+
+def test_an_old_torch_compiles_no_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.11.0+cu130")
+    with pytest.raises(UserError, match=r"needs torch 2\.13.* and this is 2\.11\.0"):
+        compiled(lambda: None)
+    compiled(lambda: None, whole=True)  # no gradients in it
