@@ -83,9 +83,12 @@ def record(
             absolute[team] |= {"cut": cut, "density": {team: [0.5]}}
     algorithm = {"_type_": f"algorithms.{cell.algorithm}:Config", "gamma": 0.99}
     config = {
-        "task": {"name": f"toys/{cell.task}", "kwargs": {}},
-        "settings": told,
-        "teams": {team: {"groups": [team], "algorithm": algorithm} for team in ends},
+        "task": {"_type_": "envs:Task", "name": f"toys/{cell.task}", "kwargs": {}},
+        "settings": {"_type_": "marl.settings:Settings", **told},
+        "teams": {
+            team: {"_type_": "marl.teams:Team", "groups": [team], "algorithm": algorithm}
+            for team in ends
+        },
     }
     files = {
         "config.json": config,

@@ -15,7 +15,7 @@ STYLE = """\
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e7ec; --paper: #14171c; --card: #1c2027;
   --line: #333a44; --soft: #9aa4b1; --accent: #6db3ee; color-scheme: dark; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 5rem; max-width: 72rem; background: var(--paper);
+body { margin: 0 auto; padding: 2rem 1.25rem 5rem; max-width: 84rem; background: var(--paper);
   color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
 h1 { margin: 3.5rem 0 .5rem; padding-top: 1.5rem; border-top: 3px solid var(--accent); }
 header h1 { margin: 0; padding: 0; border: 0; }
@@ -26,7 +26,7 @@ nav a { padding: .2rem .8rem; border: 1px solid var(--line); border-radius: 1rem
   background: var(--card); text-decoration: none; }
 .table { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; background: var(--card); font-size: .92rem; }
-th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: left;
+th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: left;
   white-space: nowrap; }
 thead th { border-bottom: 2px solid var(--line); color: var(--soft); font-weight: 600; }
 .n { text-align: right; font-variant-numeric: tabular-nums; }

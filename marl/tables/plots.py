@@ -112,11 +112,10 @@ def curves(rows: Rows, colors: Colors) -> Figure:
             axes.plot(frames, _numbers(line, "score"), color=color, label=algorithm, linewidth=1.8)
         level = float(panel[0]["random"])
         axes.axhline(level, color=GREY, linestyle=":", label="random play", linewidth=1.2)
+        axes.set(xlabel="frames", ylabel="return")
         axes.set_title(_title(key, rows), fontsize=10)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.25)
-    figure.supxlabel("frames", fontsize=9)
-    figure.supylabel("return", fontsize=9)
     _legend(figure, grid)
     return figure
 
@@ -133,7 +132,7 @@ def profiles(rows: Rows, colors: Colors) -> Figure:
             shares = _numbers(line, "fraction")
             axes.step(taus, shares, color=color, label=algorithm, linewidth=1.8, where="mid")
         axes.set(xlabel="normalised score τ", ylabel="share of runs above τ", ylim=(-0.02, 1.02))
-        axes.set_title(_title((*key, ""), rows) if len(panels) > 1 else "", fontsize=10)
+        axes.set_title(key[0] if len(panels) > 1 else "", fontsize=10)
         axes.grid(alpha=0.25)
     _legend(figure, grid)
     return figure
@@ -185,8 +184,7 @@ def improvement(rows: Rows, colors: Colors) -> Figure:
         image = axes.imshow(matrix, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(range(len(names)), names, rotation=25, ha="right")
         axes.set_yticks(range(len(names)), names)
-        axes.set(xlabel="Y", ylabel="X")
-        axes.set_title(f"P(X > Y){', ' + key[0] if len(panels) > 1 else ''}", fontsize=10)
+        axes.set_title(f"P(row > column){', ' + key[0] if len(panels) > 1 else ''}", fontsize=10)
         figure.colorbar(image, ax=axes)
     return figure
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 from pathlib import Path
 
 from marl import records
@@ -159,7 +158,8 @@ def difference(path: Path, told: str) -> Iterator[str]:
     lines = zip_longest(there.split("\n"), told.split("\n"))
     for number, (mine, wanted) in enumerate(lines, 1):
         if mine != wanted:
-            start = len(os.path.commonprefix([mine or "", wanted or ""]))
+            pairs = zip(mine or "", wanted or "", strict=False)
+            start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
             yield f"{path}, line {number}: {_cut(mine, start)}, should be {_cut(wanted, start)}"
             return
 

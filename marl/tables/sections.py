@@ -17,12 +17,14 @@ HOW = (
     "A value with brackets is the interquartile mean over seeds (the mean, of fewer than four) and "
     "its 95% stratified bootstrap interval. *Final* is the last policy, in the last evaluation; "
     "*absolute* is the best checkpoint, played anew; *sampled* is the same with sampled actions "
-    "instead of greedy ones. Fewer than three seeds are preliminary; three or four let a preset "
+    "instead of greedy ones. Bold are the best absolute metric and those whose interval reaches "
+    "it. Fewer than three seeds are preliminary; three or four let a preset "
     "in; results have five or more."
 )
 OVER_ALL = (
     "Normalised scores of returns: 0 is random play (the mean over the task's records), 1 the best "
-    "single run's absolute metric on that task in this suite. Runs of all tasks together."
+    "single run's absolute metric on that task in this suite. Runs of all tasks together; seeds "
+    "are the fewest of a task."
 )
 TEAMS = (
     "Each team stands for itself: its opponents are those it learned with, and returns of "
@@ -33,8 +35,9 @@ PICTURES = {
     "scores.png": "Normalised scores over all tasks, with 95% intervals",
     "profiles.png": "Performance profiles: the share of runs whose normalised absolute metric is "
     "above τ (between random play at 0 and the best run at 1), with 95% intervals",
-    "improvement.png": "Probability of improvement: that a run of X has a higher absolute metric "
-    "than one of Y on the same task, with 95% intervals; ties count half, tasks equally",
+    "improvement.png": "Probability of improvement: that a run of the row's algorithm has a higher "
+    "absolute metric than one of the column's on the same task, with 95% intervals; ties "
+    "count half, tasks equally",
     "curves.png": "Sample efficiency: interquartile mean return over seeds, with 95% intervals",
 }
 
@@ -140,7 +143,7 @@ def _together(rows: Sequence[Summary]) -> Iterator[Block]:
         ]
         for row in rows
     ]  # fmt: skip
-    yield Table(["algorithm", "tasks", "runs", "seeds of each task", *KINDS], table)
+    yield Table(["algorithm", "tasks", "runs", "seeds", *KINDS], table)
     if any(row.tasks < most for row in rows):
         yield Text("† over fewer tasks than the others: not to be compared with them.")
 

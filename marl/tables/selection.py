@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -43,7 +44,7 @@ class Selection:
 
 def select(folder: Path, suite: Suite | None = None) -> Selection:
     """The suite in ``folder``; without ``suite`` its grid is what is there."""
-    places = list(records.find(folder))
+    places = sorted(records.find(folder))
     runs: list[Run] = []
     left: list[tuple[Cell, str]] = []
     for cell, path in places:
@@ -67,7 +68,7 @@ def select(folder: Path, suite: Suite | None = None) -> Selection:
 
 def _grid(found: Iterable[Cell]) -> list[Cell]:
     """Every seed that there is, of every algorithm on every task that there is."""
-    pairs = dict.fromkeys((cell.task, cell.algorithm) for cell in found)
+    pairs = sorted({(cell.task, cell.algorithm) for cell in found})
     seeds = sorted({cell.seed for cell in found})
     return [Cell(task, algorithm, seed) for seed in seeds for task, algorithm in pairs]
 
@@ -192,13 +193,14 @@ def _most(values: Iterable[str]) -> str:
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted keys and their values as text, without those in which seeds may differ."""
-    if isinstance(value, Mapping):
+    """Dotted keys and their values as text, without those in which seeds may differ. Of objects,
+    which name their type, each field; what else maps names to values counts as a whole."""
+    if isinstance(value, Mapping) and ("_type_" in value or path in ("", "teams")):
         for key, inner in value.items():
             if path != "settings" or key not in FREE:
                 yield from _flat(inner, f"{path}.{key}" if path else str(key))
     else:
-        yield path, str(value)
+        yield path, json.dumps(value, sort_keys=True)
 
 
 # ------------------------------------------------------------------------------------- metrics
