@@ -64,6 +64,8 @@ def read(cell: Cell, folder: Path) -> Run:
     Raises:
         BadRecord: it is not whole, not what the run wrote, or does not agree with itself.
     """
+    if folder.name != cell.folder.name:  # seed_01 beside seed_1 would count twice
+        raise BadRecord(f"its folder is {folder.name}, not {cell.folder.name}")
     records.check(folder)
     config = records.read_json(folder / "config.json")
     lines = records.read_lines(folder / "evaluations.jsonl")

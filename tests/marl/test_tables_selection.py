@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,13 @@ def test_a_metric_missing_in_one_run(tmp_path: Path) -> None:
         ("success" in run.teams["team"], "return" in run.teams["team"]) for run in selection.runs
     ]
     assert has == [(True, True), (False, True), (False, True)]
+
+
+def test_no_seed_counts_twice(folder: Path) -> None:
+    shutil.copytree(folder / FIRST.folder, folder / "walk" / "mappo" / "seed_00")
+    selection = select(folder)
+    assert left(selection) == {str(FIRST): "its folder is seed_00, not seed_0"}
+    assert len(selection.runs) == 8
 
 
 def test_odd_names_do_no_harm(folder: Path) -> None:
