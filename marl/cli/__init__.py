@@ -139,12 +139,21 @@ def parser() -> argparse.ArgumentParser:
         "          marl tables mpe        the files of one suite\n"
         "          marl tables --check    fails where anything differs from what the records say",
     )  # fmt: skip
-    tables.add_argument("suites", nargs="*", metavar="SUITE", help="a folder of it (default all)")
     tables.add_argument(
-        "--results", metavar="DIRECTORY", default="results", help="of suites (default results)"
+        "suites", nargs="*", metavar="SUITE", help="a folder of records (default: all)"
     )
-    tables.add_argument("--check", action="store_true", help="write nothing, say what differs")
-    tables.add_argument("--redraw", action="store_true", help="plots too whose data is the same")
+    tables.add_argument(
+        "--results",
+        metavar="DIRECTORY",
+        default="results",
+        help="where the suites are (default results)",
+    )
+    tables.add_argument(
+        "--check", action="store_true", help="write nothing; say what differs, and end with code 1"
+    )
+    tables.add_argument(
+        "--redraw", action="store_true", help="draw plots anew whose data is the same"
+    )
     return root
 
 

@@ -195,7 +195,7 @@ def _most(values: Iterable[str]) -> str:
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Dotted keys and their values as text, without those in which seeds may differ. Of objects,
     which name their type, each field; what else maps names to values counts as a whole."""
-    if isinstance(value, Mapping) and ("_type_" in value or path in ("", "teams")):
+    if isinstance(value, Mapping) and ("_type_" in value or path in ("", "settings", "teams")):
         for key, inner in value.items():
             if path != "settings" or key not in FREE:
                 yield from _flat(inner, f"{path}.{key}" if path else str(key))
