@@ -19,6 +19,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/marl tables --check
 
 # torch comes first, so that nothing else can draw a newer build of it with gigabytes of CUDA packages.
 $(INSTALLED): pyproject.toml

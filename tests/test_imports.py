@@ -83,9 +83,26 @@ except SystemExit as end:
 """
 
 
+TABLES = """
+import pathlib, sys, tempfile
+from marl import cli
+from tests import recorded
+with tempfile.TemporaryDirectory() as folder:
+    results = pathlib.Path(folder) / "results"
+    cells = recorded.grid("walk", "mappo ippo", 2)
+    recorded.suite(results / "toy", cells, lambda cell, team: 5.0 + cell.seed)
+    try:
+        cli.main(["tables", "--results", str(results)])
+    except SystemExit as end:
+        assert not end.code, end.code
+    assert (results / "toy" / "curves.png").exists()
+"""
+
+
 @pytest.mark.parametrize(
     ("code", "heavy"),
     [
+        (TABLES, ("torch", "hydra", "scipy", "vmas", "wandb", "envs", "marl.cli.commands")),
         (HELP, ("torch", "hydra", "omegaconf", "vmas", "wandb", "numpy", "pettingzoo")),
         ("import sys, marl.cli.benchmark", ("torch", "hydra", "omegaconf", "vmas", "wandb")),
         ("import sys, marl.report", ("torch", "hydra", "vmas", "wandb", "matplotlib")),

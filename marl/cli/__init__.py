@@ -32,6 +32,7 @@ COMMANDS = {
     "list": "marl.cli.commands:names",
     "speed": "marl.cli.commands:speed",
     "benchmark": "marl.cli.benchmark:run",
+    "tables": "marl.cli.tables:tables",
 }
 
 
@@ -131,6 +132,28 @@ def parser() -> argparse.ArgumentParser:
     speed.add_argument("--iterations", type=positive, default=3, help="to time (default 3)")
     speed.add_argument("--warmup", type=positive, default=1, help="to run first (default 1)")
     speed.add_argument("--json", metavar="FILE", help="append the figures to this JSONL file")
+
+    tables = commands.add_parser(
+        "tables", help="tables, plots and the page from the records", formatter_class=raw,
+        epilog="examples: marl tables            all suites, the page and the README's table\n"
+        "          marl tables mpe        the files of one suite\n"
+        "          marl tables --check    fails where anything differs from what the records say",
+    )  # fmt: skip
+    tables.add_argument(
+        "suites", nargs="*", metavar="SUITE", help="a folder of records (default: all)"
+    )
+    tables.add_argument(
+        "--results",
+        metavar="DIRECTORY",
+        default="results",
+        help="where the suites are (default results)",
+    )
+    tables.add_argument(
+        "--check", action="store_true", help="write nothing; say what differs, and end with code 1"
+    )
+    tables.add_argument(
+        "--redraw", action="store_true", help="draw plots anew whose data is the same"
+    )
     return root
 
 

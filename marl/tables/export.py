@@ -1,0 +1,100 @@
+"""What marl-eval (https://github.com/instadeepai/marl-eval) reads of a suite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from marl.tables.runs import RETURN, Episodes, Run, Series, slug
+from marl.tables.selection import Selection
+from marl.tables.text import listed
+
+
+def marl_eval(selection: Selection) -> tuple[str, list[str]]:
+    """The JSON of a suite and what of it could not be exported.
+
+    Its format is environment -> task -> algorithm -> run -> ``step_k``. It asks for the same
+    algorithms on all tasks, the same seeds, the same number of steps and the same metrics in all
+    runs: what others lack is left out. A suite with several teams makes an environment of each.
+    """
+    teams, found, notes = selection.teams(), {}, []
+    for team in teams:
+        name = selection.name.lower() + (f"_{slug(team)}" if len(teams) > 1 else "")
+        runs = [run for run in selection.runs if team in run.teams]
+        kept = _complete(runs, notes)
+        if kept:
+            found[name] = _environment(kept, team)
+    text = json.dumps(found, separators=(",", ":")).replace('"seed_', '\n"seed_') + "\n"
+    return text, list(dict.fromkeys(notes))
+
+
+def _complete(runs: Sequence[Run], notes: list[str]) -> list[Run]:
+    """Those of algorithms that have all tasks, and of seeds that all those have."""
+    tasks = {run.cell.task for run in runs}
+    cells = {(run.cell.task, run.cell.algorithm, run.cell.seed) for run in runs}
+    algorithms = dict.fromkeys(run.cell.algorithm for run in runs)
+    whole = [a for a in algorithms if {t for t, b, _ in cells if b == a} == tasks]
+    pairs = [{s for t, b, s in cells if (t, b) == (task, a)} for a in whole for task in tasks]
+    seeds = set.intersection(*pairs) if pairs else set()
+    _note(notes, "algorithms that lack a task", [a for a in algorithms if a not in whole])
+    lost = {s for _, a, s in cells if a in whole} - seeds
+    _note(notes, "seeds that some algorithm lacks", [str(seed) for seed in sorted(lost)])
+    return [run for run in runs if run.cell.algorithm in whole and run.cell.seed in seeds]
+
+
+def _note(notes: list[str], what: str, names: Sequence[str]) -> None:
+    if names:
+        notes.append(f"`marl_eval.json` leaves out {what}: {listed(names)}")
+
+
+def _environment(runs: Sequence[Run], team: str) -> dict[str, Any]:
+    steps = min(len(run.frames) for run in runs)
+    shared = set.intersection(*(_evaluated(run.teams[team]) for run in runs))
+    tasks: dict[str, Any] = {}
+    for run in runs:
+        algorithms = tasks.setdefault(run.cell.task, {})
+        algorithms.setdefault(run.cell.algorithm, {})[f"seed_{run.cell.seed}"] = _run(
+            run, {name: run.teams[team][name] for name in sorted(shared)}, steps
+        )
+    return tasks
+
+
+def _evaluated(metrics: Mapping[str, Series]) -> set[str]:
+    return {name for name, series in metrics.items() if series.evaluations is not None}
+
+
+def _run(run: Run, metrics: Mapping[str, Series], count: int) -> dict[str, Any]:
+    """The last ``count`` is the final policy's, so that where there are more the earlier give way.
+
+    Clocks stand apart from results: an evaluation's time is its share of the run's wall-clock.
+    """
+    seconds = float(run.clock["wall_clock"])
+    chosen = [round(i * (len(run.frames) - 1) / max(1, count - 1)) for i in range(count)]
+    steps = {
+        f"step_{k}": {
+            "step_count": run.frames[i],
+            "elapsed_time": _short(seconds * run.frames[i] / run.frames[-1]),
+            **{_name(name): _list(_part(series, i)) for name, series in metrics.items()},
+        }
+        for k, i in enumerate(chosen)
+    }
+    best = {_name(name): _list(series.absolute) for name, series in metrics.items()}
+    return {**steps, "absolute_metrics": {**best, "elapsed_time": [_short(seconds)]}}
+
+
+def _part(series: Series, index: int) -> Episodes:
+    assert series.evaluations is not None
+    return series.evaluations[index]
+
+
+def _name(metric: str) -> str:
+    return metric if metric == RETURN else slug(metric)
+
+
+def _list(values: Episodes) -> list[float]:
+    return [_short(value) for value in values.tolist()]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}") + 0.0

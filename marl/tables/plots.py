@@ -1,0 +1,197 @@
+"""The pictures, drawn from the rows of the CSV files, whose checksum they carry: a picture is up to
+date where its checksum is that of its file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from marl.tables import text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Rows = Sequence[Mapping[str, str]]
+Colors = Mapping[str, str]  # of every algorithm, the same in all pictures of a suite
+
+KEY = "Data-SHA256"
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F4FC9", "#8C6D31")
+PALETTE += ("#4D4D4D", "#B22222", "#1B9E77", "#A6761D")
+GREY = "#777777"
+
+
+def checksum(csv: str) -> str:
+    return hashlib.sha256(csv.encode()).hexdigest()
+
+
+def carried(path: Path) -> str | None:
+    """The checksum of the data that a picture was drawn from; None where it tells none."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            image.load()  # a cut one fails here
+            return image.info.get(KEY)
+    except (OSError, UnidentifiedImageError, SyntaxError):
+        return None
+
+
+def draw(name: str, csv: str, algorithms: Sequence[str], path: Path) -> None:
+    """Draws the picture ``name`` from the text of its CSV file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    colors = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(algorithms)}
+    with plt.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = PICTURES[name](text.rows(csv), colors)
+        figure.savefig(path, dpi=120, format="png", metadata={KEY: checksum(csv), "Software": None})
+        plt.close(figure)
+
+
+def _figure(count: int, size: tuple[float, float], most: int = 3) -> tuple[Figure, list[Axes]]:
+    """``count`` panels of ``size`` inches, at most so many beside each other."""
+    import matplotlib.pyplot as plt
+
+    columns = min(most, max(1, count))
+    rows = -(-count // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(size[0] * columns, size[1] * rows + 0.4), squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for axes in grid.flat[count:]:
+        axes.set_visible(False)
+    return figure, list(grid.flat[:count])
+
+
+def _groups(rows: Rows, *keys: str) -> dict[tuple[str, ...], list[Mapping[str, str]]]:
+    groups: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups
+
+
+def _numbers(rows: Rows, name: str) -> np.ndarray:
+    return np.array([float(row[name] or "nan") for row in rows])
+
+
+def _title(words: Sequence[str], rows: Rows) -> str:
+    """The panel's task, and its team where the suite has several."""
+    several = len({row["team"] for row in rows}) > 1
+    return ", ".join(words if several else words[:-1])
+
+
+def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    handles: dict[str, Any] = {}
+    for panel in axes:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside lower center", frameon=False,
+        ncols=min(6, len(handles)),
+    )  # fmt: skip
+
+
+def curves(rows: Rows, colors: Colors) -> Figure:
+    """Return against frames: interquartile mean over seeds, its interval, and random play."""
+    from matplotlib.ticker import EngFormatter
+
+    panels = _groups(rows, "task", "team")
+    figure, grid = _figure(len(panels), (4.2, 3.1))
+    for axes, (key, panel) in zip(grid, panels.items(), strict=True):
+        for (algorithm,), line in _groups(panel, "algorithm").items():
+            frames, color = _numbers(line, "frames"), colors[algorithm]
+            low, high = _numbers(line, "score_low"), _numbers(line, "score_high")
+            axes.fill_between(frames, low, high, color=color, alpha=0.18, linewidth=0)
+            axes.plot(frames, _numbers(line, "score"), color=color, label=algorithm, linewidth=1.8)
+        level = float(panel[0]["random"])
+        axes.axhline(level, color=GREY, linestyle=":", label="random play", linewidth=1.2)
+        axes.set(xlabel="frames", ylabel="return")
+        axes.set_title(_title(key, rows), fontsize=10)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.grid(alpha=0.25)
+    _legend(figure, grid)
+    return figure
+
+
+def profiles(rows: Rows, colors: Colors) -> Figure:
+    """The share of runs above each normalised score."""
+    panels = _groups(rows, "team")
+    figure, grid = _figure(len(panels), (5.2, 3.6))
+    for axes, (key, panel) in zip(grid, panels.items(), strict=True):
+        for (algorithm,), line in _groups(panel, "algorithm").items():
+            taus, color = _numbers(line, "tau"), colors[algorithm]
+            low, high = _numbers(line, "fraction_low"), _numbers(line, "fraction_high")
+            axes.fill_between(taus, low, high, color=color, alpha=0.15, linewidth=0, step="mid")
+            shares = _numbers(line, "fraction")
+            axes.step(taus, shares, color=color, label=algorithm, linewidth=1.8, where="mid")
+        axes.set(xlabel="normalised score τ", ylabel="share of runs above τ", ylim=(-0.02, 1.02))
+        axes.set_title(key[0] if len(panels) > 1 else "", fontsize=10)
+        axes.grid(alpha=0.25)
+    _legend(figure, grid)
+    return figure
+
+
+def scores(rows: Rows, colors: Colors) -> Figure:
+    """Normalised scores over all tasks with their intervals: the best checkpoint's, and the last
+    policy's."""
+    panels = _groups([row for row in rows if row["task"] == "all"], "team")
+    count = max(map(len, panels.values()))
+    figure, grid = _figure(len(panels), (5.2, 0.7 + 0.36 * count))
+    for axes, (key, panel) in zip(grid, panels.items(), strict=True):
+        for i, row in enumerate(panel):
+            color = colors[row["algorithm"]]
+            for name, shift, fill in (("absolute", -0.13, color), ("final", 0.13, "white")):
+                low, high = float(row[f"{name}_low"]), float(row[f"{name}_high"])
+                axes.plot([low, high], [i + shift] * 2, color=color, linewidth=2.5, alpha=0.6)
+                axes.plot(
+                    float(row[name]),
+                    i + shift,
+                    "o",
+                    color=color,
+                    markerfacecolor=fill,
+                    markersize=6,
+                )
+        axes.set_yticks(range(len(panel)), [row["algorithm"] for row in panel])
+        axes.set_ylim(len(panel) - 0.5, -0.5)
+        axes.set_xlabel("normalised score (full: absolute metric, hollow: final policy)")
+        axes.set_title(key[0] if len(panels) > 1 else "", fontsize=10)
+        axes.grid(alpha=0.25, axis="x")
+    return figure
+
+
+def improvement(rows: Rows, colors: Colors) -> Figure:
+    """How probably the row's algorithm is better than the column's."""
+    panels = _groups(rows, "team")
+    names = [name for name in colors if any(name in (row["x"], row["y"]) for row in rows)]
+    size = 1.3 + 0.78 * len(names)
+    figure, grid = _figure(len(panels), (size + 1.1, size * 0.8))
+    for axes, (key, panel) in zip(grid, panels.items(), strict=True):
+        matrix = np.full((len(names), len(names)), np.nan)
+        for row in panel:
+            i, j = names.index(row["x"]), names.index(row["y"])
+            matrix[i, j] = float(row["probability"])
+            low, high = float(row["probability_low"]), float(row["probability_high"])
+            told = f"{matrix[i, j]:.2f}\n[{low:.2f}, {high:.2f}]"
+            color = "white" if abs(matrix[i, j] - 0.5) > 0.38 else "black"
+            axes.text(j, i, told, ha="center", va="center", fontsize=7, color=color)
+        image = axes.imshow(matrix, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
+        axes.set_xticks(range(len(names)), names, rotation=25, ha="right")
+        axes.set_yticks(range(len(names)), names)
+        axes.set_title(f"P(row > column){', ' + key[0] if len(panels) > 1 else ''}", fontsize=10)
+        figure.colorbar(image, ax=axes)
+    return figure
+
+
+PICTURES: dict[str, Callable[[Rows, Colors], Figure]] = {
+    "curves": curves,
+    "profiles": profiles,
+    "improvement": improvement,
+    "scores": scores,
+}

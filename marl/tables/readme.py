@@ -1,0 +1,67 @@
+"""The README's table of results, which stands between two marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from marl.tables.document import Block, Heading, Table, Text, markdown
+from marl.tables.runs import RETURN
+from marl.tables.scores import Summary
+from marl.tables.sections import bold
+from marl.tables.selection import Selection
+from marl.tables.text import number
+
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+ABOUT = (
+    "The absolute metric (the best checkpoint, played anew): interquartile mean return over seeds "
+    "[95% bootstrap interval], bold where the best algorithm's lies within; below it the final "
+    "policy's mean, and the number of seeds where there are fewer than five."
+)
+
+
+def inserted(readme: str, block: str) -> str | None:
+    """The README with ``block`` between its marks; None where it has none."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{block}{END}{after}" if begin and end else None
+
+
+def table(suites: Sequence[tuple[Selection, Sequence[Summary]]], folder: str) -> str:
+    if not suites:
+        return f"No suite has records in `{folder}/` yet.\n"
+    blocks: list[Block] = [Text(f"{ABOUT} All of it: [{folder}/index.html]({folder}/index.html).")]
+    for selection, rows in suites:
+        blocks += _suite(selection, rows, folder)
+    return markdown(blocks)
+
+
+def _suite(selection: Selection, rows: Sequence[Summary], folder: str) -> Iterator[Block]:
+    yield Heading(f"[{selection.name}]({folder}/{selection.name}/tables.md)", 3)
+    if selection.about:
+        yield Text(selection.about)
+    returns = [row for row in rows if row.metric == RETURN]
+    teams = len({row.team for row in returns}) > 1
+    places = dict.fromkeys((row.task, row.team) for row in returns)
+    body = [
+        [f"{task}, {team}" if teams else task, *_cells(task, team, returns, selection.algorithms)]
+        for task, team in places
+    ]
+    if body:
+        yield Table(["task", *selection.algorithms, "random play"], body)
+    if lost := len(selection.left_out) + len(selection.missing):
+        yield Text(f"{lost} of its runs are left out or missing: see the link.")
+
+
+def _cells(
+    task: str, team: str, rows: Sequence[Summary], algorithms: Sequence[str]
+) -> Iterator[str]:
+    mine = {row.algorithm: row for row in rows if (row.task, row.team) == (task, team)}
+    best = max(row.absolute.value for row in mine.values())
+    for algorithm in algorithms:
+        yield _cell(mine[algorithm], best) if algorithm in mine else ""
+    yield number(next(iter(mine.values())).random)
+
+
+def _cell(row: Summary, best: float) -> str:
+    few = f", {row.seeds} seed{'' if row.seeds == 1 else 's'}" if row.seeds < 5 else ""
+    return f"{bold(row, best)}<br>{number(row.final_mean)}{few}"

@@ -1,0 +1,218 @@
+"""What is said of a suite: its blocks in order, for ``tables.md`` and for the page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from marl.records import Cell
+from marl.tables.document import Block, Heading, Items, Picture, Table, Text
+from marl.tables.runs import BUDGET, RETURN, Run
+from marl.tables.scores import Summary
+from marl.tables.selection import Selection
+from marl.tables.text import duration, interval, listed, number, standing
+
+HOW = (
+    "A value with brackets is the interquartile mean over seeds (the mean, of fewer than four) and "
+    "its 95% stratified bootstrap interval. *Final* is the last policy, in the last evaluation; "
+    "*absolute* is the best checkpoint, played anew; *sampled* is the same with sampled actions "
+    "instead of greedy ones. Bold are the best absolute metric and those whose interval reaches "
+    "it. Fewer than three seeds are preliminary; three or four let a preset "
+    "in; results have five or more."
+)
+OVER_ALL = (
+    "Normalised scores of returns: 0 is random play (the mean over the task's records), 1 the best "
+    "single run's absolute metric on that task in this suite. Runs of all tasks together; seeds "
+    "are the fewest of a task."
+)
+TEAMS = (
+    "Each team stands for itself: its opponents are those it learned with, and returns of "
+    "different teams are never averaged together."
+)
+KINDS = ("final, mean", "final", "absolute", "sampled", "a run")
+PICTURES = {
+    "scores.png": "Normalised scores over all tasks, with 95% intervals",
+    "profiles.png": "Performance profiles: the share of runs whose normalised absolute metric is "
+    "above τ (between random play at 0 and the best run at 1), with 95% intervals",
+    "improvement.png": "Probability of improvement: that a run of the row's algorithm has a higher "
+    "absolute metric than one of the column's on the same task, with 95% intervals; ties "
+    "count half, tasks equally",
+    "curves.png": "Sample efficiency: interquartile mean return over seeds, with 95% intervals",
+}
+
+
+Make = Callable[[Sequence[Summary]], Iterable[Block]]
+
+
+def sections(
+    selection: Selection,
+    rows: Sequence[Summary],
+    pictures: Iterable[str],
+    notes: Iterable[str] = (),
+) -> list[Block]:
+    """All blocks of a suite.
+
+    Args:
+        rows: of every task, and of all together.
+        pictures: the names of those there are.
+        notes: sentences on what is not comparable.
+    """
+    there = set(pictures)
+    teams = sorted({row.team for row in rows})
+    blocks: list[Block] = [Heading(selection.name, 1), *_opening(selection)]
+    blocks += [Text(HOW)] + ([Text(TEAMS)] if len(teams) > 1 else [])
+    together = [row for row in rows if row.task == "all"]
+    if len(selection.tasks) > 1 and together:
+        blocks += [Heading("All tasks"), Text(OVER_ALL), *_by_team(together, teams, _together)]
+    for name in ("scores.png", "profiles.png", "improvement.png"):
+        blocks += _picture(name, there)
+    for task in selection.tasks:
+        mine = [row for row in rows if row.task == task]
+        runs = [run for run in selection.runs if run.cell.task == task]
+        blocks += [Heading(task), Text(_budget(runs)), *_by_team(mine, teams, _task)]
+    if "curves.png" in there:
+        blocks += [Heading("Sample efficiency"), *_picture("curves.png", there)]
+    return [*blocks, *_remarks(selection, list(notes))]
+
+
+def _opening(selection: Selection) -> Iterator[Block]:
+    if selection.about:
+        yield Text(selection.about)
+    tasks, algorithms = len(selection.tasks), len(selection.algorithms)
+    count = f"{_count(len(selection.runs), 'run')}: {_count(tasks, 'task')}, "
+    count += f"{_count(algorithms, 'algorithm')}."
+    if lost := [_count(len(p), w) for p, w in _incomplete(selection) if p]:
+        count += f" {listed(lost)}: see the end."
+    yield Text(f"{count} {_machines(selection.runs)}".strip())
+
+
+def _incomplete(selection: Selection) -> list[tuple[Sequence[object], str]]:
+    return [(selection.left_out, "record left out"), (selection.missing, "run missing")]
+
+
+def _count(number: int, word: str) -> str:
+    noun, _, rest = word.partition(" ")
+    return f"{number} {noun}{'' if number == 1 else 's'}{' ' if rest else ''}{rest}"
+
+
+def _machines(runs: Iterable[Run]) -> str:
+    """Where the clocks were read."""
+    found = Counter(_machine(run.provenance) for run in runs)
+    ordered = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
+    told = "; ".join(f"{name} ({_count(count, 'run')})" for name, count in ordered)
+    return f"Clocks: {told}." if told else ""
+
+
+def _machine(told: Mapping[str, Any]) -> str:
+    threads = _count(told.get("threads") or 1, "thread")
+    cores = _count(told.get("cores") or 1, "core")
+    parts = [told.get("gpu"), told.get("processor"), f"{threads} of {cores}"]
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _budget(runs: Sequence[Run]) -> str:
+    values = dict(zip(BUDGET, runs[0].budget, strict=True))
+    return (
+        f"`{runs[0].task}`: {values['total_frames']:,} frames, evaluated every "
+        f"{values['evaluation_interval']:,} on {values['evaluation_episodes']} episodes; absolute "
+        f"metric of {values['absolute_episodes']} episodes."
+    )
+
+
+# ------------------------------------------------------------------------------------- tables
+
+
+def _by_team(rows: Sequence[Summary], teams: Sequence[str], make: Make) -> Iterator[Block]:
+    for team in teams:
+        mine = [row for row in rows if row.team == team]
+        if mine and len(teams) > 1:
+            yield Heading(f"Team {team}", 3)
+        if mine:
+            yield from make(mine)
+
+
+def _together(rows: Sequence[Summary]) -> Iterator[Block]:
+    most = max(row.tasks for row in rows)
+    table = [
+        [
+            row.algorithm, f"{row.tasks}{' †' if row.tasks < most else ''}", str(row.runs),
+            standing(row.seeds), number(row.final_mean), interval(row.final, row.runs),
+            interval(row.absolute, row.runs), interval(row.sampled, row.runs),
+            duration(row.wall_clock),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    yield Table(["algorithm", "tasks", "runs", "seeds", *KINDS], table)
+    if any(row.tasks < most for row in rows):
+        yield Text("† over fewer tasks than the others: not to be compared with them.")
+
+
+def _task(rows: Sequence[Summary]) -> Iterator[Block]:
+    returns = [row for row in rows if row.metric == RETURN]
+    best = max(row.absolute.value for row in returns)
+    table = [
+        [
+            row.algorithm, standing(row.seeds), number(row.final_mean),
+            interval(row.final, row.seeds), bold(row, best), interval(row.sampled, row.seeds),
+            duration(row.wall_clock), number(row.frames_per_second),
+        ]
+        for row in returns
+    ]  # fmt: skip
+    table.append(["*random play*", "", number(returns[0].random), "", "", "", "", ""])
+    yield Table(["return", "seeds", *KINDS, "frames/s"], table)
+    yield from _metrics(rows, {row.algorithm: row.seeds for row in returns})
+
+
+def bold(row: Summary, best: float) -> str:
+    """The absolute metric, bold where the best algorithm's is within its interval."""
+    told = interval(row.absolute, row.seeds)
+    return f"**{told}**" if row.absolute.high >= best else told
+
+
+def _metrics(rows: Sequence[Summary], seeds: dict[str, int]) -> Iterator[Block]:
+    """The absolute metric's other quantities: a row for every algorithm, a column for each."""
+    names = list(dict.fromkeys(row.metric for row in rows if row.metric != RETURN))
+    if not names:
+        return
+    cells = {(row.algorithm, row.metric): _metric(row, seeds) for row in rows}
+    table = [[a, *(cells.get((a, name), "") for name in names)] for a in seeds]
+    levels = {row.metric: number(row.random) for row in rows}
+    table.append(["*random play*", *(levels[name] for name in names)])
+    yield Table([f"absolute{'; final, mean' if cells else ''}", *names], table)
+
+
+def _metric(row: Summary, seeds: dict[str, int]) -> str:
+    """``absolute [low, high]; final``, and of how many seeds where they are fewer."""
+    parts = [interval(row.absolute, row.seeds), number(row.final_mean)]
+    fewer = f" ({_count(row.seeds, 'seed')})" if row.seeds < seeds[row.algorithm] else ""
+    return "; ".join(filter(None, parts)) + fewer
+
+
+def _picture(name: str, there: set[str]) -> list[Block]:
+    return [Picture(name, PICTURES[name]), Text(f"{PICTURES[name]}.")] if name in there else []
+
+
+# ------------------------------------------------------------------------------------- remarks
+
+
+def _remarks(selection: Selection, notes: Sequence[str]) -> Iterator[Block]:
+    left = [f"{cell}: {reason}" for cell, reason in selection.left_out]
+    if lost := [*left, *missing(selection.missing)]:
+        yield Heading("Left out")
+        yield Items(lost)
+    told = [*(f"{cell}: {note}" for cell, note in selection.notes), *notes]
+    if told:
+        yield Heading("Notes")
+        yield Items(told)
+
+
+def missing(cells: Iterable[Cell]) -> list[str]:
+    """``missing: spread mappo, seeds 3, 4``."""
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for cell in cells:
+        seeds.setdefault((cell.task, cell.algorithm), []).append(cell.seed)
+    return [
+        f"missing: {task} {algorithm}, seed{'s' if len(of) > 1 else ''} {', '.join(map(str, of))}"
+        for (task, algorithm), of in seeds.items()
+    ]
