@@ -87,6 +87,7 @@ except SystemExit as end:
     ("code", "heavy"),
     [
         (HELP, ("torch", "hydra", "omegaconf", "vmas", "wandb", "numpy", "pettingzoo")),
+        ("import sys, marl.cli.sweep", ("torch", "hydra", "omegaconf", "vmas", "wandb")),
         ("import sys, marl.cli.benchmark", ("torch", "hydra", "omegaconf", "vmas", "wandb")),
         ("import sys, marl.report", ("torch", "hydra", "vmas", "wandb", "matplotlib")),
     ],

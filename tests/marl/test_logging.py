@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -19,6 +16,7 @@ from marl.experiment import Settings
 from marl.logging import JsonlSink, ProgressSink, finite, read_jsonl, scalars
 from marl.seeding import derive, evaluation_seed, training_seed
 from tests.children import start_training
+from tests.offline import wandb_records
 from tests.runs import experiment
 
 EVALUATION = {"frames": 10, "returns": {"team": [1.0, 3.0]}, "metrics": {"length": [4.0, 4.0]}}
@@ -71,16 +69,6 @@ def test_every_record_is_strict_json(tmp_path: Path) -> None:
 
 
 # -------------------------------------------------------------------------------------------- sinks
-
-
-def wandb_records(directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The one offline run under ``directory`` and its history, by W&B's own tool."""
-    (path,) = directory.rglob("run-*.wandb")
-    words = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(path)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    records = [json.loads(line) for line in done.stdout.splitlines()]
-    (run,) = [r["run"] for r in records if r["type"] == "run"]
-    return run, [r["history"]["item"] for r in records if r["type"] == "history"]
 
 
 def test_wandb_offline_is_read_back(tmp_path: Path) -> None:
