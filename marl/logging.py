@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # What is logged: training metrics, evaluations (results only, no clocks), and the clocks.
 KINDS = ("metrics", "evaluations", "timing")
+IDENTITY = "wandb_id"  # the file that keeps a run's name at W&B
 
 
 class Sink(Protocol):
@@ -66,10 +67,11 @@ class JsonlSink:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a JSONL file; none if it is not there."""
+    """All whole lines of a JSONL file, which may still be written to; none if it is not there."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    whole = path.read_text().rpartition("\n")[0]
+    return [json.loads(line) for line in whole.splitlines() if line.strip()]
 
 
 def scalars(kind: str, record: Mapping[str, Any]) -> dict[str, float]:
@@ -85,25 +87,32 @@ def scalars(kind: str, record: Mapping[str, Any]) -> dict[str, float]:
 
 
 class WandbSink:
-    """Weights & Biases; offline where there is no key, and never a prompt."""
+    """Weights & Biases; offline where there is no key, and never a prompt.
 
-    def __init__(self, directory: Path, config: Mapping[str, Any], project: str, resume: bool):
+    Under ``wandb agent`` the run is the one that the sweep announced, in the sweep's project.
+    """
+
+    def __init__(
+        self, directory: Path, config: Mapping[str, Any], settings: Settings, resume: bool
+    ):
         import wandb
 
         mode = os.environ.get("WANDB_MODE") or ("online" if _wandb_key() else "offline")
-        identity = directory / "wandb_id"
-        if not (resume and identity.exists()):
-            identity.write_text(uuid.uuid4().hex[:8])
+        own: dict[str, Any] = {}  # what the sweep decides, where there is one
+        if not os.environ.get("WANDB_SWEEP_ID"):
+            own = {"project": settings.wandb_project, "id": _identity(directory, resume)}
         self.run = wandb.init(
-            project=project,
             dir=str(directory),
-            id=identity.read_text(),
-            name=directory.name,
+            name=settings.wandb_name or directory.name,
+            group=settings.wandb_group or None,
+            tags=settings.wandb_tags or None,
             config=dict(config),
             mode=mode,  # type: ignore[arg-type]  # wandb checks the word
             resume="allow" if mode == "online" else None,
             settings=wandb.Settings(silent=True, console="off"),
+            **own,
         )
+        (directory / IDENTITY).write_text(self.run.id)
         self.run.define_metric("*", step_metric="frames")
 
     def log(self, kind: str, record: Mapping[str, Any]) -> None:
@@ -111,6 +120,12 @@ class WandbSink:
 
     def close(self) -> None:
         self.run.finish()
+
+
+def _identity(directory: Path, resume: bool) -> str:
+    """A new one, or that of the run to be resumed."""
+    kept = directory / IDENTITY
+    return kept.read_text() if resume and kept.exists() else uuid.uuid4().hex[:8]
 
 
 def _wandb_key() -> str | None:
@@ -213,7 +228,7 @@ def wanted_sinks(
 ) -> Iterator[Sink]:
     """The sinks that the settings ask for, of a run with this configuration after ``frames``."""
     if settings.wandb:
-        yield WandbSink(directory, config, settings.wandb_project, resume)
+        yield WandbSink(directory, config, settings, resume)
     if settings.tensorboard:
         yield TensorBoardSink(directory)
     if settings.progress:

@@ -50,7 +50,7 @@ class Job:
 
     def command(self) -> list[str]:
         """How the run begins, or goes on."""
-        marl = [sys.executable, "-m", "marl"]
+        marl = [sys.executable, "-P", "-m", "marl"]
         if (self.directory / "config.json").exists():
             return [*marl, "resume", str(self.directory)]
         return [*marl, "train", *self.words, f"directory={self.directory}", "progress=false"]

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from marl.algorithm import check_range
+from marl.errors import UserError
 from marl.selfplay import SelfPlayConfig
 
 
@@ -32,6 +33,9 @@ class Settings:
     progress: bool = True  # a live bar, or plain lines off a terminal
     wandb: bool = False  # offline where there is no key
     wandb_project: str = "marl"
+    wandb_group: str = ""  # of runs that W&B shows as one, such as the seeds of a setting
+    wandb_tags: list[str] = field(default_factory=list)  # to filter by
+    wandb_name: str = ""  # empty: the directory's
     tensorboard: bool = False  # needs the extra of that name
 
     def __post_init__(self) -> None:
@@ -42,6 +46,9 @@ class Settings:
             checkpoint_interval=(1, math.inf), checkpoints_kept=(0, math.inf),
             replay_size=(1, math.inf), replay_gib=(0, math.inf),
         )  # fmt: skip
+        for tag in self.wandb_tags:
+            if not 1 <= len(tag) <= 64:
+                raise UserError(f"wandb_tags: {tag!r} is no tag; W&B takes 1 to 64 characters")
 
     @property
     def frames_per_iteration(self) -> int:

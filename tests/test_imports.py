@@ -104,6 +104,7 @@ with tempfile.TemporaryDirectory() as folder:
     [
         (TABLES, ("torch", "hydra", "scipy", "vmas", "wandb", "envs", "marl.cli.commands")),
         (HELP, ("torch", "hydra", "omegaconf", "vmas", "wandb", "numpy", "pettingzoo")),
+        ("import sys, marl.cli.sweep", ("torch", "hydra", "omegaconf", "vmas", "wandb")),
         ("import sys, marl.cli.benchmark", ("torch", "hydra", "omegaconf", "vmas", "wandb")),
         ("import sys, marl.report", ("torch", "hydra", "vmas", "wandb", "matplotlib")),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -33,7 +34,20 @@ COMMANDS = {
     "speed": "marl.cli.commands:speed",
     "benchmark": "marl.cli.benchmark:run",
     "tables": "marl.cli.tables:tables",
+    "sweep": "marl.cli.sweep:run",
 }
+
+SWEEP_EXAMPLES = """\
+examples:
+  marl sweep mappo --jobs 4 --count 20
+  marl sweep mappo --count 8 task=vmas/balance total_frames=1e6
+  marl sweep my_sweep.yaml --dry-run
+
+FILE is what 'wandb sweep FILE' takes. method: grid goes through all values; random draws points;
+bayes, which W&B's server does, draws them too. early_terminate stops runs that fall behind. Runs
+leave W&B alone unless wandb=true follows. Started again in the same directory, a sweep skips what
+has ended, resumes what was cut off and tries again what failed; a larger --count adds to it.
+"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -94,7 +108,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )  # fmt: skip
     listing.add_argument(
-        "what", choices=("tasks", "algorithms", "models", "experiments", "benchmarks")
+        "what",
+        choices=("tasks", "algorithms", "models", "experiments", "benchmarks", "sweeps"),
     )
 
     benchmark = commands.add_parser(
@@ -119,6 +134,18 @@ def parser() -> argparse.ArgumentParser:
     benchmark.add_argument("--results", metavar="DIRECTORY",
                            help="where records go (default results/NAME)")  # fmt: skip
     benchmark.add_argument("--dry-run", action="store_true", help="print the commands only")
+
+    sweep = commands.add_parser(
+        "sweep", help="many runs to find good settings, here and without a server",
+        formatter_class=raw, epilog=SWEEP_EXAMPLES,
+    )  # fmt: skip
+    sweep.add_argument("file", metavar="FILE", help="a .yaml, or a name of 'marl list sweeps'")
+    sweep.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="for all runs")
+    sweep.add_argument("--jobs", type=positive, help="runs at once (default: the cores)")
+    sweep.add_argument("--count", type=positive, metavar="K", help="runs (default: the run_cap)")
+    sweep.add_argument("--seed", type=natural, default=0, help="of the points drawn (default 0)")
+    sweep.add_argument("--directory", help="where the runs go (default runs/sweep-NAME)")
+    sweep.add_argument("--dry-run", action="store_true", help="check and print the commands only")
 
     speed = commands.add_parser(
         "speed", help="steady frames/s of a configuration", formatter_class=raw,
@@ -178,11 +205,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words[:1] == ["train"] and not {"-h", "--help"} & set(words):
         command, options = "train", argparse.Namespace(settings=words[1:])
     else:
-        changes = [word for word in words if word.startswith("task.") and "=" in word]
-        evaluates = words[:1] == ["evaluate"]  # argparse takes them behind RUN only
-        options = parser().parse_args([w for w in words if not (evaluates and w in changes)])
+        # argparse takes settings behind the first word only
+        separate = words[0] in ("evaluate", "sweep") if words else False
+        changes = [word for word in words if separate and re.match(r"[\w.]+=", word)]
+        options = parser().parse_args([word for word in words if word not in changes])
         command = options.command
-        if evaluates:
+        if separate:
             options.settings += changes
     from marl.errors import UserError
 

@@ -220,13 +220,13 @@ def versus(options: Namespace) -> int:
         print(json.dumps(plain))
     else:
         for kind, name in found.quantities():
-            _print_whole(_pairings(found, kind, name))
+            print_whole(_pairings(found, kind, name))
     picture = report.draw_crossplay(found, out / "crossplay.png")
     print(f"record   {out / 'crossplay.json'}\npicture  {picture}", file=sys.stderr)
     return 0
 
 
-def _print_whole(table: Table) -> None:
+def print_whole(table: Table) -> None:
     """As wide as it is, in whatever terminal or file: figures are not cut."""
     from rich.console import Console
     from rich.measure import Measurement
@@ -272,6 +272,10 @@ def names(options: Namespace) -> int:
         found: Sequence[str] = task_names()
     elif options.what == "benchmarks":
         from marl.cli.benchmark import listed
+
+        found = listed()
+    elif options.what == "sweeps":
+        from marl.cli.sweep import listed
 
         found = listed()
     elif options.what == "experiments":

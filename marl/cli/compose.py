@@ -264,13 +264,16 @@ def build(run: RunConfig) -> Experiment:
 
 def free_directory(run: RunConfig) -> Path:
     """``runs/<task>-<algorithm>-seed<seed>-<time>``, numbered where another run had the same
-    moment."""
+    moment; with W&B's id under ``wandb agent``, for agents side by side."""
+    import os
     import time
 
     task = re.sub(r"\W+", "_", run.task.name)
     chosen = "mixed" if run.algorithm is None else type(run.algorithm).__name__
     algorithm = chosen.removesuffix("Config").lower()
     stem = f"{task}-{algorithm}-seed{run.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if os.environ.get("WANDB_SWEEP_ID"):
+        stem += f"-{os.environ.get('WANDB_RUN_ID', '')}"
     path, number = Path("runs") / stem, 1
     while path.exists():
         number += 1

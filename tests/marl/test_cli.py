@@ -56,6 +56,7 @@ def test_as_a_module() -> None:
         ("algorithms", {"mappo", "ippo", "random", "scripted", "frozen"}),
         ("models", {"mlp", "gru", "cnn"}),
         ("experiments", {"default"}),
+        ("sweeps", {"mappo", "maddpg", "hasac", "bayes", "informarl"}),
     ],
 )
 def test_lists(capsys, what: str, some: set[str]) -> None:

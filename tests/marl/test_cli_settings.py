@@ -66,3 +66,13 @@ def test_an_entry_point_is_a_choice(monkeypatch) -> None:
     run = compose.composed(["task=their_game", "algorithm=theirs"])
     assert type(run.algorithm).__name__ == "LazyConfig"
     assert run.task(2, "cpu").num_envs == 2
+
+
+def test_agents_side_by_side_have_directories_of_their_own(monkeypatch) -> None:
+    """They start in the same second, on the same task, with the same seed."""
+    run = compose.composed(TOY)
+    plain = compose.free_directory(run).name
+    monkeypatch.setenv("WANDB_RUN_ID", "x1")
+    assert not compose.free_directory(run).name.endswith("x1")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
+    assert compose.free_directory(run).name.endswith("-x1") and not plain.endswith("-x1")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -19,6 +16,7 @@ from marl.experiment import Settings
 from marl.logging import JsonlSink, ProgressSink, finite, read_jsonl, scalars
 from marl.seeding import derive, evaluation_seed, training_seed
 from tests.children import start_training
+from tests.offline import wandb_records
 from tests.runs import experiment
 
 EVALUATION = {"frames": 10, "returns": {"team": [1.0, 3.0]}, "metrics": {"length": [4.0, 4.0]}}
@@ -52,6 +50,12 @@ def test_rewinding_cuts_what_came_after(tmp_path: Path) -> None:
     assert (tmp_path / "evaluations.jsonl").read_bytes() == b""
 
 
+def test_half_a_line_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"frames": 1}\n{"frames": 2, "los')
+    assert read_jsonl(path) == [{"frames": 1}]
+
+
 def test_every_record_is_strict_json(tmp_path: Path) -> None:
     """NaN is no JSON; others' parsers refuse it."""
 
@@ -67,21 +71,13 @@ def test_every_record_is_strict_json(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------- sinks
 
 
-def wandb_records(directory: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Configuration and history of the one offline run under ``directory``, by W&B's own tool."""
-    (path,) = directory.rglob("run-*.wandb")
-    words = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(path)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    records = [json.loads(line) for line in done.stdout.splitlines()]
-    (config,) = [r["run"]["config"]["update"] for r in records if r["type"] == "run"]
-    return config, [r["history"]["item"] for r in records if r["type"] == "history"]
-
-
 def test_wandb_offline_is_read_back(tmp_path: Path) -> None:
     child = start_training(tmp_path / "run", wandb=True, total_frames=80)
     result = child.wait()
     assert result.code == 0, result
-    config, history = wandb_records(tmp_path / "run" / "wandb")
+    run, history = wandb_records(tmp_path / "run" / "wandb")
+    config = run["config"]["update"]
+    assert (run["project"], run["display_name"]) == ("marl", "run")
     assert config["settings"]["seed"] == 0 and config["settings"]["num_envs"] == 4
     assert config["teams"]["team"]["algorithm"]["chunk_length"] == 5
     own = read_jsonl(tmp_path / "run" / "metrics.jsonl")
@@ -92,6 +88,39 @@ def test_wandb_offline_is_read_back(tmp_path: Path) -> None:
     evaluated = read_jsonl(tmp_path / "run" / "evaluations.jsonl")
     assert returns == pytest.approx([np.mean(r["returns"]["team"]) for r in evaluated])
     assert {row["frames"] for row in history} == {0, 40, 80}
+
+
+def test_wandb_groups_tags_and_names(tmp_path: Path) -> None:
+    words = {"wandb_group": "seeds", "wandb_tags": ["toy", "ppo"], "wandb_name": "first"}
+    child = start_training(tmp_path / "run", wandb=True, total_frames=40, **words)
+    assert child.wait().code == 0
+    run, _ = wandb_records(tmp_path / "run" / "wandb")
+    assert (run["run_group"], run["display_name"]) == ("seeds", "first")
+    assert run["tags"] == ["toy", "ppo"]
+    assert run["run_id"] == (tmp_path / "run" / "wandb_id").read_text()
+
+
+def test_wandb_refuses_tags_that_are_none() -> None:
+    with pytest.raises(UserError, match="'' is no tag"):
+        Settings(wandb_tags=[""])
+
+
+def test_a_run_under_an_agent_joins_the_sweep(tmp_path: Path, monkeypatch) -> None:
+    """As ``wandb agent`` starts it: the sweep knows the run by its own name already."""
+    point = tmp_path / "config-a1.yaml"
+    point.write_text("wandb_version: 1\nalgorithm.gamma: {value: 0.9}\n")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep7")
+    monkeypatch.setenv("WANDB_RUN_ID", "agents1")
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(point))
+    result = start_training(tmp_path / "run", wandb=True, total_frames=40).wait()
+    assert result.code == 0, result
+    run, history = wandb_records(tmp_path / "run" / "wandb")
+    assert (run["run_id"], run["sweep_id"], run["project"]) == ("agents1", "sweep7", "theirs")
+    assert run["config"]["update"]["algorithm.gamma"] == 0.9
+    assert run["config"]["update"]["settings"]["num_envs"] == 4
+    assert (tmp_path / "run" / "wandb_id").read_text() == "agents1"
+    assert any("evaluation/return/team" in row for row in history)
 
 
 def test_tensorboard_is_read_back(tmp_path: Path) -> None:
