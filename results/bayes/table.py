@@ -21,7 +21,8 @@ import matplotlib.pyplot as plt
 HERE = Path(__file__).parent
 POLICIES = ("mappo", "ippo", "full", "learned", "annealed")
 COLOURS = ("#777777", "#bbbbbb", "#3b6fb6", "#c8553d", "#e0a13b")
-TASKS = {"coordination": 69.1, "aloha": 9.549}  # the best that can be had, where it is known
+BEST = {"coordination": 69.1, "aloha": 9.549}  # the best that can be had, where it is known
+TASKS = (*BEST, "spread", "balance")
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -66,21 +67,22 @@ def returns() -> None:
 
 
 def draw_returns() -> None:
-    figure, all_axes = plt.subplots(1, len(TASKS), figsize=(10, 3.6), layout="constrained")
-    for axes, (task, best) in zip(all_axes, TASKS.items(), strict=True):
+    figure, all_axes = plt.subplots(2, 2, figsize=(10, 6.4), layout="constrained")
+    for axes, task in zip(all_axes.flat, TASKS, strict=True):
         for policy, colour in zip(POLICIES, COLOURS, strict=True):
             for number, run in enumerate(seeds(task, policy)):
                 found = lines(run / "evaluations.jsonl")
                 means = [statistics.fmean(e["returns"]["team"]) for e in found]
                 axes.plot([e["frames"] / 1e3 for e in found], means, color=colour, linewidth=1,
                           alpha=0.8, label=policy if number == 0 else None)  # fmt: skip
-        axes.axhline(best, color="black", linewidth=0.6, linestyle=":")
+        if task in BEST:
+            axes.axhline(BEST[task], color="black", linewidth=0.6, linestyle=":")
         axes.set(title=task, xlabel="thousand frames", ylabel="return")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         if task == "aloha":
             axes.set_yscale("symlog", linthresh=10)
-    all_axes[0].legend(frameon=False, loc="lower right")
+    all_axes[0, 0].legend(frameon=False, loc="lower right")
     figure.savefig(HERE / "returns.png", dpi=130)
     plt.close(figure)
 
