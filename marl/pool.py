@@ -32,6 +32,7 @@ class Job:
     name: str
     words: tuple[str, ...]
     directory: Path
+    aside: tuple[str, ...] = ()  # settings that change no result, of a new run
 
     @property
     def log(self) -> Path:
@@ -53,7 +54,8 @@ class Job:
         marl = [sys.executable, "-P", "-m", "marl"]
         if (self.directory / "config.json").exists():
             return [*marl, "resume", str(self.directory)]
-        return [*marl, "train", *self.words, f"directory={self.directory}", "progress=false"]
+        where = [f"directory={self.directory}", "progress=false"]
+        return [*marl, "train", *self.words, *where, *self.aside]
 
 
 @dataclass

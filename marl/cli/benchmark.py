@@ -17,6 +17,7 @@ from marl.pool import Job, Outcome, Pool, difference
 from marl.records import Cell
 from marl.suites import Suite
 
+ASIDE = ("directory=", "progress=", "device=", "wandb")  # words that change no result
 FOLDER = Path(configs.__file__).parent / "benchmark"
 
 
@@ -41,11 +42,18 @@ class Plan:
     cells: Sequence[Cell]
     runs: Path  # where runs are kept while they go on
     results: Path  # where records go
+    wandb: bool = False  # whether runs are logged there
 
     def job(self, cell: Cell) -> Job:
         words = [*self.suite.words(cell), f"video={str(cell.seed == self.suite.seeds[0]).lower()}"]
         name = f"{cell.task}-{cell.algorithm}-{cell.seed}"
-        return Job(str(cell), tuple(words), (self.runs / name).absolute())
+        aside = self._wandb(cell) if self.wandb else ()
+        return Job(str(cell), tuple(words), (self.runs / name).absolute(), aside)
+
+    def _wandb(self, cell: Cell) -> tuple[str, ...]:
+        group = f"{self.suite.name}/{cell.task}/{cell.algorithm}"
+        tags = f"[{self.suite.name},{cell.task},{cell.algorithm}]"
+        return ("wandb=true", f"wandb_group={group}", f"wandb_tags={tags}")
 
     def jobs(self) -> dict[str, Cell]:
         return {str(cell): cell for cell in self.cells}
@@ -66,7 +74,7 @@ class Plan:
         except UserError as error:
             return f"{path}: {error}"
         command = records.read_json(path / "provenance.json")["command"]
-        ours = {w for w in command[2:] if not w.startswith(("directory=", "progress=", "device="))}
+        ours = {word for word in command[2:] if not word.startswith(ASIDE)}
         return difference(ours, set(self.job(cell).words), path)
 
     def keep(self, job: Job) -> None:
@@ -78,7 +86,8 @@ def run(options: Namespace) -> int:
     """Runs what has no record yet; 0 when the whole of it has one, 1 where a run failed."""
     suite = find(options.name)
     results = Path(options.results or Path("results") / suite.name)
-    plan = Plan(suite, suites.chosen(suite, options.only), Path(options.runs) / suite.name, results)
+    cells = suites.chosen(suite, options.only)
+    plan = Plan(suite, cells, Path(options.runs) / suite.name, results, options.wandb)
     todo = [cell for cell in plan.cells if not plan.recorded(cell)]
     if options.dry_run:
         for cell in todo:

@@ -94,7 +94,7 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
             handles.setdefault(label, handle)
     figure.legend(
         list(handles.values()), list(handles), loc="outside lower center", frameon=False,
-        ncols=min(6, len(handles)),
+        ncols=min(int(figure.get_figwidth() / 1.3), len(handles)),  # as many as have room
     )  # fmt: skip
 
 
