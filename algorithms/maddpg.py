@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from marl import ranks
 from marl.algorithm import Setting, check_range, check_word
 from marl.averages import Follower, averaged
 from marl.deterministic import deterministic
@@ -168,13 +169,13 @@ class MADDPG(OffPolicy):
         metrics = super().update(rollout)
         if self.inference is None or not metrics:
             return metrics
-        seen = self.replay.take(self.replay.latest(self.config.batch_size))
+        seen = self.replay.take(self.replay.latest(self.batch_size))
         gap = self.inference.divergence(self.setting.policies, seen.obs)
         return metrics if gap is None else {**metrics, "inference_kl": gap}
 
     def _learn(self) -> Tensor:
         if self.inference is not None:
-            newest = self.replay.take(self.replay.latest(self.config.batch_size))
+            newest = self.replay.take(self.replay.latest(self.batch_size))
             self.inference.fit(newest.obs, newest.action)
         return super()._learn()
 
@@ -185,7 +186,8 @@ class MADDPG(OffPolicy):
 
     @property
     def _all_frames(self) -> int:
-        return self.setting.iterations * self.setting.steps * self.setting.num_envs
+        setting = self.setting
+        return setting.iterations * setting.steps * setting.num_envs * ranks.SIZE
 
     # -------------------------------------------------------------------------------------- critics
 
@@ -208,7 +210,7 @@ class MADDPG(OffPolicy):
     def _opponents(self, batch: ReplayBatch) -> Actions:
         if self.inference is None:
             return super()._opponents(batch)
-        noise = self.inference.noise(self.config.batch_size, self.setting.generator)
+        noise = self.inference.noise(self.batch_size, self.setting.generator)
         believed = self.inference.actions(batch.next_obs, noise)
         return believed if self.critic.heads > 1 else {n: a[:, 0] for n, a in believed.items()}
 

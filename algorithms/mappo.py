@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from marl import losses, returns
+from marl import losses, ranks, returns
 from marl.algorithm import (
     REWARDS,
     Setting,
@@ -128,6 +128,7 @@ class MAPPO:
         self.iteration = 0
         self.recurrent = bool(self.critic_carry or self.policy.initial_carry(1))
         self.chunk = chunk_length(config.chunk_length, setting.steps, self.recurrent)
+        ranks.part("minibatch_size", config.minibatch_size)  # or tell at once that there is none
         compiler = compiled if config.compile else lambda function: function
         self.step, self.explore = compiler(self._step), compiler(self.policy.act)
 
@@ -268,8 +269,9 @@ class MAPPO:
 
     @property
     def _frames(self) -> int:
-        """Frames of one minibatch."""
-        return self.config.minibatch_size or self.setting.steps * self.setting.num_envs
+        """Frames of one minibatch, of this rank's part."""
+        whole = self.setting.steps * self.setting.num_envs
+        return ranks.part("minibatch_size", self.config.minibatch_size) or whole
 
     # ---------------------------------------------------------------------------------------- state
 
@@ -284,7 +286,7 @@ class MAPPO:
     def _moved_too_far(self, kl: Tensor) -> bool:
         """Whether to stop the epochs: waits for the device, so only where a target is set."""
         target = self.config.target_kl
-        return target is not None and kl.item() > 1.5 * target
+        return target is not None and ranks.average(kl).item() > 1.5 * target
 
     def state_dict(self) -> dict[str, Any]:
         return {

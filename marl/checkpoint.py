@@ -11,12 +11,14 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
+from marl import ranks
 from marl.errors import UserError
 
 State = dict[str, Any]
@@ -27,7 +29,8 @@ class Checkpoints:
     one at which each learning team was best (``best-<team>-….pt``).
 
     A file appears under its name only when it is whole and on the disk, after the ``.sha256``
-    beside it.
+    beside it. Other ranks than the first have files of their own beside it (``rank1-….pt``), which
+    are there before it is.
     """
 
     def __init__(self, folder: Path, keep: int = 2):
@@ -39,11 +42,17 @@ class Checkpoints:
         """Writes the state, also as the one at which the teams of ``best`` were best; ``replay``,
         which only continuing needs, is not for those."""
         path = self.folder / f"frames-{frames:012d}.pt"
-        self._write(path, state if replay is None else {**state, "replay": replay})
-        for team in best:
-            self._write(self.folder / f"best-{team}-{frames:012d}.pt", state)
-            self._forget(self._named(f"best-{team}")[:-1])
-        self._forget(self.all()[: -self.keep])
+        whole = state if replay is None else {**state, "replay": replay}
+        with ranks.first_rank_last():
+            self._write(of_rank(path, ranks.RANK), whole)
+            for team in best:
+                self._write(self.folder / f"best-{team}-{frames:012d}.pt", state)
+                self._forget(self._named(f"best-{team}")[:-1])
+            if ranks.RANK == 0:
+                self._forget(self.all()[: -self.keep])
+        if ranks.RANK:
+            mine = [of_rank(main, ranks.RANK) for main in self.all()]
+            self._forget([p for p in self._named(f"rank{ranks.RANK}") if p not in mine])
         return path
 
     def all(self) -> list[Path]:
@@ -57,17 +66,33 @@ class Checkpoints:
         return next(reversed(self._named(f"best-{team}")), None)
 
     def load_last(self, device: torch.device) -> tuple[Path, State]:
-        """The newest checkpoint that is whole; a corrupt one is passed over with a warning.
+        """The newest checkpoint that is whole on all ranks, as this one wrote it; a corrupt one is
+        passed over with a warning.
 
         Raises:
             UserError: there is none.
         """
         for path in reversed(self.all()):
+            state = None
             try:
-                return path, load(path, device)
+                state = load(of_rank(path, ranks.RANK), device)
             except CorruptCheckpoint as error:
                 warnings.warn(f"{error}; falling back to the one before", stacklevel=2)
+            if not ranks.highest(int(state is None)) and state is not None:
+                return path, state
         raise UserError(f"{str(self.folder)!r} holds no usable checkpoint")
+
+    def check_ranks(self) -> None:
+        """Raises UserError where the last checkpoint is of another number of ranks."""
+        if (path := self.last()) is None:
+            return
+        wrote = next(n for n in count(1) if not of_rank(path, n).exists())
+        if wrote != ranks.SIZE:
+            how = f"torchrun --nproc-per-node {wrote} -m marl" if wrote > 1 else "marl alone"
+            raise UserError(
+                f"{str(self.folder.parent)!r} has checkpoints of {wrote} ranks, and here "
+                f"{'are' if ranks.SIZE > 1 else 'is'} {ranks.SIZE}; resume it with {how}"
+            )
 
     def _named(self, kind: str) -> list[Path]:
         if not self.folder.is_dir():
@@ -93,6 +118,11 @@ class Checkpoints:
 
 class CorruptCheckpoint(UserError):
     """A checkpoint file that is not what was written."""
+
+
+def of_rank(path: Path, rank: int) -> Path:
+    """The file of that rank beside the first one's ``frames-….pt``."""
+    return path.with_name(path.name.replace("frames", f"rank{rank}")) if rank else path
 
 
 def checksum_of(path: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from marl import ranks
 from marl.algorithm import Algorithm
 from marl.env import VectorEnv, example_step
 from marl.types import (
@@ -117,17 +118,17 @@ class Collector:
             slot[t] = transition.info[name]
 
     def _episodes(self, rollout: Rollout) -> Metrics:
-        """Means over the episodes that ended in this rollout, NaN where none did."""
+        """Means over the episodes that ended in all ranks' rollouts, NaN where none did."""
         done = rollout.done
-        count = done.sum()
-        metrics = {"episodes": count.float()}
+        sums = {"episodes": done.sum().float()}
         reward = torch.stack([team_mean_reward(rollout.reward, g) for g in self.members.values()])
         ended, self.episode_return = split_episodes(reward, done, self.episode_return)
         for name, returns in zip(self.teams, ended, strict=True):
-            metrics[f"return/{name}"] = returns.sum() / count
+            sums[f"return/{name}"] = returns.sum()
         for name, value in self.info.items():
-            metrics[f"info/{name}"] = torch.where(done, value, 0.0).sum() / count
-        return metrics
+            sums[f"info/{name}"] = torch.where(done, value, 0.0).sum()
+        count, *others = ranks.totals(list(sums.values()))
+        return dict(zip(sums, [count, *(x / count for x in others)], strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -8,27 +8,36 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from marl import ranks
 from marl.errors import UserError
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name.
+    """The device of that name; ``cuda`` is each rank's own.
 
     Raises:
-        UserError: there is no such device here.
+        UserError: there is no such device here, or several ranks would share it.
     """
     try:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(f"unknown device {name!r}; choose cpu, cuda or cuda:N") from None
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise UserError(
-            f"device {name!r} is not there: {count} CUDA devices found; take device=cpu"
-        )
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"device {name!r} is not supported; choose cpu, cuda or cuda:N")
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+    return _cuda(device, name) if device.type == "cuda" else device
+
+
+def _cuda(device: torch.device, name: str) -> torch.device:
+    count, own = torch.cuda.device_count(), ranks.local()
+    if own is not None and device.index is not None:
+        raise UserError(f"device {name!r} is one, and each rank needs its own; take device=cuda")
+    index = device.index or own or 0
+    if index >= count:
+        which = name if own is None else f"cuda:{index}"
+        raise UserError(
+            f"device {which!r} is not there: {count} CUDA devices found; take device=cpu"
+        )
+    return torch.device("cuda", index)
 
 
 def constant(values: tuple[float, ...], like: Tensor) -> Tensor:

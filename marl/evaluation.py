@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marl import seeding
+from marl import ranks, seeding
 from marl.algorithm import Scripted
 from marl.collect import Teams, act, initial_carry, team_mean_reward
 from marl.env import VectorEnv
@@ -34,9 +34,10 @@ class Evaluations:
         return self.settings.evaluation_interval > 0 and frames >= self.next
 
     def play(self, frames: int) -> dict[str, dict[str, list[float]]]:
-        """Greedy episodes; as ``evaluate`` returns them."""
+        """Greedy episodes; as ``evaluate`` returns them. None on other ranks than the first."""
         seed = seeding.evaluation_seed(self.settings.seed, frames)
-        result = evaluate(self.env, self.teams, self.settings.evaluation_episodes, seed)
+        episodes = 0 if ranks.RANK else self.settings.evaluation_episodes
+        result = evaluate(self.env, self.teams, episodes, seed)
         interval = self.settings.evaluation_interval or self.settings.total_frames
         self.returns, self.done_at = result["returns"], frames
         self.next = (frames // interval + 1) * interval
@@ -47,7 +48,7 @@ class Evaluations:
         means = {
             name: statistics.fmean(self.returns[name])
             for name, team in self.teams.items()
-            if not isinstance(team, Scripted)
+            if self.returns[name] and not isinstance(team, Scripted)
         }
         found = [name for name, mean in means.items() if mean > self.best.get(name, -math.inf)]
         self.best.update({name: means[name] for name in found})

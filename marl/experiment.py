@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from marl import absolute, runs, seeding
+from marl import absolute, ranks, runs, seeding
 from marl.checkpoint import Checkpoints, random_state, set_random_state
 from marl.collect import Collector
 from marl.device import find_device, keep_freed_memory
 from marl.env import VectorEnv
 from marl.errors import Diverged, UserError, WorkerError
 from marl.evaluation import Evaluations, film
-from marl.logging import JsonlSink, Log, Sink, finite, require_tensorboard, wanted_sinks
+from marl.logging import KINDS, JsonlSink, Log, Sink, finite, require_tensorboard, wanted_sinks
 from marl.networks import Perceptron
 from marl.selfplay import SelfPlay
 from marl.settings import Settings
@@ -29,7 +29,9 @@ MakeEnv = Callable[[int, torch.device], VectorEnv]  # (num_envs, device)
 
 
 class Experiment:
-    """One training run, from plain Python objects.
+    """One training run, from plain Python objects; or one rank's part of it (``marl.ranks``): the
+    settings are the whole run's, the environment and the replay are this rank's. The first rank
+    evaluates, logs and draws; every one saves its state.
 
     Args:
         task: makes an environment of so many copies on a device; ``envs.Task`` is one.
@@ -54,29 +56,33 @@ class Experiment:
         sinks: list[Sink] | None = None,
     ):
         self.settings = settings = settings or Settings()
-        self.directory, self.task = Path(directory), task
+        self.device = find_device(settings.device)
+        ranks.start(self.device)
+        self.directory, self.task = Path(ranks.word(str(directory))), task
         if resume:
             runs.check(self.directory)
         if settings.tensorboard:
             require_tensorboard()
-        self.device = find_device(settings.device)
         keep_freed_memory()
         if settings.threads:
             torch.set_num_threads(settings.threads)
         seeding.seed_everything(settings.seed)
-        self.env = task(settings.num_envs, self.device)
+        num_envs = ranks.part("num_envs", settings.num_envs)
+        self.env = task(num_envs, self.device)
         evaluation_env = task(min(32, settings.evaluation_episodes), self.device)
         default = Team(None, algorithm, model or Perceptron(), critic_model)
         self.specs = resolve_teams(self.env, teams or {}, default)
-        shape = Shape(settings.num_envs, settings.steps, settings.iterations)
+        shape = Shape(num_envs, settings.steps, settings.iterations)
         self.replay = build_replay(self.specs, settings, self.device)
         self.teams = build_teams(self.env, self.specs, shape, settings.seed, self.replay)
+        if own := ranks.own():  # now that the weights are drawn, which are the same for all
+            seeding.seed_everything(settings.seed, *own)
         self.collector = Collector(
             self.env,
             self.teams,
             settings.steps,
-            seeding.training_seed(settings.seed),
-            seeding.generator(self.device, settings.seed, "acting"),
+            seeding.training_seed(settings.seed, *own),
+            seeding.generator(self.device, settings.seed, "acting", *own),
         )
         if self.replay is not None:
             self.replay.allocate(self.collector.example())
@@ -90,13 +96,14 @@ class Experiment:
         self.checkpoints = Checkpoints(self.directory / "checkpoints", settings.checkpoints_kept)
         if not resume:
             self.selfplay.fill(self.device)
-            runs.create(self.directory, self.config())
-        self.jsonl = JsonlSink(self.directory)
+            if ranks.RANK == 0:
+                runs.create(self.directory, self.config())
+        self.jsonl = JsonlSink(self.directory, KINDS if ranks.RANK == 0 else ())
         if resume:
             self._resume()
         config = runs.to_plain(self.config())
         wanted = wanted_sinks(settings, self.directory, config, self.frames, resume)
-        self.log = Log([self.jsonl, *wanted, *(sinks or [])])
+        self.log = Log([] if ranks.RANK else [self.jsonl, *wanted, *(sinks or [])])
 
     @classmethod
     def load(cls, directory: str | Path, **changes: Any) -> Experiment:
@@ -112,7 +119,7 @@ class Experiment:
         for name, value in changes.items():
             setattr(settings, name, value)
         experiment = cls(task, None, None, None, teams, settings, directory, resume=True)
-        if changes:
+        if changes and ranks.RANK == 0:
             runs.write_config(Path(directory), experiment.config())
         return experiment
 
@@ -128,12 +135,13 @@ class Experiment:
 
         Raises:
             Diverged: a loss or gradient is not finite.
-            WorkerError: an environment's process failed; what was learned is saved.
+            WorkerError: an environment's process failed; what was learned is saved, in a run alone.
         """
         try:
             with self.stop.on_signals(), full_disk_explained(self.directory):
                 self._loop()
-            if self.stop.signal is None:
+                self.stop.agree()
+            if self.stop.signal is None and ranks.RANK == 0:
                 absolute.measure(self.directory, self.evaluations.env, self.specs, self.settings)
         finally:
             self.log.close()
@@ -142,15 +150,18 @@ class Experiment:
     def _loop(self) -> None:
         while True:
             try:
+                self.stop.agree()
                 if self.stop.signal is None and self.evaluations.due(self.frames):
                     self._evaluate()
+                    self.stop.agree()
                 if self._finished() or self.frames >= self.next_checkpoint:
                     self.save()
                 if self._finished():
                     return
                 self._iterate()
             except WorkerError:
-                self.save()
+                if ranks.SIZE == 1:  # the others know nothing of it, and wait
+                    self.save()
                 raise
 
     def _iterate(self) -> None:
@@ -161,10 +172,11 @@ class Experiment:
         self.past = list(playing)
         collected = time.perf_counter()
         updates = self.learn(rollout)
-        self.frames += rollout.frames
+        frames = rollout.frames * ranks.SIZE
+        self.frames += frames
         self.iteration += 1
         self._log_metrics(metrics, updates)
-        self._log_timing(rollout.frames, collected - began, time.perf_counter() - collected)
+        self._log_timing(frames, collected - began, time.perf_counter() - collected)
 
     def learn(self, rollout: Rollout) -> dict[str, Metrics]:
         """Every team's update from the rollout, and from what is kept of those before; not of teams
@@ -176,10 +188,11 @@ class Experiment:
         return {name: team.update(rollout) for name, team in present.items()}
 
     def _log_metrics(self, metrics: Mapping, updates: Mapping[str, Mapping]) -> None:
-        """Reads all of the iteration's numbers off the device at once."""
+        """Reads all of the iteration's numbers off the device at once, the ranks' means."""
         named = {f"{k}/{team}": v for team, values in updates.items() for k, v in values.items()}
         tensors = {**metrics, **named}
-        numbers = dict(zip(tensors, torch.stack(list(tensors.values())).tolist(), strict=True))
+        means = ranks.average(torch.stack(list(tensors.values())))
+        numbers = dict(zip(tensors, means.tolist(), strict=True))
         for name in named:
             if not math.isfinite(numbers[name]):
                 raise Diverged(
@@ -199,7 +212,8 @@ class Experiment:
         began = time.perf_counter()
         self.log.log("evaluations", {"frames": self.frames, **self.evaluations.play(self.frames)})
         self.log.log("timing", {"frames": self.frames, "evaluate": time.perf_counter() - began})
-        if better := self.evaluations.better():
+        better = self.evaluations.better()
+        if ranks.highest(len(better)):
             self.save(better)
 
     def save(self, best: Sequence[str] = ()) -> None:
@@ -223,6 +237,7 @@ class Experiment:
 
     def _resume(self) -> None:
         try:
+            self.checkpoints.check_ranks()
             _, state = self.checkpoints.load_last(self.device)
         except UserError:
             if self.checkpoints.last() is not None:
@@ -241,7 +256,8 @@ class Experiment:
         if self.replay is not None and "replay" in state:
             self.replay.load_state_dict(state["replay"])
         if not self.collector.load_state_dict(state["collector"]):
-            self.collector.restart(seeding.training_seed(self.settings.seed, self.frames))
+            seed = seeding.training_seed(self.settings.seed, self.frames, *ranks.own())
+            self.collector.restart(seed)
         self.jsonl.rewind(state["log"])
         set_random_state(state["random"], self.device)
 

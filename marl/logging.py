@@ -40,10 +40,10 @@ class JsonlSink:
     continues the very files of the uninterrupted one.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, kinds: Sequence[str] = KINDS):
         self.files = {
             kind: open(directory / f"{kind}.jsonl", "ab", buffering=0)  # noqa: SIM115
-            for kind in KINDS
+            for kind in kinds
         }
 
     def log(self, kind: str, record: Mapping[str, Any]) -> None:

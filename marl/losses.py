@@ -7,11 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from marl import ranks
+
 
 def masked_mean(value: Tensor, mask: Tensor | None) -> Tensor:
     """The mean where ``mask`` (float, same shape) is 1, 0 where it is 1 nowhere; the plain mean
-    without."""
-    return value.mean() if mask is None else (value * mask).sum() / mask.sum().clamp_min(1)
+    without. Across ranks it is this one's, and the ranks' mean is that of all their values."""
+    if mask is None:
+        return value.mean()
+    return (value * mask).sum() / ranks.average(mask.sum()).clamp_min(1 / ranks.SIZE)
 
 
 def clipped_surrogate(log_ratio: Tensor, advantage: Tensor, clip: float | None) -> Tensor:

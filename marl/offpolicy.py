@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from marl import ranks
 from marl.algorithm import REWARDS, Setting, check_range, check_word
 from marl.averages import Follower, averaged
 from marl.critics import SCOPES
@@ -101,7 +102,8 @@ class OffPolicy:
         self.members: list[Member] = members(policy) if config.sequential else []
         parts = [m.parameters for m in self.members] or [list(policy.parameters())]
         self.actor_optimizers = [self._optimizer(part, config.actor_lr) for part in parts]
-        self.frames = self.updates = 0
+        self.batch_size = ranks.part("batch_size", config.batch_size)  # of this rank
+        self.frames = self.updates = 0  # of all ranks together
         self.told = torch.zeros(len(self.names), device=setting.device)  # of the actors' last step
         if any(getattr(layer, "carry_size", 0) for layer in policy.modules()):
             raise UserError("off-policy actors have no memory yet; leave model.gru=0")
@@ -144,7 +146,7 @@ class OffPolicy:
     def update(self, rollout: Rollout) -> Metrics:
         """As many gradient steps as the frames collected so far are due."""
         config = self.config
-        self.frames += rollout.frames
+        self.frames += rollout.frames * ranks.SIZE
         due = int((self.frames - config.warmup) / config.frames_per_update) - self.updates
         stats = [self._learn() for _ in range(due)]
         if not stats:
@@ -155,11 +157,11 @@ class OffPolicy:
     def _learn(self) -> Tensor:
         """One step of the critics, and of the actors when it is their turn; the statistics."""
         config, random = self.config, self.setting.generator
-        batch = self.read(self.replay.draw(config.batch_size, random))
+        batch = self.read(self.replay.draw(self.batch_size, random))
         draws = 3 if self.members else 2  # for the target, the gradient, and those who follow
         members = {f"{n}/{k}": v for n, aux in batch.aux.items() for k, v in aux.items()}
         first, *others = [
-            {**self.policy.noise(config.batch_size, random), **members} for _ in range(draws)
+            {**self.policy.noise(self.batch_size, random), **members} for _ in range(draws)
         ]
         self.updates += 1
         stats = self.improve_critics(batch, first, self._opponents(batch))

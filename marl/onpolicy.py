@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from marl import losses
+from marl import losses, ranks
 from marl.critics import ValueCritic
 from marl.errors import UserError
 from marl.policies import IndependentPolicy
@@ -122,9 +122,9 @@ def minibatch(
 
 
 def normalize(advantage: Tensor, mask: Tensor | None) -> Tensor:
-    """Zero mean and unit deviation over the live samples."""
-    mean = losses.masked_mean(advantage, mask)
-    std = losses.masked_mean((advantage - mean).square(), mask).sqrt()
+    """Zero mean and unit deviation over the live samples of all ranks."""
+    mean = ranks.average(losses.masked_mean(advantage, mask))
+    std = ranks.average(losses.masked_mean((advantage - mean).square(), mask)).sqrt()
     return (advantage - mean) / (std + 1e-5)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from marl import ranks
 from marl.errors import UserError
 
 BETA1, BETA2 = 0.9, 0.999
@@ -59,10 +60,11 @@ class Optimizer:
         return one
 
     def step(self, loss: Tensor) -> Tensor:
-        """Descends ``loss`` once; returns each part's gradient norm before clipping."""
+        """Descends ``loss`` once, across ranks the mean of theirs (``marl.ranks``); returns each
+        part's gradient norm before clipping."""
         parameters = [p for part in self.parts.values() for p in part]
-        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
-        norms, taken = [], 0
+        found = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        gradients, norms, taken = ranks.averages(found), [], 0
         for name, part in self.parts.items():  # no iterator: older Dynamos lose count of one here
             mine, taken = gradients[taken : taken + len(part)], taken + len(part)
             norm = torch.stack([gradient.square().sum() for gradient in mine]).sum().sqrt()

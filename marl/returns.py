@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from marl import ranks
+from marl.losses import masked_mean
+
 
 def gae(
     reward: Tensor,
@@ -89,11 +92,10 @@ class ValueNorm(nn.Module):
 
     @torch.no_grad()
     def update(self, target: Tensor, mask: Tensor) -> None:
-        """Takes in the targets where ``mask`` (float, same shape) is 1."""
-        count = mask.sum().clamp_min(1)
+        """Takes in the targets of all ranks where ``mask`` (float, same shape) is 1."""
         for average, value in (
-            (self.mean, (target * mask).sum() / count),
-            (self.square, (target.square() * mask).sum() / count),
+            (self.mean, ranks.average(masked_mean(target, mask))),
+            (self.square, ranks.average(masked_mean(target.square(), mask))),
             (self.weight, torch.ones_like(self.weight)),
         ):
             average.lerp_(value, 1 - self.beta)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from marl import checkpoint
+from marl import checkpoint, ranks
 from marl.algorithm import Algorithm, Scripted, Setting
 from marl.config import from_plain, to_plain
 from marl.env import VectorEnv
@@ -106,6 +106,7 @@ def provenance() -> dict[str, Any]:
         "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "ranks": ranks.SIZE,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 

@@ -30,9 +30,9 @@ def generator(device: torch.device, seed: int, *purpose: str | int) -> torch.Gen
     return torch.Generator(device).manual_seed(derive(seed, *purpose))
 
 
-def seed_everything(seed: int) -> None:
+def seed_everything(seed: int, *purpose: str | int) -> None:
     """Seeds the process's global random states: network initialisation, and environments that use
     them."""
-    torch.manual_seed(derive(seed, "torch"))
-    np.random.seed(derive(seed, "numpy"))  # noqa: NPY002  # third-party environments use it
-    random.seed(derive(seed, "python"))
+    torch.manual_seed(derive(seed, "torch", *purpose))
+    np.random.seed(derive(seed, "numpy", *purpose))  # noqa: NPY002  # third-party environments use it
+    random.seed(derive(seed, "python", *purpose))

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from marl import ranks
 from marl.algorithm import Algorithm, Scripted, check_range, check_word
 from marl.checkpoint import Checkpoints, load
 from marl.collect import team_mean_reward
@@ -160,8 +161,8 @@ class SelfPlay:
         }
         for name, number in playing.items():
             others = torch.stack([sums for other, sums in earned.items() if other != name]).amax(0)
-            ahead = (earned[name] - others).sign()  # 1, 0, -1 for win, draw, loss
-            self.pools[name].credit(number, ahead.mean().item() / 2 + 0.5)
+            ahead = (earned[name] - others).sign().mean()  # 1, 0, -1 for win, draw, loss
+            self.pools[name].credit(number, ranks.average(ahead).item() / 2 + 0.5)
 
     def state_dict(self) -> dict[str, Any]:
         pools = {n: {"snapshots": p.snapshots, "wins": p.wins} for n, p in self.pools.items()}

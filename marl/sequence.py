@@ -30,7 +30,11 @@ from __future__ import annotations
 
 import torch
 
+from marl import ranks
+
 
 def update_order(agents: int, generator: torch.Generator) -> list[int]:
-    """A fresh random permutation of ``agents`` numbers. Waits for the device once."""
-    return torch.randperm(agents, generator=generator, device=generator.device).tolist()
+    """A fresh random permutation of ``agents`` numbers, one for all ranks. Waits for the device
+    once."""
+    order = torch.randperm(agents, generator=generator, device=generator.device)
+    return ranks.first(order).tolist()

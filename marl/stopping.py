@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from marl import ranks
 from marl.errors import UserError
 
 
 class Stop:
-    """Whether a signal asked the run to end; ``signal`` is its number, None before.
+    """Whether a signal asked the run to end; ``signal`` is its number, None before ``agree``.
 
     SIGTERM and Ctrl-C let the iteration finish, so that it can be saved; a second one ends at once,
     and the run continues from its last checkpoint.
@@ -20,11 +21,16 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.asked: int | None = None
+
+    def agree(self) -> None:
+        """Takes note of a signal that came to any rank since the last time: here all see it."""
+        self.signal = ranks.highest(self.asked or 0) or None
 
     def _ask(self, number: int, _: object) -> None:
-        if self.signal is not None:
+        if self.asked is not None:
             raise KeyboardInterrupt
-        self.signal = number
+        self.asked = number
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:

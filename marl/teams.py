@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from marl import ranks
 from marl.algorithm import Algorithm, Setting
 from marl.env import VectorEnv
 from marl.errors import UserError, unknown
@@ -112,7 +113,7 @@ def setting(
 def build_replay(
     teams: Mapping[str, Team], settings: Settings, device: torch.device
 ) -> Replay | None:
-    """The replay of a run in which a team asks for one.
+    """The replay of a run in which a team asks for one; this rank's part of it.
 
     Raises:
         UserError: it could not hold the steps of one iteration.
@@ -120,7 +121,8 @@ def build_replay(
     if not any(getattr(team.algorithm, "replays", False) for team in teams.values()):
         return None
     check_room(settings.replay_size, settings.frames_per_iteration)
-    return Replay(settings.replay_size, settings.num_envs, device, settings.replay_gib)
+    frames, copies = -(-settings.replay_size // ranks.SIZE), settings.num_envs // ranks.SIZE
+    return Replay(frames, copies, device, settings.replay_gib)
 
 
 def build_teams(
@@ -135,7 +137,7 @@ def build_teams(
     policies: dict[str, Policy] = {}
     built: dict[str, Algorithm] = {}
     for name, team in teams.items():
-        random = generator(env.device, seed, "team", name)
+        random = generator(env.device, seed, "team", name, *ranks.own())
         chosen = setting(env, name, team, shape, policies, random, replay)
         built[name] = team.algorithm.build(chosen)
         policies[name] = built[name].policy

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from marl import ranks
 from marl.cli import compose
 from marl.device import find_device
 from marl.errors import UserError
@@ -38,6 +39,8 @@ def _hydra(words: Sequence[str]) -> int:
     """Hands over to Hydra: multirun, --cfg, --config-dir, launchers and sweepers."""
     import hydra
 
+    if ranks.wanted() > 1:
+        raise UserError("torchrun is for one run; leave out flags like -m, or start marl alone")
     compose.register()
     flags, settings = split_flags(words)
     sys.argv = ["marl", *flags, *compose.overrides(settings)]
@@ -67,17 +70,29 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def run(experiment: Experiment) -> int:
-    """Trains, draws the curve, films, and says where everything lies; 128 + n after signal n."""
+    """Trains, draws the curve, films, and says where everything lies; 128 + n after signal n. Of
+    several ranks the first does what is not training."""
+    code = _training(experiment) if ranks.RANK else _telling(experiment)
+    ranks.leave()
+    return code
+
+
+def _training(experiment: Experiment) -> int:
+    experiment.run()
+    experiment.close()
+    return 128 + experiment.stop.signal if experiment.stop.signal else 0
+
+
+def _telling(experiment: Experiment) -> int:
     print(f"run      {experiment.directory}", flush=True)
     print_replay(experiment)
     baseline = random_returns(experiment)
-    experiment.run()
-    experiment.close()
-    if experiment.stop.signal is not None:
+    code = _training(experiment)
+    if code:
         print(f"stopped and saved; continue with: marl resume {experiment.directory}")
-        return 128 + experiment.stop.signal
-    summarize(experiment, baseline)
-    return 0
+    else:
+        summarize(experiment, baseline)
+    return code
 
 
 def print_replay(experiment: Experiment) -> None:

@@ -1,0 +1,176 @@
+"""What tests of several ranks stand on: processes as torchrun starts them, and updates of every
+algorithm on a fixed batch, whole or in parts."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from algorithms.happo import HAPPOConfig
+from algorithms.hasac import HASACConfig, MASACConfig
+from algorithms.maddpg import HADDPGConfig, MADDPGConfig
+from algorithms.mappo import IPPOConfig, MAPPOConfig
+from envs import Task
+from marl import ranks
+from marl.cli import main
+from marl.experiment import Experiment, Settings
+from marl.networks import Perceptron
+from marl.offpolicy import OffPolicy
+from marl.teams import Shape, Team, build_teams, resolve_teams
+from marl.types import Rollout, tree_map
+from tests import toys
+from tests.algorithms.offpolicy_play import FAST, Play
+from tests.children import Child, Result
+from tests.runs import SHORT, train
+from tests.scenes import CPU, collector
+
+Found = dict[str, list[Tensor]]
+ENVS, STEPS, BATCH = 8, 10, 32
+
+
+# ---------------------------------------------------------------------------------------- processes
+
+
+def start_ranks(cwd: Path, size: int, function: Callable[..., Any], *arguments: Any) -> list[Child]:
+    """``function(*arguments)`` in so many ranks."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    return [Child(cwd, _ranked, n, size, port, function, arguments) for n in range(size)]
+
+
+def _ranked(rank: int, size: int, port: int, function: Callable, arguments: tuple) -> None:
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
+    os.environ.update({name: str(number) for name, number in told.items()})
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
+    function(*arguments)
+
+
+def waited(children: list[Child]) -> list[Result]:
+    return [child.wait() for child in children]
+
+
+def cli_in_ranks(cwd: Path, size: int, *words: str) -> list[Result]:
+    """``marl words...`` as torchrun would run it, to its end."""
+    return waited(start_ranks(cwd, size, main, list(words)))
+
+
+def train_in_ranks(directory: Path, resume: bool = False, **settings: Any) -> list[Child]:
+    """``runs.train`` in two ranks."""
+    return start_ranks(directory.parent, 2, train, directory, resume, settings)
+
+
+def train_replaying(directory: Path, resume: bool, frames: int) -> None:
+    """A short run of HASAC; its gradient steps begin with the second iteration."""
+    if resume:
+        run = Experiment.load(directory, total_frames=frames)
+    else:
+        config = HASACConfig(batch_size=16, warmup=40, frames_per_update=8, n_step=2)
+        settings = Settings(**{**SHORT, "total_frames": frames, "replay_size": 160})
+        run = Experiment(Task("tests.toys:mortal"), config, Perceptron([8]), settings=settings,
+                         directory=directory)  # fmt: skip
+    run.run()
+
+
+# ------------------------------------------------------------------------------ updates, in parts
+
+ON_POLICY: dict[str, tuple[Any, dict[str, Any]]] = {
+    "mappo": (MAPPOConfig, {}),
+    "mappo_gru": (MAPPOConfig, {"chunk_length": 5}),
+    "ippo": (IPPOConfig, {}),  # its values are masked too
+    "minibatches": (IPPOConfig, {"minibatch_size": ENVS * 2}),
+    "target_kl": (MAPPOConfig, {"epochs": 6, "target_kl": 0.04}),
+    "happo": (HAPPOConfig, {}),
+}
+OFF_POLICY: dict[str, tuple[Any, dict[str, Any]]] = {
+    "hasac": (HASACConfig, {}),
+    "masac": (MASACConfig, {}),
+    "maddpg": (MADDPGConfig, {}),
+    "haddpg": (HADDPGConfig, {}),
+}
+
+
+def updates(out: Path) -> None:
+    """What every algorithm is after its update, into ``out`` of this rank."""
+    ranks.start(CPU)
+    found = {name: on_policy(name) for name in ON_POLICY}
+    found |= {name: off_policy(name) for name in OFF_POLICY}
+    torch.save(found, out.with_name(f"{out.name}{ranks.SIZE}-{ranks.RANK}"))
+    ranks.leave()
+
+
+def mine(x: Tensor) -> Tensor:
+    """This rank's rows."""
+    size = len(x) // ranks.SIZE
+    return x[ranks.RANK * size : (ranks.RANK + 1) * size]
+
+
+def on_policy(name: str) -> Found:
+    """After two updates, from rollouts in which agents die: weights, moments of the values, and
+    metrics. Minibatches are drawn in order, for the parts' to make up the whole's."""
+    config, options = ON_POLICY[name]
+    model = Perceptron([8], gru=8 if "gru" in name else 0)
+    chosen = config(**{"epochs": 3, "actor_lr": 3e-3, "max_grad_norm": 0.5, **options})
+    whole = _algorithm(chosen, model, ENVS)  # collects; the same in every process
+    collect = collector("mortal", whole, ENVS, STEPS)
+    algorithm = _algorithm(chosen, model, ENVS // ranks.SIZE)
+    shuffled, metrics = torch.randperm, {}
+    try:
+        if "minibatch" in name:
+            torch.randperm = lambda n, **_: torch.arange(n)
+        for number in range(2):  # the first rank draws as one alone, the second otherwise
+            algorithm.setting.generator.manual_seed(10 * number + ranks.RANK)
+            metrics = algorithm.update(_columns(collect.collect()[0]))
+    finally:
+        torch.randperm = shuffled
+    names = sorted(metrics)
+    return {
+        "weights": [*algorithm.policy.parameters(), *algorithm.critic.parameters()],
+        "values": list(algorithm.value_norm.moments()),
+        "metrics": list(ranks.average(torch.stack([metrics[n] for n in names]))),
+        "alive": [a.alive for a in collect.obs.groups.values() if a.alive is not None],
+    }
+
+
+def _algorithm(config: Any, model: Perceptron, envs: int) -> Any:
+    torch.manual_seed(0)
+    env = toys.mortal(envs, CPU)
+    specs = resolve_teams(env, {}, Team(None, config, model))
+    return build_teams(env, specs, Shape(envs, STEPS, 10), seed=0)["team"]
+
+
+def _columns(rollout: Rollout) -> Rollout:
+    """This rank's copies ``[T, B, ...]``, and memories ``[B, ...]``."""
+    carry = {name: mine(memory) for name, memory in rollout.carry.items()}
+    part = tree_map(lambda x: mine(x.transpose(0, 1)).transpose(0, 1).clone(), rollout)
+    return Rollout(**{**vars(part), "carry": carry})
+
+
+def off_policy(name: str) -> Found:
+    """After three gradient steps on fixed batches with fixed noise: weights, and statistics."""
+    config, options = OFF_POLICY[name]
+    play = Play(toys.mortal, config(**{**FAST, "batch_size": BATCH, "n_step": 2, **options}))
+    play.iterate(4, learn=False)
+    algorithm: OffPolicy = play.first
+    batches = [play.batch(BATCH)[0] for _ in range(3)]
+    random = torch.Generator().manual_seed(6)
+    noises = [algorithm.policy.noise(BATCH, random) for _ in range(9)]
+    batch, noise = iter(batches), iter(noises)
+    algorithm.read = lambda _: tree_map(mine, next(batch))
+    algorithm.policy.noise = lambda num_envs, generator: tree_map(mine, next(noise))
+    stats = [ranks.average(algorithm._learn()) for _ in batches]
+    return {
+        "weights": [p for part in _modules(algorithm) for p in part.parameters()],
+        "temperature": [getattr(algorithm, "log_alpha", torch.zeros(1))],
+        "metrics": stats,
+    }
+
+
+def _modules(algorithm: OffPolicy) -> list[torch.nn.Module]:
+    return [algorithm.policy, algorithm.critic, algorithm.target_critic]
