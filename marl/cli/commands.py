@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import sys
 from argparse import Namespace
@@ -41,6 +42,8 @@ def _hydra(words: Sequence[str]) -> int:
 
     if ranks.wanted() > 1:
         raise UserError("torchrun is for one run; leave out flags like -m, or start marl alone")
+    if "hydra/launcher=submitit_slurm" in words and not shutil.which("srun"):
+        raise UserError("there is no Slurm here (no srun); take hydra/launcher=submitit_local")
     compose.register()
     flags, settings = split_flags(words)
     sys.argv = ["marl", *flags, *compose.overrides(settings)]

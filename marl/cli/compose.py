@@ -13,7 +13,9 @@ from typing import Any
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -28,6 +30,7 @@ from marl.teams import Team
 
 MODELS = {"mlp": Perceptron, "informarl": InforMARL}
 GROUPS = ("task", "algorithm", "model", "critic_model")
+SUBMITIT = ("submitit_slurm", "submitit_local")  # launchers of the extra 'slurm'
 
 
 @dataclass
@@ -213,10 +216,13 @@ class explained:  # a context manager, used like a function
             raise UserError(self._sentence(error)) from None
 
     def _missing(self, error: MissingConfigException) -> UserError:
-        group, _, name = str(error.missing_cfg_file).partition("/")
-        if group == "task":
-            return unknown("task", name, task_names())
-        return unknown(group or "configuration", name, error.options or [])
+        whole, known = str(error.missing_cfg_file), error.options or []
+        if whole.startswith("task/"):
+            return unknown("task", whole.removeprefix("task/"), task_names())
+        group, _, name = whole.rpartition("/")
+        if name in SUBMITIT and not set(SUBMITIT) & set(known):
+            return UserError(f"{group}={name} is an extra; install it: pip install 'marl[slurm]'")
+        return unknown(group or "configuration", name, known)
 
     def _sentence(self, error: Exception) -> str:
         cause = error.__cause__ or error
@@ -264,7 +270,8 @@ def build(run: RunConfig) -> Experiment:
 
 def free_directory(run: RunConfig) -> Path:
     """``runs/<task>-<algorithm>-seed<seed>-<time>``, numbered where another run had the same
-    moment; with W&B's id under ``wandb agent``, for agents side by side."""
+    moment; with its number where it is a multirun's job, and W&B's id under ``wandb agent``, for
+    such runs may begin together."""
     import os
     import time
 
@@ -274,6 +281,8 @@ def free_directory(run: RunConfig) -> Path:
     stem = f"{task}-{algorithm}-seed{run.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     if os.environ.get("WANDB_SWEEP_ID"):
         stem += f"-{os.environ.get('WANDB_RUN_ID', '')}"
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        stem += f"-job{HydraConfig.get().job.num}"
     path, number = Path("runs") / stem, 1
     while path.exists():
         number += 1

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import imageio.v2 as imageio
 import pytest
+from hydra.errors import MissingConfigException
 
 from marl.cli import COMMANDS, commands, compose
 from marl.logging import read_jsonl
@@ -167,6 +168,31 @@ def test_multirun(tmp_path: Path) -> None:
     assert result.code == 0, result
     found = sorted(path.name for path in (tmp_path / "runs").glob("*-seed*"))
     assert len(found) == 2 and "seed0" in found[0] and "seed1" in found[1]
+
+
+def test_a_grid_in_jobs_of_submitit(tmp_path: Path) -> None:
+    """As on Slurm: every run in a process of its own, from a pickled job; of one seed, at one
+    moment, each in its own directory."""
+    words = ["total_frames=40", "video=false", "progress=false", "-m", "algorithm.gamma=0.8,0.9"]
+    launcher = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]
+    result = cli(tmp_path, "train", *TOY, *words, *launcher)
+    assert result.code == 0, result
+    found = sorted((tmp_path / "runs").glob("*-seed0-*-job?"))
+    configs = [json.loads((path / "config.json").read_text()) for path in found]
+    assert [c["teams"]["team"]["algorithm"]["gamma"] for c in configs] == [0.8, 0.9]
+    assert all((path / "curve.png").exists() for path in found)
+    assert list((tmp_path / "runs" / ".multirun" / ".submitit").glob("*/*_log.out"))
+
+
+def test_launchers_that_are_not_there(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    code, _, err = called(capsys, "train", *TOY, "-m", "hydra/launcher=submitit_slurm")
+    assert code == 2 and "no Slurm here" in err
+    monkeypatch.setattr(sys, "argv", ["marl"])
+    code, _, err = called(capsys, "train", *TOY, "-m", "hydra/launcher=submitit_locl")
+    assert code == 2 and "unknown hydra/launcher 'submitit_locl'; did you mean" in err
+    missing = MissingConfigException("", "hydra/launcher/submitit_slurm", ["basic"])
+    assert "pip install 'marl[slurm]'" in str(compose.explained([])._missing(missing))
 
 
 def test_a_stopped_run_under_hydra_ends_with_its_code(monkeypatch, capsys, tmp_path) -> None:
