@@ -12,13 +12,13 @@ from marl.selfplay import SelfPlayConfig
 
 @dataclass
 class Settings:
-    """How a run collects, evaluates, saves and logs."""
+    """How a run collects, evaluates, saves and logs. Of the whole run: ranks share it evenly."""
 
     total_frames: int = 1_000_000  # environment steps, all agents of one environment together
     num_envs: int = 32  # copies stepped together
     steps: int = 100  # of every copy between two updates
     seed: int = 0
-    device: str = "cpu"  # cpu, cuda or cuda:N
+    device: str = "cpu"  # cpu, cuda (each rank's own) or cuda:N
     threads: int = 1  # torch's on the CPU, where 1 is exact and rarely slower; 0 for torch's choice
     evaluation_interval: int = 50_000  # frames; 0 for the end only
     evaluation_episodes: int = 32
@@ -26,7 +26,7 @@ class Settings:
     checkpoint_interval: int = 50_000  # frames
     checkpoints_kept: int = 2  # the newest; 0 for all, to play against them later
     replay_size: int = 1_000_000  # frames that off-policy algorithms draw from
-    replay_gib: float = 8.0  # the most they may weigh, in GiB
+    replay_gib: float = 8.0  # the most they may weigh, in GiB, of each rank
     replay_checkpoint: bool = True  # checkpoints hold them; without, resuming is not exact
     selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)  # against the teams' past
     video: bool = True  # film the learned policy at the end

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import hydra
 import pytest
+from hydra import initialize_config_module
 
+from marl.cli import compose
 from tests.children import cli
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -21,6 +24,18 @@ def folder(tmp_path: Path) -> Path:
         if name := re.match(r"# (my_\w+\.py)", block):
             (tmp_path / name[1]).write_text(block)
     return tmp_path
+
+
+def test_the_launcher_of_slurm_takes_the_examples_settings() -> None:
+    lines = README.replace("\\\n", "").splitlines()
+    (line,) = [line for line in lines if "marl train -m hydra/launcher" in line]
+    words = [word for word in line.split() if word.startswith("hydra")]
+    compose.register()
+    with initialize_config_module("configs", version_base="1.3"):
+        config = hydra.compose("train", compose.overrides(words), return_hydra_config=True)
+    launcher = config.hydra.launcher
+    assert launcher._target_.endswith("SlurmLauncher")
+    assert (launcher.partition, launcher.timeout_min, launcher.gpus_per_node) == ("gpu", 600, 1)
 
 
 @pytest.mark.parametrize(
