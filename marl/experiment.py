@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from marl import absolute, ranks, runs, seeding
 from marl.checkpoint import Checkpoints, random_state, set_random_state
@@ -75,6 +76,8 @@ class Experiment:
         shape = Shape(num_envs, settings.steps, settings.iterations)
         self.replay = build_replay(self.specs, settings, self.device)
         self.teams = build_teams(self.env, self.specs, shape, settings.seed, self.replay)
+        policies = (team.policy for team in self.teams.values())
+        ranks.check_alike(x for p in policies if isinstance(p, nn.Module) for x in p.parameters())
         if own := ranks.own():  # now that the weights are drawn, which are the same for all
             seeding.seed_everything(settings.seed, *own)
         self.collector = Collector(

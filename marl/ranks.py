@@ -13,7 +13,7 @@ Alone, everything here gives back what it got, and compiled code has no trace of
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -134,6 +134,19 @@ def highest(number: int) -> int:
     found = torch.tensor(number, device=DEVICE)
     dist.all_reduce(found, dist.ReduceOp.MAX)
     return int(found.item())
+
+
+def check_alike(weights: Iterable[Tensor]) -> None:
+    """Raises RuntimeError where these are not the same on all ranks. Alone, none is looked at."""
+    if SIZE == 1:
+        return
+    sums = [float(x.detach().double().sum()) for x in weights]
+    found = torch.tensor([0.0, *sums], dtype=torch.float64, device=DEVICE)
+    if highest(int(not torch.equal(found, first(found.clone())))):
+        raise RuntimeError(
+            "ranks began with other weights: something that builds environments or networks draws "
+            "from the global random state on one rank and not on another"
+        )
 
 
 @contextmanager

@@ -66,6 +66,13 @@ def train_in_ranks(directory: Path, resume: bool = False, **settings: Any) -> li
     return start_ranks(directory.parent, 2, train, directory, resume, settings)
 
 
+def differ() -> None:
+    """Ranks that begin with other weights, and look."""
+    ranks.start(CPU)
+    torch.manual_seed(ranks.RANK)
+    ranks.check_alike(iter([torch.zeros(2), torch.randn(3)]))
+
+
 def train_replaying(directory: Path, resume: bool, frames: int) -> None:
     """A short run of HASAC; its gradient steps begin with the second iteration."""
     if resume:
@@ -96,11 +103,17 @@ OFF_POLICY: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def updates(out: Path) -> None:
-    """What every algorithm is after its update, into ``out`` of this rank."""
+def updates(out: Path, compile: bool = False) -> None:
+    """What every algorithm is after its update, into ``out`` of this rank; two of them compiled."""
     ranks.start(CPU)
-    found = {name: on_policy(name) for name in ON_POLICY}
-    found |= {name: off_policy(name) for name in OFF_POLICY}
+    if compile:
+        found = {
+            "ippo": on_policy("ippo", compile=True),
+            "masac": off_policy("masac", compile=True),
+        }
+    else:
+        found = {name: on_policy(name) for name in ON_POLICY}
+        found |= {name: off_policy(name) for name in OFF_POLICY}
     torch.save(found, out.with_name(f"{out.name}{ranks.SIZE}-{ranks.RANK}"))
     ranks.leave()
 
@@ -111,12 +124,12 @@ def mine(x: Tensor) -> Tensor:
     return x[ranks.RANK * size : (ranks.RANK + 1) * size]
 
 
-def on_policy(name: str) -> Found:
+def on_policy(name: str, **more: Any) -> Found:
     """After two updates, from rollouts in which agents die: weights, moments of the values, and
     metrics. Minibatches are drawn in order, for the parts' to make up the whole's."""
     config, options = ON_POLICY[name]
     model = Perceptron([8], gru=8 if "gru" in name else 0)
-    chosen = config(**{"epochs": 3, "actor_lr": 3e-3, "max_grad_norm": 0.5, **options})
+    chosen = config(**{"epochs": 3, "actor_lr": 3e-3, "max_grad_norm": 0.5, **options, **more})
     whole = _algorithm(chosen, model, ENVS)  # collects; the same in every process
     collect = collector("mortal", whole, ENVS, STEPS)
     algorithm = _algorithm(chosen, model, ENVS // ranks.SIZE)
@@ -152,10 +165,12 @@ def _columns(rollout: Rollout) -> Rollout:
     return Rollout(**{**vars(part), "carry": carry})
 
 
-def off_policy(name: str) -> Found:
+def off_policy(name: str, **more: Any) -> Found:
     """After three gradient steps on fixed batches with fixed noise: weights, and statistics."""
     config, options = OFF_POLICY[name]
-    play = Play(toys.mortal, config(**{**FAST, "batch_size": BATCH, "n_step": 2, **options}))
+    play = Play(
+        toys.mortal, config(**{**FAST, "batch_size": BATCH, "n_step": 2, **options, **more})
+    )
     play.iterate(4, learn=False)
     algorithm: OffPolicy = play.first
     batches = [play.batch(BATCH)[0] for _ in range(3)]

@@ -75,14 +75,13 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def run(experiment: Experiment) -> int:
     """Trains, draws the curve, films, and says where everything lies; 128 + n after signal n. Of
     several ranks the first does what is not training."""
-    code = _training(experiment) if ranks.RANK else _telling(experiment)
-    ranks.leave()
-    return code
+    return _training(experiment) if ranks.RANK else _telling(experiment)
 
 
 def _training(experiment: Experiment) -> int:
     experiment.run()
     experiment.close()
+    ranks.leave()
     return 128 + experiment.stop.signal if experiment.stop.signal else 0
 
 

@@ -29,6 +29,7 @@ from tests.ranking import (
     OFF_POLICY,
     ON_POLICY,
     cli_in_ranks,
+    differ,
     start_ranks,
     train_in_ranks,
     train_replaying,
@@ -65,6 +66,17 @@ def test_halves_move_as_the_whole(found: list[dict], name: str) -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
+def test_compiled_halves_move_as_the_whole(tmp_path: Path, found: list[dict]) -> None:
+    """With the exchange inside the graph."""
+    for result in waited(start_ranks(tmp_path, 2, updates, tmp_path / "of", True)):
+        assert result.code == 0, result
+    for name, compiled in torch.load(tmp_path / "of2-0").items():
+        for what in compiled.keys() - {"alive"}:
+            for one, other in zip(found[0][name][what], compiled[what], strict=True):
+                torch.testing.assert_close(one, other, atol=2e-5, rtol=2e-4)
+
+
 def test_halves_have_different_counts(found: list[dict]) -> None:
     """Or means of means would pass."""
     alive = torch.cat(found[0]["ippo"]["alive"], dim=-1)
@@ -91,6 +103,11 @@ def test_parts(monkeypatch) -> None:
     assert ranks.part("num_envs", 9) == 3
     with pytest.raises(UserError, match=r"batch_size=256 cannot .* 3 ranks; take batch_size=255"):
         ranks.part("batch_size", 256)
+
+
+def test_other_weights_are_noticed(tmp_path: Path) -> None:
+    for result in waited(start_ranks(tmp_path, 2, differ)):
+        assert result.code == 1 and "ranks began with other weights" in result.err
 
 
 # ------------------------------------------------------------------------------------ whole runs
