@@ -52,8 +52,8 @@ def _ranked(rank: int, size: int, port: int, function: Callable, arguments: tupl
     function(*arguments)
 
 
-def waited(children: list[Child]) -> list[Result]:
-    return [child.wait() for child in children]
+def waited(children: list[Child], seconds: float = 120) -> list[Result]:
+    return [child.wait(seconds) for child in children]
 
 
 def cli_in_ranks(cwd: Path, size: int, *words: str) -> list[Result]:

@@ -69,7 +69,7 @@ def test_halves_move_as_the_whole(found: list[dict], name: str) -> None:
 @pytest.mark.slow
 def test_compiled_halves_move_as_the_whole(tmp_path: Path, found: list[dict]) -> None:
     """With the exchange inside the graph."""
-    for result in waited(start_ranks(tmp_path, 2, updates, tmp_path / "of", True)):
+    for result in waited(start_ranks(tmp_path, 2, updates, tmp_path / "of", True), 900):
         assert result.code == 0, result
     for name, compiled in torch.load(tmp_path / "of2-0").items():
         for what in compiled.keys() - {"alive"}:
