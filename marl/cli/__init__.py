@@ -15,7 +15,7 @@ from marl.cli.arguments import parser
 COMMANDS = {
     "train": "marl.cli.commands:train",
     "resume": "marl.cli.commands:resume",
-    "evaluate": "marl.cli.commands:evaluate",
+    "evaluate": "marl.cli.evaluate:evaluate",
     "list": "marl.cli.commands:names",
     "speed": "marl.cli.commands:speed",
     "benchmark": "marl.cli.benchmark:run",

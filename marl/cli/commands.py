@@ -1,28 +1,22 @@
-"""What each command of ``marl`` does. A function per command; it takes the parsed options."""
+"""``marl train``, ``resume``, ``list``, ``speed``: a function each; it takes the parsed options."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import statistics
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from marl import ranks
 from marl.cli import compose
-from marl.device import find_device
+from marl.cli.evaluate import spread
 from marl.errors import UserError
 from marl.experiment import Experiment
 from marl.replay import weight
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from marl.crossplay import Crossplay
 
 # Flags of Hydra that take a value.
 VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
@@ -146,13 +140,6 @@ def summarize(experiment: Experiment, baseline: Mapping[str, list[float]]) -> No
             print(f"video    none, rendering failed: {error}")
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean and standard error."""
-    mean = statistics.fmean(values)
-    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    return f"{mean:.2f} ± {error:.2f}"
-
-
 def resume(options: Namespace) -> int:
     """``marl resume``: continues a run, possibly to more frames."""
     changes = dict(setting.partition("=")[::2] for setting in options.settings)
@@ -171,112 +158,6 @@ def _value(name: str, text: str) -> Any:
         return text.lower() in ("true", "1") if name == "progress" else int(float(text))
     except ValueError:
         raise UserError(f"{name}={text} is not a number") from None
-
-
-def evaluate(options: Namespace) -> int:
-    """``marl evaluate``: returns and metrics over fresh episodes, and a video."""
-    from marl import absolute, evaluation, report, runs
-    from marl.seeding import evaluation_seed
-
-    if options.versus:
-        return versus(options)
-    device = find_device(options.device)
-    directory, path, state = runs.newest(Path(options.run), device, options.best)
-    config = runs.read_config(directory)
-    if options.video:
-        report.check_video(Path(options.video))
-    make = compose.changed(config["task"], options.settings)
-    env = make(min(32, options.episodes), device)
-    teams = runs.load_teams(env, config["teams"], state["teams"], path)
-    seed = evaluation_seed(options.seed, "evaluate")
-    result = absolute.play(env, teams, options.episodes, seed, options.sample)
-    env.close()
-    if options.json:
-        print(json.dumps({"checkpoint": str(path), "frames": state["frames"], **result}))
-    else:
-        _print_evaluation(path, state["frames"], result)
-    if options.video:
-        env = make(1, device)
-        frames = evaluation.film(
-            env, runs.load_teams(env, config["teams"], state["teams"], path), seed
-        )
-        print(f"video    {report.write_video(frames, Path(options.video))}", file=sys.stderr)
-    return 0
-
-
-def versus(options: Namespace) -> int:
-    """``marl evaluate RUN --versus RUN …``: who beats whom."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from marl import crossplay, report, runs
-    from marl.seeding import evaluation_seed
-
-    if options.video:
-        raise UserError("--video films one run; leave --versus, or --video")
-    if options.settings:
-        raise UserError("cross-play is in the runs' own task; leave --versus, or task.… settings")
-    paths = [Path(run) for run in (options.run, *options.versus)]
-    first = paths[0].absolute().parent.parent if paths[0].suffix == ".pt" else paths[0]
-    out = Path(options.out) if options.out else first
-    env, entrants = crossplay.enter(
-        paths, options.episodes, find_device(options.device), options.best, options.side
-    )
-    seed = evaluation_seed(options.seed, "evaluate")
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("cross-play", total=len(paths) ** 2)
-        found = crossplay.crossplay(
-            env, entrants, options.episodes, seed, options.sample, options.side,
-            lambda: progress.advance(task),
-        )  # fmt: skip
-    env.close()
-    out.mkdir(parents=True, exist_ok=True)
-    plain = {**found.to_plain(), "episodes": options.episodes, "seed": options.seed}
-    runs.write_json(out / "crossplay.json", {**plain, "provenance": runs.provenance()})
-    if options.json:
-        print(json.dumps(plain))
-    else:
-        for kind, name in found.quantities():
-            print_whole(_pairings(found, kind, name))
-    picture = report.draw_crossplay(found, out / "crossplay.png")
-    print(f"record   {out / 'crossplay.json'}\npicture  {picture}", file=sys.stderr)
-    return 0
-
-
-def print_whole(table: Table) -> None:
-    """As wide as it is, in whatever terminal or file: figures are not cut."""
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    wide = Console(width=1000)
-    needed = Measurement.get(wide, wide.options, table).maximum
-    Console(width=max(needed, Console().width)).print(table)
-
-
-def _pairings(found: Crossplay, kind: str, name: str) -> Table:
-    """One quantity, row against column; columns are the rows' numbers."""
-    from rich.table import Table
-
-    word = {"returns": "return of team", "metrics": "metric"}[kind]
-    table = Table(title=f"{word} {name}", title_justify="left")
-    table.add_column(f"{found.side} \\ others", no_wrap=True)
-    for number in range(1, len(found.entrants) + 1):
-        table.add_column(str(number), justify="right", no_wrap=True)
-    rows = zip(found.entrants, found.matrix(kind, name), strict=True)
-    for number, (entrant, row) in enumerate(rows, 1):
-        cells = [f"{mean:.2f} ± {error:.2f}" for mean, error in row]
-        table.add_row(f"{number} {entrant.name}", *cells)
-    return table
-
-
-def _print_evaluation(path: Path, frames: int, result: Mapping[str, Any]) -> None:
-    print(f"{path} ({frames:,} frames)")
-    for part, word in (("returns", "return"), ("metrics", "metric"), ("cut", "cut")):
-        for name, values in result.get(part, {}).items():
-            more = "   all graphs cut: nobody reads but its own" if part == "cut" else ""
-            print(f"{word:8} {name}: {spread(values)}   over {len(values)} episodes{more}")
-    for name, (value,) in result.get("density", {}).items():
-        print(f"density  {name}: {value:.3f}   of the edges there could be")
 
 
 def names(options: Namespace) -> int:

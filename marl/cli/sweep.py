@@ -130,7 +130,7 @@ def show(search: Search) -> None:
     """The table of the best, what failed, and how the best is trained."""
     from rich.table import Table
 
-    from marl.cli.commands import print_whole
+    from marl.cli.evaluate import print_whole
 
     rows, varied = search.rows(), search.sweep.varied
     title = (

@@ -15,7 +15,8 @@ from marl.suites import Suite
 from marl.tables.runs import BUDGET, Run, read
 
 # Settings in which the seeds of one algorithm may differ: where and with what display they ran.
-FREE = ("seed", "device", "threads", "progress", "video", "wandb", "wandb_project", "tensorboard")
+FREE = ("seed", "device", "threads", "progress", "video", "tensorboard")
+FREE += ("wandb", "wandb_project", "wandb_group", "wandb_tags", "wandb_name")
 FREE += ("checkpoints_kept", "replay_gib", "replay_checkpoint")
 
 
