@@ -9,6 +9,7 @@ import hydra
 import pytest
 from hydra import initialize_config_module
 
+from marl import suites
 from marl.cli import compose
 from tests.children import cli
 
@@ -49,6 +50,18 @@ def test_the_examples_train(folder: Path, module: str) -> None:
     result = cli(folder, "train", *words, *task, *SHORT, "directory=run")
     assert result.code == 0, result
     assert (folder / "run" / "curve.png").exists()
+
+
+def test_the_example_suite_is_one(tmp_path: Path) -> None:
+    """Two tasks and two algorithms but one pair, and every run composes."""
+    (block,) = re.findall(r"```yaml\n(# my_suite.yaml.*?)```", README, re.DOTALL)
+    path = tmp_path / "my_suite.yaml"
+    path.write_text(block)
+    suite = suites.read(path)
+    assert len(suite.cells()) == 3 * 5
+    runs = [compose.composed(suite.words(cell)) for cell in suite.cells() if cell.seed == 0]
+    assert {run.task.name for run in runs} == {"mpe/simple_spread", "vmas/balance"}
+    assert [run.algorithm.entropy for run in runs].count(0.0) == 1
 
 
 def test_the_notebook_runs(tmp_path: Path, monkeypatch) -> None:
