@@ -119,6 +119,8 @@ def summarize(plan: Plan, outcomes: Sequence[Outcome], signals: Sequence[int]) -
     if by["stopped"]:
         print(f"stopped  {len(by['stopped'])} runs to be done; the same command goes on")
     if there == len(plan.cells) and not by["failed"]:
+        size = sum(path.stat().st_size for path in plan.runs.rglob("*") if path.is_file())
+        print(f"runs     {size / 2**30:.1f} GiB in {plan.runs}; records do not need them")
         print("tables   marl tables")
     if signals:
         return 128 + signals[0]

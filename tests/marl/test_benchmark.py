@@ -56,6 +56,7 @@ def test_records_failures_and_what_is_done_already(folder: Path, capsys) -> None
 
     code, out, _ = called(capsys, *words, "--only", "algorithm=mappo")
     assert code == 0 and "1 recorded already, 0 to do" in out and "tables   marl tables" in out
+    assert "GiB in runs/benchmark/grid" in out
     code, out, _ = called(capsys, *words, "--dry-run")
     assert len(out.splitlines()) == 1 and "gamma=7" in out  # mappo's has its record
 
