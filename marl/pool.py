@@ -85,7 +85,7 @@ class Pool:
         parallel: how many at once.
         finish: called with each job whose child ended well; its error makes the job failed.
         places: words for the settings of where a job runs, in turn, such as ``device=cuda:0``.
-        environment: variables for the children besides this process's.
+        ended: whether a job needs no running any more, for another launcher did it.
     """
 
     def __init__(
@@ -94,11 +94,12 @@ class Pool:
         parallel: int,
         finish: Callable[[Job], None] = lambda job: None,
         places: Sequence[str] = (),
+        ended: Callable[[Job], bool] = lambda job: False,
     ):
         self.waiting, self.running = list(jobs), list[Running]()
         self.outcomes: list[Outcome] = []
         self.seconds: dict[str, float] = {}  # how long each job took that ended here, by name
-        self.parallel, self.finish, self.places = parallel, finish, places
+        self.parallel, self.finish, self.places, self.ended = parallel, finish, places, ended
         self.signals: list[int] = []  # that asked to stop
         self.obeyed = 0
 
@@ -118,6 +119,9 @@ class Pool:
     def _start(self) -> None:
         while self.waiting and len(self.running) < self.parallel:
             job = self.waiting.pop(0)
+            if self.ended(job):
+                self.outcomes.append(Outcome(job, "done"))
+                continue
             slot = min(set(range(self.parallel)) - {r.slot for r in self.running})
             if problem := _other_settings(job):
                 self.outcomes.append(Outcome(job, "failed", problem))

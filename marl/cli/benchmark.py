@@ -79,7 +79,11 @@ class Plan:
 
     def keep(self, job: Job) -> None:
         """Makes the record of a run that has ended."""
-        records.write(job.directory, self.results, self.jobs()[job.name])
+        if not self.ended(job):  # by another launcher, meanwhile
+            records.write(job.directory, self.results, self.jobs()[job.name])
+
+    def ended(self, job: Job) -> bool:
+        return self.recorded(self.jobs()[job.name])
 
 
 def run(options: Namespace) -> int:
@@ -102,7 +106,7 @@ def run(options: Namespace) -> int:
         flush=True,
     )
     places = [f"device={device}" for device in options.devices]
-    pool = Pool([plan.job(cell) for cell in todo], parallel, plan.keep, places)
+    pool = Pool([plan.job(cell) for cell in todo], parallel, plan.keep, places, plan.ended)
     with Watch(suite.name, len(plan.cells), done) as watch:
         pool.run(watch)
     return summarize(plan, problems + pool.outcomes, pool.signals)

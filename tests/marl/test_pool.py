@@ -119,6 +119,15 @@ def test_a_run_that_another_launcher_holds_is_waited_for(tmp_path: Path) -> None
     assert holder.wait() == 0 and (tmp_path / "a" / "times").read_text() == "xx"
 
 
+def test_what_another_launcher_did_is_not_done_again(tmp_path: Path) -> None:
+    jobs = [stub(tmp_path, name) for name in "abc"]
+    kept: list[str] = []
+    pool = Pool(jobs, 1, lambda job: kept.append(job.name), ended=lambda job: job.name == "b")
+    pool.run(every=0.01)
+    assert statuses(pool) == dict.fromkeys("abc", "done")
+    assert kept == ["a", "c"] and not (tmp_path / "b").exists()
+
+
 def test_a_run_begun_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
     Pool([stub(tmp_path, "a", "x=1")], 1).run(every=0.01)
     pool = Pool([stub(tmp_path, "a", "x=2")], 1)
