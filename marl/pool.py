@@ -1,8 +1,9 @@
 """Many runs at once, a process each: what is finished is skipped, what was cut off resumes, what
 fails is told and the others go on. Importable without torch.
 
-Every child holds the lock of its run directory as long as it lives. Whoever comes to a locked run,
-after the launcher was killed or from another machine with the same file system, waits for it.
+Every child holds the lock of its run directory as long as it lives. A run locked by another
+launcher, here or on a machine with the same file system, is left to it and looked at again when it
+ended; one whose launcher was killed here still counts among those at once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -69,10 +71,11 @@ class Outcome:
 
 @dataclass
 class Running:
-    """A job under way; without a process of ours where another launcher started it."""
+    """A job under way; without a process of ours where another launcher started it, and without a
+    slot where that one still lives."""
 
     job: Job
-    slot: int
+    slot: int | None
     process: subprocess.Popen[bytes] | None
     began: float = field(default_factory=time.monotonic)
 
@@ -117,25 +120,33 @@ class Pool:
         watch(self)
 
     def _start(self) -> None:
-        while self.waiting and len(self.running) < self.parallel:
+        while self.waiting and (free := self._slots()):
             job = self.waiting.pop(0)
             if self.ended(job):
                 self.outcomes.append(Outcome(job, "done"))
                 continue
-            slot = min(set(range(self.parallel)) - {r.slot for r in self.running})
             if problem := _other_settings(job):
                 self.outcomes.append(Outcome(job, "failed", problem))
-            else:
-                self.running.append(Running(job, slot, self._begin(job, slot)))
+                continue
+            process = self._begin(job, free[0])
+            theirs = process is None and _has_launcher(job)
+            self.running.append(Running(job, None if theirs else free[0], process))
+
+    def _slots(self) -> list[int]:
+        """Those that are free."""
+        return sorted(set(range(self.parallel)) - {one.slot for one in self.running})
 
     def _begin(self, job: Job, slot: int) -> subprocess.Popen[bytes] | None:
         """The job's process; None where another one has its lock."""
         job.directory.parent.mkdir(parents=True, exist_ok=True)
-        with open(job.lock, "w") as lock:
+        with open(job.lock, "a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return None
+            lock.truncate(0)
+            lock.write(f"{socket.gethostname()} {os.getpid()}\n")
+            lock.flush()
             if not (job.directory / "config.json").exists():
                 shutil.rmtree(job.directory, ignore_errors=True)  # killed before it began
                 job.told.write_text(json.dumps(job.words) + "\n")
@@ -224,9 +235,24 @@ def difference(before: set[str], now: set[str], directory: Path) -> str:
     )
 
 
+def _has_launcher(job: Job) -> bool:
+    """Whether the launcher that began a locked job still lives; on another machine it is taken
+    to."""
+    host, _, process = job.lock.read_text().strip().partition(" ")
+    if host != socket.gethostname() or not process.isdigit():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
 def _free(job: Job) -> int | None:
     """0 when nobody has the job's lock any more."""
-    with open(job.lock, "w") as lock:
+    with open(job.lock, "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import subprocess
 import sys
 import threading
 from dataclasses import dataclass
@@ -117,6 +119,45 @@ def test_a_run_that_another_launcher_holds_is_waited_for(tmp_path: Path) -> None
     timer.join()
     assert statuses(second) == {"a": "done"}
     assert holder.wait() == 0 and (tmp_path / "a" / "times").read_text() == "xx"
+
+
+def test_a_launcher_takes_what_another_leaves(tmp_path: Path) -> None:
+    """A run that another launcher holds takes none of our places, while that one lives."""
+    held, free = stub(tmp_path, "a", "wait"), stub(tmp_path, "b")
+    first = Pool([held], 1)
+    first._start()
+    ends: list[str] = []
+
+    def watch(pool: Pool) -> None:
+        if "b" in ends and held.directory.is_dir():
+            (tmp_path / "a" / "go").touch()
+
+    second = Pool([held, free], 1, lambda job: ends.append(job.name))
+    second.run(watch, every=0.01)
+    assert ends == ["b", "a"]
+    assert first.running[0].process is not None and first.running[0].process.wait() == 0
+
+
+def test_what_a_killed_launcher_left_counts_among_those_at_once(tmp_path: Path) -> None:
+    held, free = stub(tmp_path, "a", "wait"), stub(tmp_path, "b")
+    first = Pool([held], 1)
+    first._start()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    held.lock.write_text(f"{socket.gethostname()} {gone.pid}\n")  # as if it had been the launcher
+    ends: list[str] = []
+    looks = 0
+
+    def watch(pool: Pool) -> None:
+        nonlocal looks
+        looks += held.directory.is_dir()
+        if looks == 20:
+            assert not ends, "b began beside a"
+            (tmp_path / "a" / "go").touch()
+
+    Pool([held, free], 1, lambda job: ends.append(job.name)).run(watch, every=0.01)
+    assert ends == ["a", "b"]
+    assert first.running[0].process is not None and first.running[0].process.wait() == 0
 
 
 def test_what_another_launcher_did_is_not_done_again(tmp_path: Path) -> None:
