@@ -80,7 +80,9 @@ class Checkpoints:
                 warnings.warn(f"{error}; falling back to the one before", stacklevel=2)
             if not ranks.highest(int(state is None)) and state is not None:
                 return path, state
-        raise UserError(f"{str(self.folder)!r} holds no usable checkpoint")
+        best = any(self.folder.glob("best-*.pt"))
+        hint = "; it holds best policies, which --best plays" if best else ""
+        raise UserError(f"{str(self.folder)!r} holds no usable checkpoint{hint}")
 
     def check_ranks(self) -> None:
         """Raises UserError where the last checkpoint is of another number of ranks."""

@@ -140,6 +140,8 @@ def benchmark(commands: Commands) -> None:
         help="where runs are kept (default runs/benchmark)")  # fmt: skip
     add("--results", metavar="DIRECTORY", help="where records go (default results/NAME)")
     add("--wandb", action="store_true", help="log to W&B, grouped by task and algorithm")
+    add("--prune", action="store_true",
+        help="of a run that is recorded, keep the best policies only, no replay")  # fmt: skip
     add("--dry-run", action="store_true", help="print the commands only")
 
 

@@ -43,6 +43,7 @@ class Plan:
     runs: Path  # where runs are kept while they go on
     results: Path  # where records go
     wandb: bool = False  # whether runs are logged there
+    prune: bool = False  # whether a recorded run loses what only continuing needs
 
     def job(self, cell: Cell) -> Job:
         words = [*self.suite.words(cell), f"video={str(cell.seed == self.suite.seeds[0]).lower()}"]
@@ -81,6 +82,8 @@ class Plan:
         """Makes the record of a run that has ended."""
         if not self.ended(job):  # by another launcher, meanwhile
             records.write(job.directory, self.results, self.jobs()[job.name])
+        if self.prune:
+            prune(job.directory)
 
     def ended(self, job: Job) -> bool:
         return self.recorded(self.jobs()[job.name])
@@ -91,7 +94,9 @@ def run(options: Namespace) -> int:
     suite = find(options.name)
     results = Path(options.results or Path("results") / suite.name)
     cells = suites.chosen(suite, options.only)
-    plan = Plan(suite, cells, Path(options.runs) / suite.name, results, options.wandb)
+    plan = Plan(
+        suite, cells, Path(options.runs) / suite.name, results, options.wandb, options.prune
+    )
     todo = [cell for cell in plan.cells if not plan.recorded(cell)]
     if options.dry_run:
         for cell in todo:
@@ -110,6 +115,13 @@ def run(options: Namespace) -> int:
     with Watch(suite.name, len(plan.cells), done) as watch:
         pool.run(watch)
     return summarize(plan, problems + pool.outcomes, pool.signals)
+
+
+def prune(run: Path) -> None:
+    """Keeps of a run's checkpoints those at which its teams were best."""
+    for path in (run / "checkpoints").glob("*"):
+        if not path.name.startswith("best-"):
+            path.unlink()
 
 
 def summarize(plan: Plan, outcomes: Sequence[Outcome], signals: Sequence[int]) -> int:

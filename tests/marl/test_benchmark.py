@@ -66,6 +66,18 @@ def test_records_failures_and_what_is_done_already(folder: Path, capsys) -> None
     assert code == 1 and "total_frames=240 where now total_frames=480 is asked" in out
 
 
+def test_a_pruned_run_keeps_its_best_policy(folder: Path, capsys) -> None:
+    only = ("--only", "algorithm=mappo,seed=0")
+    code, *_ = called(capsys, "benchmark", "grid.yaml", *only, "--prune")
+    run = folder / "runs/benchmark/grid/climbing-mappo-0"
+    left = [path.name for path in (run / "checkpoints").iterdir()]
+    assert code == 0 and left and all(name.startswith("best-team-") for name in left)
+    code, out, _ = called(capsys, "evaluate", str(run), "--best", "--episodes", "4")
+    assert code == 0 and "best-team-" in out
+    code, _, err = called(capsys, "evaluate", str(run))
+    assert code == 2 and "it holds best policies, which --best plays" in err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
