@@ -13,7 +13,8 @@ import configs
 from marl import records, suites
 from marl.cli.progress import Watch
 from marl.errors import UserError, unknown
-from marl.pool import Job, Outcome, Pool, difference
+from marl.jobs import Job, difference
+from marl.pool import Outcome, Pool
 from marl.records import Cell
 from marl.suites import Suite
 

@@ -16,7 +16,8 @@ from typing import Any
 from marl import sweep
 from marl.cli.progress import Watch
 from marl.errors import UserError
-from marl.pool import Job, Outcome, Pool
+from marl.jobs import Job
+from marl.pool import Outcome, Pool
 from marl.standing import standing
 from marl.sweep import Point, Sweep
 

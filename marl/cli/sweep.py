@@ -13,7 +13,7 @@ import configs
 from marl import sweep
 from marl.cli.search import Search, Trial
 from marl.errors import UserError, unknown
-from marl.pool import Job
+from marl.jobs import Job
 from marl.sweep import Point, Sweep
 
 FOLDER = Path(configs.__file__).parent / "sweep"

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from marl.pool import Job, Pool
+from marl.jobs import Job
+from marl.pool import Pool
 from marl.standing import standing
 
 # A child that is a run: its words are done one after the other.

@@ -1,0 +1,140 @@
+"""One of many runs: how it is begun in a process of its own, and who has it. Importable without
+torch.
+
+The child holds the lock of its run directory as long as it lives, on every machine that shares the
+file system; the lock's file names the launcher.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+TAIL = 12  # lines of a failed run's log
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: the settings of its ``marl train``, and where it is kept."""
+
+    name: str
+    words: tuple[str, ...]
+    directory: Path
+    aside: tuple[str, ...] = ()  # settings that change no result, of a new run
+
+    @property
+    def log(self) -> Path:
+        return self._beside(".log")
+
+    @property
+    def lock(self) -> Path:
+        return self._beside(".lock")
+
+    @property
+    def told(self) -> Path:
+        return self._beside(".words.json")
+
+    def _beside(self, ending: str) -> Path:
+        return self.directory.with_name(self.directory.name + ending)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a run to go on with; one killed before it had a configuration is
+        none."""
+        return (self.directory / "config.json").exists()
+
+    def command(self) -> list[str]:
+        """How the run begins, or goes on."""
+        marl = [sys.executable, "-P", "-m", "marl"]
+        if self.exists:
+            return [*marl, "resume", str(self.directory)]
+        where = [f"directory={self.directory}", "progress=false"]
+        return [*marl, "train", *self.words, *where, *self.aside]
+
+    def begin(self, place: Sequence[str] = ()) -> subprocess.Popen[bytes] | None:
+        """Its process, with the words ``place`` for where it runs; None where another one has the
+        lock."""
+        self.directory.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.lock, "a") as lock:
+            if not _taken(lock):
+                return None
+            lock.truncate(0)
+            lock.write(f"{socket.gethostname()} {os.getpid()}\n")
+            lock.flush()
+            if not self.exists:
+                shutil.rmtree(self.directory, ignore_errors=True)
+                self.told.write_text(json.dumps(self.words) + "\n")
+            with open(self.log, "ab") as log:
+                return subprocess.Popen(
+                    [*self.command(), *place],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, **ONE_THREAD},
+                    pass_fds=[lock.fileno()],
+                    start_new_session=True,  # Ctrl-C is for the launcher, which asks them to stop
+                )
+
+    def free(self) -> bool:
+        """Whether nobody has the lock."""
+        with open(self.lock, "a") as lock:
+            return _taken(lock)
+
+    def has_launcher(self) -> bool:
+        """Whether the one that began a locked job still lives; on another machine it is taken
+        to."""
+        host, _, process = self.lock.read_text().strip().partition(" ")
+        if host != socket.gethostname() or not process.isdigit():
+            return True
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # another user's
+            return True
+        return True
+
+    def other_settings(self) -> str:
+        """What to say of a run that was begun with other settings; empty if it was not."""
+        if not self.exists or not self.told.exists():
+            return ""
+        return difference(set(json.loads(self.told.read_text())), set(self.words), self.directory)
+
+
+def _taken(lock: IO[str]) -> bool:
+    """Takes the lock, until the file is closed by all who have it; False where it is another's."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def difference(before: set[str], now: set[str], directory: Path) -> str:
+    """What to say of a run whose settings were ``before`` and should be ``now``."""
+    if before == now:
+        return ""
+    return (
+        f"{directory} was made with other settings: {' '.join(sorted(before - now)) or 'fewer'} "
+        f"where now {' '.join(sorted(now - before)) or 'fewer'} is asked; move it away, or set "
+        "them back"
+    )
+
+
+def tail(path: Path, lines: int = TAIL) -> str:
+    """The last lines of a log."""
+    try:
+        text = path.read_text(errors="replace").rstrip()
+    except OSError:
+        text = ""
+    return "\n".join(text.splitlines()[-lines:]) or "(the log is empty)"
