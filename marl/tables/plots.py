@@ -23,6 +23,7 @@ KEY = "Data-SHA256"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F4FC9", "#8C6D31")
 PALETTE += ("#4D4D4D", "#B22222", "#1B9E77", "#A6761D")
 GREY = "#777777"
+CLOSER = 10.0  # times the height of the rest of a curve, from which its beginning is left out
 
 
 def checksum(csv: str) -> str:
@@ -112,12 +113,27 @@ def curves(rows: Rows, colors: Colors) -> Figure:
             axes.plot(frames, _numbers(line, "score"), color=color, label=algorithm, linewidth=1.8)
         level = float(panel[0]["random"])
         axes.axhline(level, color=GREY, linestyle=":", label="random play", linewidth=1.2)
+        _look_closer(axes, panel, level)
         axes.set(xlabel="frames", ylabel="return")
         axes.set_title(_title(key, rows), fontsize=10)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.25)
     _legend(figure, grid)
     return figure
+
+
+def _look_closer(axes: Axes, panel: Rows, random: float) -> None:
+    """Leaves the first tenth of the frames and random play out of the axis where they lie so far
+    below the rest that nothing else could be told apart, and says so."""
+    frames, low = _numbers(panel, "frames"), _numbers(panel, "score_low")
+    high = float(np.nanmax(_numbers(panel, "score_high")))
+    bottom = float(np.nanmin(low[frames > frames.max() / 10], initial=high))
+    span = high - bottom
+    if high - min(float(np.nanmin(low)), random) <= CLOSER * span or span <= 0:
+        return
+    axes.set_ylim(bottom - 0.1 * span, high + 0.05 * span)
+    told = f"begins lower; random play {random:,.4g}" if random < bottom else "begins lower"
+    axes.text(0.98, 0.02, told, transform=axes.transAxes, ha="right", va="bottom", color=GREY)
 
 
 def profiles(rows: Rows, colors: Colors) -> Figure:

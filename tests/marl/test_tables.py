@@ -337,3 +337,22 @@ def test_one_run_has_no_interval() -> None:
 def test_the_readme_has_its_marks() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     assert 0 < readme.find(BEGIN) < readme.find(END)
+
+
+@pytest.mark.parametrize(("begin", "bottom"), [(-500.0, 0.6), (-5.0, -5.45)])
+def test_a_beginning_far_below_does_not_flatten_the_rest(begin: float, bottom: float) -> None:
+    """Returns of 1 to 5 after one of -500; but one of -5 is shown."""
+    import matplotlib.pyplot as plt
+
+    lines = [(0, begin), (2000, 1.0), (6000, 3.0), (10_000, 5.0)]
+    points = [
+        {"task": "toy", "team": "team", "algorithm": "mappo", "frames": str(frames),
+         "score": str(score), "score_low": str(score), "score_high": str(score), "random": "-4"}
+        for frames, score in lines
+    ]  # fmt: skip
+    figure = plots.curves(points, {"mappo": "red"})
+    (axes,) = figure.axes
+    told = [text.get_text() for text in axes.texts]
+    plt.close(figure)
+    assert axes.get_ylim()[0] == pytest.approx(bottom, abs=0.06)
+    assert told == (["begins lower; random play -4"] if begin < -5 else [])
