@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -113,11 +114,23 @@ def _machine(told: Mapping[str, Any]) -> str:
 
 def _budget(runs: Sequence[Run]) -> str:
     values = dict(zip(BUDGET, runs[0].budget, strict=True))
+    task = " ".join([runs[0].task, *_options(runs)])
     return (
-        f"`{runs[0].task}`: {values['total_frames']:,} frames, evaluated every "
+        f"`{task}`: {values['total_frames']:,} frames, evaluated every "
         f"{values['evaluation_interval']:,} on {values['evaluation_episodes']} episodes; absolute "
         f"metric of {values['absolute_episodes']} episodes."
     )
+
+
+def _options(runs: Sequence[Run]) -> list[str]:
+    """What all of a task's runs set of it beside its name."""
+    found = []
+    for run in runs:
+        task = run.config["task"]
+        steps = task.get("max_steps")
+        kept = {**task.get("kwargs", {}), **({} if steps is None else {"max_steps": steps})}
+        found.append([f"{k}={json.dumps(v)}".replace('"', "") for k, v in sorted(kept.items())])
+    return [option for option in found[0] if all(option in others for others in found)]
 
 
 # ------------------------------------------------------------------------------------- tables

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -356,3 +357,19 @@ def test_a_beginning_far_below_does_not_flatten_the_rest(begin: float, bottom: f
     plt.close(figure)
     assert axes.get_ylim()[0] == pytest.approx(bottom, abs=0.06)
     assert told == (["begins lower; random play -4"] if begin < -5 else [])
+
+
+def test_what_all_runs_set_of_their_task_is_told(capsys, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    cells = recorded.grid("walk", "mappo ippo", 3)
+    recorded.suite(results / "toy", cells, level)
+    for cell in cells:
+
+        def change(config: dict[str, Any], seen: str = cell.algorithm) -> dict[str, Any]:
+            task = {**config["task"], "max_steps": 200, "kwargs": {"mass": 1.5, "seen": seen}}
+            return {**config, "task": task}
+
+        recorded.rewrite(results / "toy" / cell.folder / "config.json", change)
+    assert tables(capsys, results)[0] == 0
+    told = (results / "toy/tables.md").read_text()
+    assert "`toys/walk mass=1.5 max_steps=200`: " in told
