@@ -115,6 +115,8 @@ class Pool:
                 return Outcome(job, "done")
             except Exception as error:  # whatever it is, the other runs go on
                 return Outcome(job, "failed", str(error))
+        if self.ended(job):  # another launcher recorded, perhaps pruned it, while ours began
+            return Outcome(job, "done")
         if self.signals:
             return Outcome(job, "stopped")
         told = tail(job.log)

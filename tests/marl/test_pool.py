@@ -170,6 +170,13 @@ def test_what_another_launcher_did_is_not_done_again(tmp_path: Path) -> None:
     assert kept == ["a", "c"] and not (tmp_path / "b").exists()
 
 
+def test_what_another_launcher_ends_meanwhile_has_not_failed(tmp_path: Path) -> None:
+    job = stub(tmp_path, "a", "fail")  # as resuming a pruned run does
+    pool = Pool([job], 1, ended=lambda job: job.directory.is_dir())
+    pool.run(every=0.01)
+    assert statuses(pool) == {"a": "done"}
+
+
 def test_a_run_begun_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
     Pool([stub(tmp_path, "a", "x=1")], 1).run(every=0.01)
     pool = Pool([stub(tmp_path, "a", "x=2")], 1)
