@@ -44,13 +44,14 @@ class Evaluations:
         return result
 
     def better(self) -> list[str]:
-        """The learning teams that did better than ever, against what the others were now."""
+        """The learning teams that did as well as ever or better, against what the others were now:
+        of equals the last, which has learned longest, is the best."""
         means = {
             name: statistics.fmean(self.returns[name])
             for name, team in self.teams.items()
             if self.returns[name] and not isinstance(team, Scripted)
         }
-        found = [name for name, mean in means.items() if mean > self.best.get(name, -math.inf)]
+        found = [name for name, mean in means.items() if mean >= self.best.get(name, -math.inf)]
         self.best.update({name: means[name] for name in found})
         return found
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from algorithms.scripted import RandomConfig
 from marl.algorithm import Scripted
 from marl.env import copy_seeds
-from marl.evaluation import evaluate, film
+from marl.evaluation import Evaluations, evaluate, film
 from marl.networks import Perceptron
+from marl.settings import Settings
 from marl.types import tree_tensors
 from tests.scenes import CPU, SMALL, collector, mappo, randomly, setting
 from tests.toys import Game, identity, rivals
@@ -119,6 +120,21 @@ def test_evaluation_zeroes_memories_where_episodes_start() -> None:
 
     evaluate(identity(16, CPU, end=0.4), {"team": Watched(algorithm.policy, None)}, 16, 1)
     assert seen[0].all() and not torch.stack(seen[1:]).all() and torch.stack(seen[1:]).any()
+
+
+def test_the_best_is_the_last_of_the_highest() -> None:
+    """Of the teams that learn; after a resume as well."""
+    env = identity(4, CPU)
+    teams = {"learns": mappo("identity"), "random": randomly(env)["team"]}
+    made = Evaluations(env, teams, Settings())
+    returns, best = [[1.0, 2.0], [0.0, 1.0], [1.5, 1.5], [1.0, 1.0], [2.0, 2.0]], []
+    for values in returns:
+        made.returns = {"learns": values, "random": [9.0, 9.0]}
+        best.append(made.better())
+        again = Evaluations(env, teams, Settings())
+        again.load_state_dict(made.state_dict())
+        made = again
+    assert best == [["learns"], [], ["learns"], [], ["learns"]]
 
 
 def test_film_is_one_episode() -> None:
