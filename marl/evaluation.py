@@ -43,7 +43,7 @@ class Evaluations:
         self.next = (frames // interval + 1) * interval
         return result
 
-    def better(self) -> list[str]:
+    def best_now(self) -> list[str]:
         """The learning teams that did as well as ever or better, against what the others were now:
         of equals the last, which has learned longest, is the best."""
         means = {

@@ -215,9 +215,9 @@ class Experiment:
         began = time.perf_counter()
         self.log.log("evaluations", {"frames": self.frames, **self.evaluations.play(self.frames)})
         self.log.log("timing", {"frames": self.frames, "evaluate": time.perf_counter() - began})
-        better = self.evaluations.better()
-        if ranks.highest(len(better)):
-            self.save(better)
+        best = self.evaluations.best_now()
+        if ranks.highest(len(best)):
+            self.save(best)
 
     def save(self, best: Sequence[str] = ()) -> None:
         """Writes a checkpoint of everything that decides what comes next; kept as the best of the
