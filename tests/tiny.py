@@ -1,0 +1,52 @@
+"""A tiny parallel environment that tests change in one respect each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from pettingzoo import ParallelEnv
+
+
+class Tiny(ParallelEnv):
+    """Agents ``names`` choose 0 or 1 for ``length`` steps, see zeros and are paid for each 1."""
+
+    metadata = {"name": "tiny"}  # noqa: RUF012  # as PettingZoo declares it
+    names = ("a_0", "a_1")
+    length = 5
+
+    def __init__(self) -> None:
+        self.possible_agents: list[Any] = list(self.names)
+        self.agents: list[Any] = []
+        self.rng = np.random.default_rng(0)
+
+    def observation_space(self, agent: Any) -> spaces.Space:
+        return spaces.Box(-1, 1, (2,), np.float32)
+
+    def action_space(self, agent: Any) -> spaces.Space:
+        return spaces.Discrete(2)
+
+    def observe(self, agent: Any) -> Any:
+        return np.zeros(2, np.float32)
+
+    def reward(self, agent: Any, action: Any) -> float:
+        return float(action == 1) if np.ndim(action) == 0 else 0.0
+
+    def reset(self, seed: int | None = None, options: dict | None = None) -> Any:
+        if seed is not None:
+            self.rng = np.random.default_rng(seed)
+        self.t = 0
+        self.agents = list(self.possible_agents)
+        return {a: self.observe(a) for a in self.agents}, {a: {} for a in self.agents}
+
+    def step(self, actions: dict) -> Any:
+        """Everyone is truncated after ``length`` steps."""
+        self.t += 1
+        over, acted = self.t >= self.length, list(self.agents)
+        observations = {a: self.observe(a) for a in acted}
+        rewards = {a: self.reward(a, actions[a]) for a in acted}
+        if over:
+            self.agents = []
+        ended = dict.fromkeys(acted, False), dict.fromkeys(acted, over)
+        return observations, rewards, *ended, {a: {} for a in acted}
