@@ -25,6 +25,7 @@ from marl.settings import Settings
 from marl.stopping import Stop, full_disk_explained
 from marl.teams import Shape, Team, build_replay, build_teams, resolve_teams
 from marl.types import Metrics, Rollout
+from marl.versions import LEARNING
 
 MakeEnv = Callable[[int, torch.device], VectorEnv]  # (num_envs, device)
 
@@ -60,8 +61,7 @@ class Experiment:
         self.device = find_device(settings.device)
         ranks.start(self.device)
         self.directory, self.task = Path(ranks.word(str(directory))), task
-        if resume:
-            runs.check(self.directory)
+        self.learning = runs.resumable(self.directory) if resume else LEARNING
         if settings.tensorboard:
             require_tensorboard()
         keep_freed_memory()
@@ -129,7 +129,8 @@ class Experiment:
     def config(self) -> dict[str, Any]:
         """What the run is made of, as objects."""
         task = self.task if hasattr(self.task, "__dataclass_fields__") else None
-        return {"task": task, "settings": self.settings, "teams": self.specs}
+        parts = {"task": task, "settings": self.settings, "teams": self.specs}
+        return {"learning": self.learning, **parts}
 
     # ------------------------------------------------------------------------------------- the loop
 
@@ -224,6 +225,7 @@ class Experiment:
         teams ``best``."""
         self.next_checkpoint = self.frames + self.settings.checkpoint_interval
         state = {
+            "learning": self.learning,
             "frames": self.frames,
             "iteration": self.iteration,
             "evaluations": self.evaluations.state_dict(),

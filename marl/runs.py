@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from marl import checkpoint, ranks
+from marl import checkpoint, ranks, versions
 from marl.algorithm import Algorithm, Scripted, Setting
 from marl.config import from_plain, to_plain
 from marl.env import VectorEnv
@@ -82,6 +82,19 @@ def read_config(directory: Path) -> dict[str, Any]:
             f"{str(path)!r} is not a run's configuration: it needs task, settings, teams"
         )
     return config
+
+
+def resumable(directory: Path) -> int:
+    """Returns the version of learning of a run that is to be resumed (``marl.versions``).
+
+    Raises:
+        UserError: the directory is not a run's, or its version is another that learns otherwise.
+    """
+    check(directory)
+    version = versions.learning_of(directory)
+    if version != versions.LEARNING:
+        versions.check_resumable(directory, version, read_config(directory))
+    return version
 
 
 def write_json(path: Path, value: Any) -> None:
