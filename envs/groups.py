@@ -11,7 +11,10 @@ from marl.types import ActionSpec, AgentGroup, TensorSpec
 Spaces = tuple[TensorSpec, ActionSpec]
 
 # Name prefixes of agents that play against everyone else of their task.
-OPPONENTS = ("adversary", "leadadversary", "eve", "agent_red", "red")
+OPPONENTS = ("adversary", "leadadversary", "eve")
+# Kinds that play against each other where a task has agents of these two alone: of three colours,
+# or of predators that hunt what does not learn, names tell nothing.
+RIVALS = (("agent_blue", "agent_red"), ("blue", "red"), ("prey", "predator"))
 
 
 def prefix(agent: str) -> str:
@@ -38,8 +41,12 @@ def find_groups(
 
 
 def find_teams(groups: Mapping[str, AgentGroup]) -> dict[str, tuple[str, ...]]:
-    """One team of all groups, or two where a group's agents are known opponents by name."""
-    against = tuple(g for g in groups if prefix(groups[g].agents[0]) in OPPONENTS)
+    """One team of all groups, or two where all of a group's agents are known opponents by name,
+    in upper or lower case."""
+    kinds = {n: {prefix(agent).lower() for agent in g.agents} for n, g in groups.items()}
+    every = frozenset().union(*kinds.values())
+    opponents = next(({rival} for one, rival in RIVALS if every == {one, rival}), set(OPPONENTS))
+    against = tuple(g for g in groups if kinds[g] <= opponents)
     others = tuple(g for g in groups if g not in against)
     if not against or not others:
         return {"team": tuple(groups)}
