@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -27,7 +27,9 @@ from marl.algorithm import (
     check_range,
     check_word,
     team_alive,
+    team_done,
     team_reward,
+    team_successor,
     team_terminated,
 )
 from marl.critics import SCOPES, value_critic
@@ -226,17 +228,18 @@ class MAPPO:
     @torch.no_grad()
     def _prepare(self, rollout: Rollout) -> tuple[Batch, Memory]:
         """Values, advantages and targets of the rollout, and the memories its chunks start from."""
+        word = self.config.reward
+        rollout = replace(rollout, next_obs=team_successor(rollout, self.team, word))
         value, next_value, critic_memory, self.critic_carry = rollout_values(
             self.critic, rollout, self.critic_carry, self.chunk, self._frames
         )
-        alive = team_alive(rollout.obs, self.team)
-        shape, word = value.shape, self.config.reward
+        alive, shape = team_alive(rollout.obs, self.team), value.shape
         advantage, target = returns.gae(
             team_reward(rollout, self.team, word).expand(shape),
             self.value_norm.denormalize(value),
             self.value_norm.denormalize(next_value),
             team_terminated(rollout, self.team, word).expand(shape),
-            rollout.done.unsqueeze(-1).expand(shape),
+            team_done(rollout, self.team, word).expand(shape),
             self.config.gamma,
             self.config.gae_lambda,
         )

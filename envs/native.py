@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from marl.errors import UserError
-from marl.types import tree_map
+from marl.types import AgentGroup, tree_map
 
 T = TypeVar("T")
 
@@ -48,6 +48,11 @@ def restarted(state: T, fresh: T, done: Tensor) -> T:
         return torch.where(done.reshape(-1, *[1] * (old.dim() - 1)), new, old)
 
     return tree_map(chosen, state, fresh)
+
+
+def for_all(groups: Mapping[str, AgentGroup], flag: Tensor) -> dict[str, Tensor]:
+    """A copy's ``flag [B]`` for each of its agents, ``[B, N]`` by group."""
+    return {name: flag.unsqueeze(-1).expand(-1, group.size) for name, group in groups.items()}
 
 
 def check_index(index: int, num_envs: int) -> None:

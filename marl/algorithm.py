@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -122,11 +122,58 @@ def team_reward(rollout: Rollout, team: Mapping[str, AgentGroup], reward: str) -
 
 
 def team_terminated(rollout: Rollout, team: Mapping[str, AgentGroup], reward: str) -> Tensor:
-    """Where returns end for good: at an agent's death for its ``own`` reward, else at the episode's
-    termination. Shaped as ``team_reward``."""
+    """Where returns end for good: at an agent's death for its ``own`` reward, else with an episode
+    that truncated none of the team. Shaped as ``team_reward``."""
     if reward == "own":
         return torch.cat([rollout.terminated[name] for name in team], dim=-1)
-    return (rollout.done & ~rollout.truncated).unsqueeze(-1)
+    truncated = torch.cat([rollout.truncated[name] for name in team], dim=-1)
+    return (rollout.done & ~truncated.any(-1)).unsqueeze(-1)
+
+
+def team_done(rollout: Rollout, team: Mapping[str, AgentGroup], reward: str) -> Tensor:
+    """Where traces stop and n-step windows end, besides where returns end for good: at an agent's
+    own truncation for its ``own`` reward, and with the episode. Shaped as ``team_reward``."""
+    done = rollout.done.unsqueeze(-1)
+    if reward != "own":
+        return done
+    return torch.cat([done | rollout.truncated[name] for name in team], dim=-1)
+
+
+def team_successor(rollout: Rollout, team: Mapping[str, AgentGroup], reward: str) -> Observation:
+    """``next_obs`` as the team's critics are to value it.
+
+    There an agent truncated alone still shows its last observation. Its ``own`` return is cut with
+    it, and is bootstrapped from that; but a team's return goes on without the agent, as do those of
+    other teams, whose successor therefore shows it absent. (A central critic of own rewards is
+    asked once for all agents, so that for this one step it sees their cut team-mate still there.)
+    """
+    own = team if reward == "own" else ()
+    going_on = ~rollout.done.unsqueeze(-1)
+    gone = {
+        name: rollout.truncated[name] & going_on
+        for name, seen in rollout.next_obs.groups.items()
+        if seen.alive is not None and name not in own
+    }
+    return without(rollout.next_obs, gone)
+
+
+def without(obs: Observation, gone: Mapping[str, Tensor]) -> Observation:
+    """``obs`` where the agents ``gone`` (by group, ``[..., N]`` bool) are absent."""
+    if not gone:
+        return obs
+    groups, graph = dict(obs.groups), obs.graph
+    for name, absent in gone.items():
+        seen = groups[name]
+        assert seen.alive is not None, "only mortal agents can be absent"
+        each = absent.reshape(*absent.shape, *[1] * (seen.obs.dim() - absent.dim()))
+        groups[name] = replace(seen, obs=seen.obs.masked_fill(each, 0), alive=seen.alive & ~absent)
+    if graph is not None:
+        there = graph.mask.clone()
+        for name, rows in graph.ego:
+            if name in gone:
+                there[..., rows.start : rows.stop] &= ~gone[name]
+        graph = replace(graph, mask=there)
+    return replace(obs, groups=groups, graph=graph)
 
 
 def team_alive(obs: Observation, team: Mapping[str, AgentGroup]) -> Tensor | None:

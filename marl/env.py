@@ -88,7 +88,7 @@ def example_step(groups: Mapping[str, AgentGroup], obs: Observation) -> Rollout:
     }
     none = torch.zeros(next(iter(batch.values()))[:2], dtype=torch.bool)
     reward = {name: torch.zeros(shape) for name, shape in batch.items()}
-    return Rollout(seen, seen, action, {}, {}, reward, flag, none, none, none, {})
+    return Rollout(seen, seen, action, {}, {}, reward, flag, flag, none, none, {})
 
 
 def check_env(env: VectorEnv, steps: int = 50, seed: int = 0) -> None:
@@ -142,27 +142,40 @@ def _check_observation(env: VectorEnv, observation: Observation) -> None:
 
 def _check_transition(env: VectorEnv, transition: Transition) -> None:
     _check_observation(env, transition.obs)
+    _check_tensor("done", transition.done, (env.num_envs,), torch.bool)
+    for name, group in env.groups.items():
+        shape = (env.num_envs, group.size)
+        _check_tensor(f"{name}.reward", transition.reward[name], shape, torch.float32)
+        for word in ("terminated", "truncated"):
+            _check_tensor(f"{name}.{word}", getattr(transition, word)[name], shape, torch.bool)
+        _check_ends(name, transition)
     if transition.next_obs is not transition.obs:
         _check_observation(env, transition.next_obs)
     else:
         assert not transition.done.any(), (
             "where an episode ended, next_obs is not the reset observation"
         )
-    for name, group in env.groups.items():
-        _check_tensor(
-            f"{name}.reward", transition.reward[name], (env.num_envs, group.size), torch.float32
+        assert not any(cut.any() for cut in transition.truncated.values()), (
+            "where an agent was truncated, next_obs shows its last observation and obs does not"
         )
-        _check_tensor(
-            f"{name}.terminated",
-            transition.terminated[name],
-            (env.num_envs, group.size),
-            torch.bool,
-        )
-    for name in ("truncated", "done"):
-        _check_tensor(name, getattr(transition, name), (env.num_envs,), torch.bool)
-    assert not (transition.truncated & ~transition.done).any(), "a truncated episode is done"
     for name, value in transition.info.items():
         _check_tensor(f"info {name}", value, (env.num_envs,), torch.float32)
+
+
+def _check_ends(name: str, transition: Transition) -> None:
+    """How the agents of one group ended."""
+    died, cut = transition.terminated[name], transition.truncated[name]
+    everyone, going_on = torch.ones_like(cut), ~transition.done.unsqueeze(-1)
+    last, now = (o.groups[name].alive for o in (transition.next_obs, transition.obs))
+    last, now = (everyone if alive is None else alive for alive in (last, now))
+    assert not (died & cut).any(), f"{name}: an agent is terminated or truncated, not both"
+    assert not (cut & ~last).any(), f"{name}: a truncated agent is alive in next_obs"
+    assert not (cut & going_on & now).any(), (
+        f"{name}: an agent truncated while its episode goes on is absent in obs"
+    )
+    assert not (last & ~died & ~cut & ~going_on).any(), (
+        f"{name}: where an episode is done, everyone still there is terminated or truncated"
+    )
 
 
 def _check_tensor(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:

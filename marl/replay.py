@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from marl.algorithm import team_reward, team_terminated
+from marl.algorithm import team_done, team_reward, team_successor, team_terminated
 from marl.ensemble import MEMBER
 from marl.errors import UserError
 from marl.returns import n_step
@@ -158,24 +158,28 @@ class Replay:
         """What follows the frames of ``index [M]`` within ``steps`` steps, as ``team`` is rewarded
         (``own``, ``team_sum`` or ``team_mean``): see ``marl.returns.n_step``.
 
-        A window ends with its episode, and before what is not stored yet or follows by chance:
-        where a resumed run could only start new episodes.
+        A window ends with its episode, under ``own`` rewards also where an agent of the team is
+        truncated, and before what is not stored yet or follows by chance: where a resumed run could
+        only start new episodes.
         """
         stored = self._stored()
         if steps == 1:
             now = take(stored, index)
             over = team_terminated(now, team, reward)
             gained = team_reward(now, team, reward)
-            return ReplayBatch(now.obs, now.action, now.next_obs, gained, gamma * ~over, now.aux)
+            after = team_successor(now, team, reward)
+            return ReplayBatch(now.obs, now.action, after, gained, gamma * ~over, now.aux)
         window, there = self._windows_from(index, steps)
         blind = replace(stored, obs=Observation({}), next_obs=Observation({}), action={}, aux={})
         seen = take(blind, window)
         there = there & (seen.start.cumsum(0) == seen.start[0])
         rewards, over = team_reward(seen, team, reward), team_terminated(seen, team, reward)
-        gained, discount, length = n_step(rewards, over, seen.done, there, gamma)
+        ends = team_done(seen, team, reward).any(-1)
+        gained, discount, length = n_step(rewards, over, ends, there, gamma)
         last = window.gather(0, (length - 1).unsqueeze(0)).squeeze(0)
+        after = team_successor(take(replace(blind, next_obs=stored.next_obs), last), team, reward)
         return ReplayBatch(
-            take(stored.obs, index), take(stored.action, index), take(stored.next_obs, last),
+            take(stored.obs, index), take(stored.action, index), after,
             gained, discount, take(stored.aux, index),
         )  # fmt: skip
 

@@ -23,8 +23,9 @@ def gae(
         delta_t = r_t + gamma (1 - terminated_t) V(s'_t) - V(s_t)
         A_t     = delta_t + gamma lam (1 - done_t) A_{t+1}
 
-    ``next_value`` is the value of the true successor, so that a truncated episode bootstraps from
-    where it stood while its trace stops. Returns advantages and the value targets ``A + V``.
+    ``next_value`` is the value of the true successor, so that what was truncated (an episode; under
+    rewards of one's own an agent alone, which is ``done`` there) bootstraps from where it stood
+    while its trace stops. Returns advantages and the value targets ``A + V``.
     """
     delta = reward + gamma * next_value * ~terminated - value
     decay = gamma * lam * (~(done | terminated)).to(delta.dtype)
@@ -47,7 +48,7 @@ def n_step(
 
     Args:
         reward, terminated: ``[n, M, H]``; an agent may terminate while its episode goes on.
-        done: ``[n, M]``.
+        done: ``[n, M]``, where a window ends: with the episode, or where a return is cut.
         there: ``[n, M]``, False from where a window has no more steps, which shortens m; what
             stands in the other arguments there is of no importance. True in the first step.
 

@@ -218,14 +218,23 @@ class Observation:
 @register
 @dataclass(frozen=True)
 class Transition:
-    """One step of all environments. ``terminated`` stops bootstrapping, ``done`` stops traces."""
+    """One step of all environments.
+
+    An agent's own return ends for good where it is ``terminated``. It is cut where the agent is
+    ``truncated``, by a limit of its own or by the episode's, and bootstrapped from ``next_obs``. No
+    agent is both, and where an episode is ``done`` everyone who is still there is one of them.
+
+    An agent that is truncated while its episode goes on is alive in ``next_obs``, with its last
+    observation, and absent in ``obs``. So the two differ where an episode is done or an agent is
+    truncated and nowhere else, and a step without either may give one object as both.
+    """
 
     obs: Observation  # to act on next, after auto-reset
-    next_obs: Observation  # the true successor; is ``obs`` itself where nothing ended
-    reward: Mapping[str, Tensor]  # [B, N]
-    terminated: Mapping[str, Tensor]  # [B, N] bool; a death ends that agent's own return
-    truncated: Tensor  # [B] bool; a time limit, to be bootstrapped through
-    done: Tensor  # [B] bool; the episode ended, either way
+    next_obs: Observation  # the true successor
+    reward: Mapping[str, Tensor]  # [B, N]; what an agent is paid after it left counts too
+    terminated: Mapping[str, Tensor]  # [B, N] bool
+    truncated: Mapping[str, Tensor]  # [B, N] bool
+    done: Tensor  # [B] bool; the episode ended, for all its agents
     info: Mapping[str, Tensor]  # named episode metrics, [B] float32, valid where done
 
 
@@ -260,7 +269,7 @@ class Rollout:
     aux: Aux
     reward: Mapping[str, Tensor]  # [T, B, N]
     terminated: Mapping[str, Tensor]  # [T, B, N] bool
-    truncated: Tensor  # [T, B] bool
+    truncated: Mapping[str, Tensor]  # [T, B, N] bool
     done: Tensor  # [T, B] bool
     start: Tensor  # [T, B] bool: an episode begins here, memories are zeroed before use
     carry: Carry  # the policies' memories before the first step, [B, N, H]

@@ -1,7 +1,7 @@
 """Tiny environments in pure torch: agents see a code and are paid for answering with it.
 
 One class serves all kinds of spaces; ``tests.toys`` names the kinds. Episodes end by a time
-limit (truncation) after ``length`` steps, or earlier by chance (termination).
+limit (truncation) after ``length`` steps, or earlier by chance (termination); agents alone too.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Rules:
     length: int = 4  # steps until truncation
     end: float = 0.1  # chance of a termination at each step
     death: float = 0.0  # chance of an agent's death at each step
+    limit: float = 0.0  # chance that an agent alone is truncated at each step
     masked: bool = False  # about half of the actions are forbidden, never the code
     images: bool = False  # the code as the brightness of an image
     state: bool = False  # tells the joint code as Observation.state
@@ -67,7 +68,7 @@ class Game:
         vector = TensorSpec((action.encoded_size,))
         spec = TensorSpec((PIXELS, PIXELS, 3), torch.uint8) if rules.images else vector
         names = tuple(f"{name}_{i}" for i in range(agents))
-        return AgentGroup(name, names, spec, action, rules.masked, rules.death > 0)
+        return AgentGroup(name, names, spec, action, rules.masked, rules.death + rules.limit > 0)
 
     # ------------------------------------------------------------------------------- the contract
 
@@ -85,18 +86,27 @@ class Game:
         dies = {name: a & (self._rand(a.shape) < self.rules.death) for name, a in alive.items()}
         for name, now in self.now.items():
             now["alive"] = alive[name] & ~dies[name]
-        living = torch.cat([now["alive"] for now in self.now.values()], dim=-1).any(-1)
+        leaves = {n: self._leave(now["alive"]) for n, now in self.now.items()}
+        stay = [now["alive"] & ~leaves[n] for n, now in self.now.items()]
+        living = torch.cat(stay, dim=-1).any(-1)
         self.time = self.time + 1
         over = (self._rand((self.num_envs,)) < self.rules.end) | ~living
-        truncated = (self.time >= self.rules.length) & ~over
-        done = over | truncated
-        terminated = {n: dies[n] | (over.unsqueeze(-1) & alive[n]) for n in self.groups}
+        cut = (self.time >= self.rules.length) & ~over
+        done = over | cut
+        ended = {n: dies[n] | (over.unsqueeze(-1) & alive[n]) for n in self.groups}
+        terminated = {n: died & ~leaves[n] for n, died in ended.items()}
+        truncated = {
+            n: leaves[n] | (cut.unsqueeze(-1) & now["alive"]) for n, now in self.now.items()
+        }
         info = {"length": self.time.float()}
         self._draw(torch.zeros_like(done) if self.rules.memory else ~done, torch.zeros_like(done))
         next_obs = self._observe()
         self.time = torch.where(done, 0, self.time)
+        for name, now in self.now.items():
+            now["alive"] = now["alive"] & ~leaves[name]
         self._draw(done, done)
-        obs = self._observe() if done.any() else next_obs
+        anyone = any(gone.any() for gone in leaves.values())
+        obs = self._observe() if done.any() or anyone else next_obs
         return Transition(obs, next_obs, reward, terminated, truncated, done, info)
 
     def state_dict(self) -> dict[str, Any]:
@@ -118,6 +128,12 @@ class Game:
 
     def _rand(self, shape: Any) -> Tensor:
         return torch.rand(*shape, generator=self.random)
+
+    def _leave(self, alive: Tensor) -> Tensor:
+        """Who reaches a limit of its own; nothing is drawn where there is none."""
+        if not self.rules.limit:
+            return torch.zeros_like(alive)
+        return alive & (self._rand(alive.shape) < self.rules.limit)
 
     def _draw(self, code_where: Tensor, life_where: Tensor) -> None:
         """New codes and masks in some copies, all agents alive again in others."""

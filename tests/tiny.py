@@ -50,3 +50,21 @@ class Tiny(ParallelEnv):
             self.agents = []
         ended = dict.fromkeys(acted, False), dict.fromkeys(acted, over)
         return observations, rewards, *ended, {a: {} for a in acted}
+
+
+class Staggered(Tiny):
+    """Agents see who they are, and each is truncated after a time of its own; each step pays 1."""
+
+    limits = {"a_0": 20, "a_1": 5}  # noqa: RUF012  # as a plain class attribute of a test
+
+    def observe(self, agent: Any) -> Any:
+        return np.eye(2, dtype=np.float32)[self.possible_agents.index(agent)]
+
+    def step(self, actions: dict) -> Any:
+        self.t += 1
+        acted = list(self.agents)
+        out = {a: self.t >= self.limits[a] for a in acted}
+        self.agents = [a for a in acted if not out[a]]
+        observations = {a: self.observe(a) for a in acted}
+        pay, never = dict.fromkeys(acted, 1.0), dict.fromkeys(acted, False)
+        return observations, pay, never, out, {a: {} for a in acted}

@@ -39,7 +39,8 @@ def rivals(num_envs: int, device: torch.device, **rules: Any) -> Game:
 
 
 def mortal(num_envs: int, device: torch.device) -> Game:
-    return Game(num_envs, device, PAIR, Rules(death=0.2, masked=True))
+    """Agents die, and reach limits of their own, while others go on."""
+    return Game(num_envs, device, PAIR, Rules(death=0.15, limit=0.1, masked=True))
 
 
 def images(num_envs: int, device: torch.device) -> Game:

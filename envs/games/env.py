@@ -19,7 +19,7 @@ from envs.games.matrix import Climbing, Matrix, Penalty, Random
 from envs.games.render import draw
 from envs.games.spectrum import Spectrum
 from envs.groups import find_groups, find_teams
-from envs.native import Measures, check_copies, check_index, restarted
+from envs.native import Measures, check_copies, check_index, for_all, restarted
 from marl.errors import UserError, unknown
 from marl.types import (
     AgentGroup,
@@ -94,13 +94,13 @@ class GameEnv:
             self.now = restarted(self.now, fresh, done)
             obs = self._observation(self.now)
         never = torch.zeros_like(done)
-        over, truncated = (done, never) if self._final else (never, done)
+        over, cut = (done, never) if self._final else (never, done)
         return Transition(
             obs,
             next_obs,
             {name: self.shown.reward[:, rows] for name, rows in self._rows.items()},
-            {name: over.unsqueeze(-1).expand(-1, g.size) for name, g in self.groups.items()},
-            truncated,
+            for_all(self.groups, over),
+            for_all(self.groups, cut),
             done,
             self._measures.told(self.shown.totals, self.shown.steps),
         )

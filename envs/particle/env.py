@@ -12,7 +12,7 @@ from torch import Tensor
 
 from envs.checks import check_count
 from envs.groups import find_groups, find_teams
-from envs.native import Measures, check_copies, check_index, restarted
+from envs.native import Measures, check_copies, check_index, for_all, restarted
 from envs.particle.controls import Controls, action_spec
 from envs.particle.render import draw
 from envs.particle.scenario import Scenario, State
@@ -84,15 +84,12 @@ class ParticleEnv:
     @torch.no_grad()
     def step(self, action: Mapping[str, Tensor]) -> Transition:
         noise = self._events()
-        moved, obs, reward, terminated, truncated, info = self._advance(self.state, action, noise)
-        done, next_obs, self.state = terminated | truncated, obs, moved
+        moved, obs, reward, over, cut, info = self._advance(self.state, action, noise)
+        done, next_obs, self.state = over | cut, obs, moved
         if not self._waits or done.any():
             self.state, obs = self._restart(moved, done, self._drawn())
-        ends = {
-            name: terminated.unsqueeze(-1).expand(-1, group.size)
-            for name, group in self.groups.items()
-        }
-        return Transition(obs, next_obs, reward, ends, truncated, done, info)
+        terminated, truncated = for_all(self.groups, over), for_all(self.groups, cut)
+        return Transition(obs, next_obs, reward, terminated, truncated, done, info)
 
     # ------------------------------------------------------------------------------- pure functions
 

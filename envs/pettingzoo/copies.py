@@ -15,6 +15,8 @@ from envs.pettingzoo.factories import create
 from envs.pettingzoo.layout import Arrays, Factory, Frame, GroupArrays, GroupLayout, Layout
 from envs.pettingzoo.spaces import Bounded, find_mask, write_mask
 
+EVERYONE = "__all__"  # RLlib's word for all agents, in what tells who ended
+
 
 class Copies:
     """The copies ``rows`` of an environment; each reads and writes its own row of ``arrays``."""
@@ -65,22 +67,24 @@ class Copies:
     def _step(self, row: int) -> None:
         env, arrays = self._envs[row], self.arrays
         observations, rewards, terminations, truncations, infos = env.step(self._actions(row))
-        acted, left = self._living[row], living(env.agents, terminations, truncations)
+        acted = self._living[row]
+        died, cut = ends(acted | set(env.agents), terminations, truncations)
+        left = set(env.agents) - died - cut
         self._check_known(left)
         self._living[row] = left
         self._age[row] += 1
         over = not left
-        # Who has a future, lived or not: the living, and those whom a time limit cut off.
-        cut = _truncated(acted, terminations, truncations) if over else set()
-        lasting = left | cut
         arrays.done[row] = done = over or self._age[row] == self.layout.max_steps
-        arrays.truncated[row] = done and bool(lasting)
+        cut = (cut & acted) | (left if done else set())
+        lasting = left | cut  # who has a future, lived or not
         for group, group_arrays in self._groups:
-            _write_outcome(group, group_arrays, row, rewards, acted, lasting)
-            frame = group_arrays.final if done else group_arrays.now
-            # Where agents cannot die, even an ended episode shows them all.
-            seen = observations if over and not group.mortal else lasting
-            _write_frame(group, frame, row, seen, observations, infos)
+            _write_outcome(group, group_arrays, row, rewards, acted - lasting, cut)
+            if done or cut:
+                # Where agents cannot die, even an ended episode shows them all.
+                seen = observations if over and not group.mortal else lasting
+                _write_frame(group, group_arrays.final, row, seen, observations, infos)
+            if not done:
+                _write_frame(group, group_arrays.now, row, left, observations, infos)
         self._write_state(row, arrays.final_state if done else arrays.state)
         self._add_info(row, infos)
         if done:
@@ -112,17 +116,18 @@ class Copies:
                 raise RuntimeError(f"agent {agent!r} appeared, which is not in possible_agents")
 
 
-def living(
-    agents: Iterable[str], terminations: Mapping[str, bool], truncations: Mapping[str, bool]
-) -> set[str]:
-    """Who acts next, of those still listed."""
-    return {a for a in agents if not (terminations.get(a) or truncations.get(a))}
-
-
-def _truncated(
-    agents: Iterable[str], terminations: Mapping[str, bool], truncations: Mapping[str, bool]
-) -> set[str]:
-    return {a for a in agents if truncations.get(a) and not terminations.get(a)}
+def ends(
+    agents: set[str], terminations: Mapping[str, bool], truncations: Mapping[str, bool]
+) -> tuple[set[str], set[str]]:
+    """Who of ``agents`` is terminated, and who is truncated and not terminated. RLlib's key
+    ``__all__`` speaks for those that are not told apart."""
+    died = {a for a in agents if terminations.get(a)}
+    cut = {a for a in agents if truncations.get(a)} - died
+    if terminations.get(EVERYONE):
+        died = agents - cut
+    elif truncations.get(EVERYONE):
+        cut = agents - died
+    return died, cut
 
 
 def _write_outcome(
@@ -130,12 +135,13 @@ def _write_outcome(
     arrays: GroupArrays,
     row: int,
     rewards: Mapping[str, float],
-    acted: Container[str],
-    lasting: Container[str],
+    died: Container[str],
+    cut: Container[str],
 ) -> None:
-    """Rewards of those who acted, and which of them died."""
-    arrays.reward[row] = [rewards.get(a, 0.0) if a in acted else 0.0 for a in group.agents]
-    arrays.terminated[row] = [a in acted and a not in lasting for a in group.agents]
+    """What everyone is paid, those too who are gone; who died, and who was cut off."""
+    arrays.reward[row] = [rewards.get(a, 0.0) for a in group.agents]
+    arrays.terminated[row] = [a in died for a in group.agents]
+    arrays.truncated[row] = [a in cut for a in group.agents]
 
 
 def _write_frame(

@@ -1,8 +1,8 @@
 """Copies of any PettingZoo parallel environment, stepped together.
 
-Agents may differ, die and appear. An agent that dies is ``terminated`` in its last step, and from
-then on ``alive`` is False, its observation and reward zero. PettingZoo can truncate one agent
-alone, in the midst of an episode; that counts as a death, for nothing is left to bootstrap from.
+Agents may differ, die and appear. An agent that dies is ``terminated`` in its last step, one that
+is truncated alone shows its last observation in ``next_obs``; from then on ``alive`` is False and
+its observation zero. What the environment pays it after that is passed on.
 """
 
 from __future__ import annotations
@@ -128,13 +128,13 @@ class PettingZooEnv:
             arrays.action[...] = valid_action(group, action[group.name], arrays.now.alive)
         self._runner.step()
         groups = dict(zip(self.groups, self._arrays.groups, strict=True))
-        obs = self._observation()
+        obs, ended = self._observation(), self._ended()
         return Transition(
             obs=obs,
-            next_obs=self._successor() if self._arrays.done.any() else obs,
+            next_obs=self._successor(ended) if ended.any() else obs,
             reward={name: self._tensor(arrays.reward) for name, arrays in groups.items()},
             terminated={name: self._tensor(arrays.terminated) for name, arrays in groups.items()},
-            truncated=self._tensor(self._arrays.truncated),
+            truncated={name: self._tensor(arrays.truncated) for name, arrays in groups.items()},
             done=self._tensor(self._arrays.done),
             info={
                 k: self._tensor(self._arrays.info[:, i]) for i, k in enumerate(self._layout.info)
@@ -173,29 +173,21 @@ class PettingZooEnv:
             self._tensor(self._arrays.state) if self.state_size is not None else None,
         )
 
-    def _successor(self) -> Observation:
-        """The final frames where episodes ended, the current ones elsewhere."""
+    def _ended(self) -> np.ndarray:
+        """The rows ``[B]`` whose episode is done, or some agent's of them was truncated."""
+        cut = [arrays.truncated.any(1) for arrays in self._arrays.groups]
+        return np.logical_or.reduce([self._arrays.done, *cut])
+
+    def _successor(self, ended: np.ndarray) -> Observation:
+        """The final frames where something ended, the current ones elsewhere."""
         frames = {
-            name: self._seen(group, self._merged(arrays.now, arrays.final))
+            name: self._seen(group, _merged(ended, arrays.final, arrays.now))
             for (name, group), arrays in zip(self.groups.items(), self._arrays.groups, strict=True)
         }
         if self.state_size is None:
             return Observation(frames)
-        return Observation(
-            frames, self._tensor(self._where_done(self._arrays.final_state, self._arrays.state))
-        )
-
-    def _merged(self, now: Frame, final: Frame) -> Frame:
-        return Frame(
-            self._where_done(final.obs, now.obs),
-            self._where_done(final.mask, now.mask),
-            self._where_done(final.alive, now.alive),
-        )
-
-    def _where_done(self, ended: np.ndarray, going_on: np.ndarray) -> np.ndarray:
-        merged = going_on.copy()
-        merged[self._arrays.done] = ended[self._arrays.done]
-        return merged
+        state = _where(self._arrays.done, self._arrays.final_state, self._arrays.state)
+        return Observation(frames, self._tensor(state))
 
     def _seen(self, group: AgentGroup, frame: Frame) -> GroupObservation:
         return GroupObservation(
@@ -203,6 +195,21 @@ class PettingZooEnv:
             self._tensor(frame.mask) if group.masked else None,
             self._tensor(frame.alive) if group.mortal else None,
         )
+
+
+def _merged(ended: np.ndarray, final: Frame, now: Frame) -> Frame:
+    return Frame(
+        _where(ended, final.obs, now.obs),
+        _where(ended, final.mask, now.mask),
+        _where(ended, final.alive, now.alive),
+    )
+
+
+def _where(rows: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The ``rows`` (``[B]`` bool) of ``one``, the rest of the ``other``."""
+    merged = other.copy()
+    merged[rows] = one[rows]
+    return merged
 
 
 def _check_counts(num_envs: int, max_steps: int | None, workers: int) -> None:

@@ -50,15 +50,15 @@ class GroupArrays:
     action: np.ndarray  # [B, N, *shape]
     reward: np.ndarray  # [B, N] float32
     terminated: np.ndarray  # [B, N] bool
+    truncated: np.ndarray  # [B, N] bool
     now: Frame  # to act on
-    final: Frame  # valid in rows that are done: how their episodes ended
+    final: Frame  # the true successor; valid in rows that are done or where agents were truncated
 
 
 @dataclass(frozen=True)
 class Arrays:
     groups: tuple[GroupArrays, ...]
     seed: np.ndarray  # [B] int64, of the next reset
-    truncated: np.ndarray  # [B] bool
     done: np.ndarray  # [B] bool
     info: np.ndarray  # [B, K] float32, valid in rows that are done
     state: np.ndarray  # [B, S] float32
@@ -101,7 +101,6 @@ def carve(layout: Layout, arena: Arena) -> Arrays:
     return Arrays(
         groups=tuple(_carve_group(group, batch, arena) for group in layout.groups),
         seed=arena.take((batch,), "int64"),
-        truncated=arena.take((batch,), "bool"),
         done=arena.take((batch,), "bool"),
         info=arena.take((batch, len(layout.info)), "float32"),
         state=arena.take((batch, state_size), "float32"),
@@ -115,6 +114,7 @@ def _carve_group(group: GroupLayout, num_envs: int, arena: Arena) -> GroupArrays
         action=arena.take((*rows, *group.action[0]), group.action[1]),
         reward=arena.take(rows, "float32"),
         terminated=arena.take(rows, "bool"),
+        truncated=arena.take(rows, "bool"),
         now=_carve_frame(group, rows, arena),
         final=_carve_frame(group, rows, arena),
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.pettingzoo.copies import living
+from envs.pettingzoo.copies import ends
 from envs.pettingzoo.factories import create
 from envs.pettingzoo.layout import Factory
 from envs.pettingzoo.spaces import (
@@ -69,7 +69,7 @@ def _play(
         observations, _, terminations, truncations, infos = env.step(actions)
         masked |= _masked(observations, infos, decoders)
         keys |= {k for a in infos if a in decoders for k, v in infos[a].items() if _is_number(k, v)}
-        if not living(env.agents, terminations, truncations):
+        if set(env.agents) <= set().union(*ends(set(env.agents), terminations, truncations)):
             break
     return frozenset(masked), tuple(sorted(keys))
 

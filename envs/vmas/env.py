@@ -18,7 +18,7 @@ from torch import Tensor
 
 from envs.graph import GraphOptions
 from envs.groups import find_groups, find_teams
-from envs.native import check_copies, check_index
+from envs.native import check_copies, check_index, for_all
 from envs.vmas import state as vmas_state
 from envs.vmas.actions import GroupActions, action_spec
 from envs.vmas.build import ACTIONS, SCENARIOS, build, check_arguments
@@ -38,7 +38,7 @@ class VmasEnv:
     """A VMAS scenario.
 
     VMAS draws the random numbers of all copies from one stream, which ``reset(seed)`` seeds. It
-    ends whole environments, so ``terminated`` is alike for all agents. What a scenario has only
+    ends whole environments, for all agents alike. What a scenario has only
     once for all copies (the goal in simple_adversary, _push, _reference and _speaker_listener,
     het_mass's masses) changes when all of them end together.
 
@@ -102,16 +102,14 @@ class VmasEnv:
             reward = self._grouped([self._reward(agent) for agent in self._vmas.agents])
             ended = self._observe()
             info = self._info.add([self._vmas.scenario.info(agent) for agent in self._vmas.agents])
-            terminated = self._vmas.scenario.done().clone()
-            truncated = (self._steps >= self.max_steps) & ~terminated
-            done = terminated | truncated
+            over = self._vmas.scenario.done().clone()
+            cut = (self._steps >= self.max_steps) & ~over
+            done = over | cut
             next_obs = obs = self._observation(ended)
             if done.any():
                 obs = self._observation(self._restart(done, ended))
-        ends = {
-            name: terminated[:, None].expand(-1, group.size) for name, group in self.groups.items()
-        }
-        return Transition(obs, next_obs, reward, ends, truncated, done, info)
+        terminated, truncated = for_all(self.groups, over), for_all(self.groups, cut)
+        return Transition(obs, next_obs, reward, terminated, truncated, done, info)
 
     def state_dict(self) -> dict[str, Any]:
         return {

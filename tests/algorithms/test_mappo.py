@@ -43,7 +43,8 @@ def advantages(algorithm: MAPPO, rollout: Rollout, value: Tensor, after: Tensor)
     """By the naive double loop, for the team's mean reward and the single head."""
     reward = torch.cat([rollout.reward[name] for name in algorithm.team], -1).mean(-1)
     config, columns = algorithm.config, []
-    terminated = rollout.done & ~rollout.truncated
+    cut = torch.cat([rollout.truncated[name] for name in algorithm.team], -1)
+    terminated = rollout.done & ~cut.any(-1)
     for b in range(reward.shape[1]):
         one = [x[:, b] for x in (reward, value[..., 0], after[..., 0], terminated, rollout.done)]
         columns.append(naive(one, config.gamma, config.gae_lambda))

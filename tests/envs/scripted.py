@@ -24,6 +24,7 @@ class Step:
     reward: Mapping[str, float] = field(default_factory=dict)
     terminated: Sequence[str] = ()
     truncated: Sequence[str] = ()
+    also: Sequence[str] = ()  # whom it tells of besides those who acted or act next
     info: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -64,7 +65,7 @@ class Scripted(ParallelEnv[str, Any, Any]):
         self.time += 1
         step, told = self.script[min(self.time, len(self.script) - 1)], [*self.agents]
         self.agents = list(step.agents)
-        told += [agent for agent in self.agents if agent not in told]
+        told += [agent for agent in (*self.agents, *step.also) if agent not in told]
         return (
             dict(step.obs),
             {agent: step.reward.get(agent, 0.0) for agent in told},

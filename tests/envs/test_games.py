@@ -107,7 +107,9 @@ def test_a_game_of_one_shot_terminates_and_a_repeated_one_is_cut_off() -> None:
     for env, truncated in ((once, [False]), (twice, [False, True])):
         env.reset(0)
         ends = [env.step(joint(env, torch.zeros(2, 2).long())) for _ in truncated]
-        assert [end.truncated.tolist() for end in ends] == [[cut] * 2 for cut in truncated]
+        assert [end.truncated["agent"].tolist() for end in ends] == [
+            [[cut] * 2] * 2 for cut in truncated
+        ]
         assert ends[-1].terminated["agent"].all().item() == (env is once)
         assert ends[-1].done.all()
     coordination = make("games/coordination", 2)

@@ -208,7 +208,7 @@ def compare_step(env: ParticleEnv, told: Any, transition: Any, copy: int) -> Non
             close(transition.next_obs.groups[n].obs[copy, i], raw_obs[agent])
             close(transition.reward[n][copy, i], reward[agent])
             assert transition.terminated[n][copy, i].item() == terminated[agent]
-            assert transition.truncated[copy].item() == truncated[agent]
+            assert transition.truncated[n][copy, i].item() == truncated[agent]
 
 
 def close(ours: Tensor, theirs: Any) -> None:

@@ -47,11 +47,11 @@ def test_terminations_are_no_truncations():
     env._vmas.scenario.done = lambda: torch.tensor([True, False, True])
     second = env.step(actions(env, obs, seed=1))
     assert second.terminated["agent"].tolist() == [[True] * 4, [False] * 4, [True] * 4]
-    assert second.truncated.tolist() == [False, True, False]
+    assert second.truncated["agent"].tolist() == [[False] * 4, [True] * 4, [False] * 4]
     assert second.done.all()
     third = env.step(actions(env, obs, seed=2))
     assert third.done.tolist() == [True, False, True]  # one step after all began anew
-    assert not third.truncated.any()
+    assert not third.truncated["agent"].any()
 
 
 def test_info_sums_over_episodes():

@@ -33,6 +33,10 @@ def test_toys_continue_from_their_state(kind: str) -> None:
         assert all(torch.equal(one.reward[name], two.reward[name]) for name in env.groups)
 
 
+NONE = {"left": torch.zeros(2, 2).bool(), "right": torch.zeros(2, 1).bool()}
+ALL = {name: ~flag for name, flag in NONE.items()}
+
+
 class Wrong(Game):
     """Breaks the contract in one field of its transitions."""
 
@@ -45,10 +49,12 @@ class Wrong(Game):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"truncated": torch.ones(2)}, "truncated is torch.float32"),
+        ({"truncated": {**NONE, "left": torch.ones(2, 2)}}, "left.truncated is torch.float32"),
         ({"done": torch.zeros(3, dtype=torch.bool)}, "done has shape"),
         ({"info": {"x": torch.full((2,), torch.nan)}}, "info x is not finite"),
-        ({"truncated": torch.ones(2).bool(), "done": torch.zeros(2).bool()}, "truncated episode"),
+        ({"done": torch.ones(2).bool()}, "done, everyone still there is terminated or truncated"),
+        ({"truncated": ALL}, "left: an agent truncated while its episode goes on is absent in obs"),
+        ({"truncated": ALL, "terminated": ALL}, "terminated or truncated, not both"),
     ],
 )
 def test_check_env_names_what_is_broken(change: dict, words: str) -> None:

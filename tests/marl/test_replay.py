@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
-from marl.algorithm import team_reward, team_terminated
+from marl.algorithm import team_done, team_reward, team_successor, team_terminated
 from marl.env import example_step
 from marl.errors import UserError
 from marl.replay import Replay, kept, weight
-from marl.types import Rollout, tree_tensors
+from marl.types import Rollout, tree_map, tree_tensors
 from tests.replaying import COPIES, joined, naive_n_step, rollouts, stamps
 from tests.scenes import CPU, randomly, rollout_of
 from tests.toys import KINDS, mortal
@@ -147,19 +147,23 @@ def test_transitions_against_a_naive_loop(history: list[int], steps: int, reward
     batch = replay.transitions(index, steps, 0.9, GROUPS, reward)
     assert same((batch.obs, batch.action), (replay.take(index).obs, replay.take(index).action))
     rewards, over = team_reward(rows, GROUPS, reward), team_terminated(rows, GROUPS, reward)
+    ends = team_done(rows, GROUPS, reward).any(-1)
+    successor = team_successor(rows, GROUPS, reward)
     assert batch.reward.shape == (len(index), 3 if reward == "own" else 1)
     for m in range(len(index)):
         t, b = m // COPIES, m % COPIES
-        naive = naive_n_step(rewards[:, b], over[:, b], rows.done[:, b], t, steps, 0.9)
+        naive = naive_n_step(rewards[:, b], over[:, b], ends[:, b], t, steps, 0.9)
         assert batch.reward[m].tolist() == pytest.approx(naive.reward, abs=1e-5)
         assert batch.discount[m].tolist() == pytest.approx(naive.discount, abs=1e-5)
-        assert stamps(batch.next_obs)[m] == stamps(rows.next_obs)[naive.last, b]
+        after = tree_map(lambda x, t=naive.last, b=b: x[t, b], successor)
+        assert same(tree_map(lambda x, m=m: x[m], batch.next_obs), after)
 
 
 def test_the_rollouts_of_these_tests_hold_every_kind_of_end() -> None:
     _, rows = filled([10])
     died = rows.terminated["left"].any(-1) & ~rows.done
-    ends = (rows.truncated, rows.done & ~rows.truncated, died)
+    cut = rows.truncated["left"].any(-1)
+    ends = (cut & rows.done, cut & ~rows.done, rows.done & ~cut, died)
     assert all(flag.any() for flag in ends) and not rows.done[-1].all()
 
 
