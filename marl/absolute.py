@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from marl import checkpoint, runs
-from marl.checkpoint import Checkpoints
+from marl.checkpoint import Checkpoints, frames_of
 from marl.collect import Teams
 from marl.env import VectorEnv
 from marl.evaluation import evaluate
@@ -20,21 +20,31 @@ from marl.teams import Team
 
 
 def measure(directory: Path, env: VectorEnv, specs: Mapping[str, Team], settings: Settings) -> None:
-    """Writes ``absolute.json``, once: for every team that learns, at the frame where it was best,
-    what greedy play earns (``returns`` and ``metrics`` as of ``play``), and ``sampled`` play."""
+    """Writes ``absolute.json``, unless it is there already and up to date: for every team that
+    learns, at the frame where it was best, what greedy play earns (``returns`` and ``metrics`` as
+    of ``play``), and ``sampled`` play."""
     path = directory / "absolute.json"
-    if path.exists() or not settings.absolute_episodes:
-        return
     checkpoints = Checkpoints(directory / "checkpoints")
+    best_of = {name: best for name in specs if (best := checkpoints.best(name))}
+    if not settings.absolute_episodes or _measured(path, best_of, settings.absolute_episodes):
+        return
     seed, found = evaluation_seed(settings.seed, "absolute"), {}
-    for name in specs:
-        if best := checkpoints.best(name):
-            state = checkpoint.load(best, env.device)
-            teams = runs.load_teams(env, specs, state["teams"], best)
-            greedy = play(env, teams, settings.absolute_episodes, seed)
-            sampled = evaluate(env, teams, settings.absolute_episodes, seed, explore=True)
-            found[name] = {"frames": state["frames"], **greedy, "sampled": sampled["returns"]}
+    for name, best in best_of.items():
+        state = checkpoint.load(best, env.device)
+        teams = runs.load_teams(env, specs, state["teams"], best)
+        greedy = play(env, teams, settings.absolute_episodes, seed)
+        sampled = evaluate(env, teams, settings.absolute_episodes, seed, explore=True)
+        found[name] = {"frames": state["frames"], **greedy, "sampled": sampled["returns"]}
     checkpoint.write_atomic(path, (json.dumps(found) + "\n").encode())
+
+
+def _measured(path: Path, best_of: Mapping[str, Path], episodes: int) -> bool:
+    """Whether the file holds so many episodes of these best checkpoints."""
+    if not path.exists():
+        return False
+    found = json.loads(path.read_text())
+    there = {n: (team["frames"], len(team["returns"][n])) for n, team in found.items()}
+    return all(there.get(n) == (frames_of(best), episodes) for n, best in best_of.items())
 
 
 def play(

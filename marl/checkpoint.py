@@ -122,6 +122,11 @@ class CorruptCheckpoint(UserError):
     """A checkpoint file that is not what was written."""
 
 
+def frames_of(path: Path) -> int:
+    """The frames at which a checkpoint file was written, as its name tells."""
+    return int(path.stem.rpartition("-")[2])
+
+
 def of_rank(path: Path, rank: int) -> Path:
     """The file of that rank beside the first one's ``frames-….pt``."""
     return path.with_name(path.name.replace("frames", f"rank{rank}")) if rank else path

@@ -16,11 +16,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import IO
 
+from marl.versions import LEARNING, learning_of
+
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 TAIL = 12  # lines of a failed run's log
+ABSOLUTE = "absolute_episodes="  # of a word that may change: resuming measures what it asks for
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,17 @@ class Job:
         none."""
         return (self.directory / "config.json").exists()
 
+    @property
+    def outdated(self) -> bool:
+        """Whether the run that there is learned by an older version; it does not go on."""
+        return self.exists and learning_of(self.directory) < LEARNING
+
     def command(self) -> list[str]:
         """How the run begins, or goes on."""
         marl = [sys.executable, "-P", "-m", "marl"]
-        if self.exists:
-            return [*marl, "resume", str(self.directory)]
+        if self.exists and not self.outdated:
+            absolute = [word for word in self.words if word.startswith(ABSOLUTE)]
+            return [*marl, "resume", str(self.directory), *absolute]
         where = [f"directory={self.directory}", "progress=false"]
         return [*marl, "train", *self.words, *where, *self.aside]
 
@@ -71,6 +81,8 @@ class Job:
             lock.truncate(0)
             lock.write(f"{socket.gethostname()} {os.getpid()}\n")
             lock.flush()
+            if self.outdated:
+                self._set_aside()
             if not self.exists:
                 shutil.rmtree(self.directory, ignore_errors=True)
                 self.told.write_text(json.dumps(self.words) + "\n")
@@ -84,6 +96,12 @@ class Job:
                     pass_fds=[lock.fileno()],
                     start_new_session=True,  # Ctrl-C is for the launcher, which asks them to stop
                 )
+
+    def _set_aside(self) -> None:
+        """Renames the run that there is, ``NAME.learning-1``, so that a new one begins."""
+        name = f"{self.directory.name}.learning-{learning_of(self.directory)}"
+        places = (self.directory.with_name(name + f"-{i}" * (i > 1)) for i in count(1))
+        os.rename(self.directory, next(place for place in places if not place.exists()))
 
     def free(self) -> bool:
         """Whether nobody has the lock."""
@@ -106,7 +124,7 @@ class Job:
 
     def other_settings(self) -> str:
         """What to say of a run that was begun with other settings; empty if it was not."""
-        if not self.exists or not self.told.exists():
+        if not self.exists or self.outdated or not self.told.exists():
             return ""
         return difference(set(json.loads(self.told.read_text())), set(self.words), self.directory)
 
@@ -121,7 +139,11 @@ def _taken(lock: IO[str]) -> bool:
 
 
 def difference(before: set[str], now: set[str], directory: Path) -> str:
-    """What to say of a run whose settings were ``before`` and should be ``now``."""
+    """What to say of a run whose settings were ``before`` and should be ``now``, the episodes of
+    the absolute metric apart."""
+    before, now = (
+        {word for word in words if not word.startswith(ABSOLUTE)} for words in (before, now)
+    )
     if before == now:
         return ""
     return (

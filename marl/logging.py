@@ -232,7 +232,7 @@ def wanted_sinks(
     if settings.tensorboard:
         yield TensorBoardSink(directory)
     if settings.progress:
-        yield ProgressSink(settings.total_frames, frames)
+        yield ProgressSink(settings.whole_frames, frames)
 
 
 class Log:

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from marl.errors import UserError
+from marl.versions import learning_of
 
-RESULTS = ("config.json", "evaluations.jsonl", "random.json", "absolute.json")
+ABSOLUTE = "absolute.json"
+RESULTS = ("config.json", "evaluations.jsonl", "random.json", ABSOLUTE)
 ABOUT = ("provenance.json", "clock.json")
 SUMS = "SHA256SUMS"
 
@@ -48,14 +50,21 @@ class BadRecord(UserError):
 def write(run: Path, suite: Path, cell: Cell) -> Path:
     """Keeps a finished run directory as a record of ``suite``; it appears whole or not at all.
 
-    A film of the run comes along. A record that is there already is never written over.
+    A film of the run comes along. A record that is there already is never written over, but by one
+    of a newer version of learning.
+
+    Raises:
+        UserError: there is a record, or the run lacks a file of one.
     """
     to = suite / cell.folder
-    if (to / SUMS).exists():
+    if exists(to) and learning_of(to) >= learning_of(run):
         raise UserError(f"{str(to)!r} holds a record already; remove it to have it anew")
+    for name in (*RESULTS, "provenance.json"):
+        if not (run / name).exists():
+            hint = "; 'marl resume RUN absolute_episodes=320' measures it" * (name == ABSOLUTE)
+            raise UserError(f"{str(run)!r} has no {name}, which a record needs{hint}")
     temporary = to.with_name(f".{to.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(to, ignore_errors=True)  # what is no record, for its sums are missing
     temporary.mkdir(parents=True)
     (temporary / "clock.json").write_text(json.dumps(clock(run), indent=2) + "\n")
     videos = [path.name for path in run.glob("video.*")]
@@ -63,8 +72,18 @@ def write(run: Path, suite: Path, cell: Cell) -> Path:
         shutil.copyfile(run / name, temporary / name)
     sums = [f"{_sum(path)}  {path.name}\n" for path in sorted(temporary.iterdir())]
     (temporary / SUMS).write_text("".join(sums))
+    older = to.with_name(f".{to.name}.older")  # or what is no record, for its sums are missing
+    shutil.rmtree(older, ignore_errors=True)
+    if to.exists():
+        os.replace(to, older)
     os.replace(temporary, to)
+    shutil.rmtree(older, ignore_errors=True)
     return to
+
+
+def exists(record: Path) -> bool:
+    """Whether the folder is a record, though perhaps not whole any more."""
+    return (record / SUMS).exists()
 
 
 def clock(run: Path) -> dict[str, float]:

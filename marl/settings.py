@@ -57,3 +57,8 @@ class Settings:
     @property
     def iterations(self) -> int:
         return math.ceil(self.total_frames / self.frames_per_iteration)
+
+    @property
+    def whole_frames(self) -> int:
+        """The frames that are played: ``total_frames`` rounded up to whole iterations."""
+        return self.iterations * self.frames_per_iteration

@@ -17,6 +17,8 @@ from marl.records import Cell
 Words = Mapping[str, Any]  # settings by their dotted keys, as on the command line
 KEYS = ("about", "settings", "tasks", "algorithms", "cells", "seeds")
 FILTERS = ("task", "algorithm", "seed")
+# Of every run, where the file says nothing else: a record holds the absolute metric.
+DEFAULTS: Words = {"absolute_episodes": 320}
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def _suite(name: str, given: Mapping[str, Any]) -> Suite:
         if task not in tasks or algorithm not in algorithms:
             known = [f"{t}/{a}" for t in tasks for a in algorithms]
             raise unknown("cell", pair, known)
-    settings = _words("settings", given.get("settings") or {})
+    settings = {**DEFAULTS, **_words("settings", given.get("settings") or {})}
     return Suite(
         name, str(given.get("about", "")), settings, tasks, algorithms, pairs, _seeds(given)
     )
@@ -125,6 +127,12 @@ def _words(where: str, words: Any) -> Words:
     for key in words:
         if key in ("seed", "directory"):
             raise UserError(f"{where} sets {key}, which the benchmark chooses itself")
+    if not words.get("absolute_episodes", 1):
+        raise UserError(
+            f"{where} sets absolute_episodes={words['absolute_episodes']}, but a record holds the "
+            "absolute metric; set it to at least 1, or leave it out for "
+            f"{DEFAULTS['absolute_episodes']}"
+        )
     return words
 
 

@@ -13,10 +13,11 @@ import configs
 from marl import records, suites
 from marl.cli.progress import Watch
 from marl.errors import UserError, unknown
-from marl.jobs import Job, difference
+from marl.jobs import ABSOLUTE, Job, difference
 from marl.pool import Outcome, Pool
 from marl.records import Cell
 from marl.suites import Suite
+from marl.versions import LEARNING, learning_of
 
 ASIDE = ("directory=", "progress=", "device=", "wandb")  # words that change no result
 FOLDER = Path(configs.__file__).parent / "benchmark"
@@ -61,7 +62,20 @@ class Plan:
         return {str(cell): cell for cell in self.cells}
 
     def recorded(self, cell: Cell) -> bool:
-        return (self.results / cell.folder / records.SUMS).exists()
+        """Whether the run has a record; one of an older version of learning is to be replaced."""
+        path = self.results / cell.folder
+        return records.exists(path) and learning_of(path) >= LEARNING
+
+    def outdated(self, cells: Sequence[Cell]) -> str:
+        """A line on the records and runs of an older version of learning, which begin anew."""
+        before = sum(records.exists(self.results / cell.folder) for cell in cells)
+        runs = sum(self.job(cell).outdated for cell in cells)
+        if not before and not runs:
+            return ""
+        return (
+            f"\nanew     of a version of learning before {LEARNING}: records {before} (each stays "
+            f"until its new one is there), runs {runs} (kept as NAME.learning-1)"
+        )
 
     def problems(self) -> Iterator[Outcome]:
         """Records that are there but are not what this suite asks for."""
@@ -77,7 +91,16 @@ class Plan:
             return f"{path}: {error}"
         command = records.read_json(path / "provenance.json")["command"]
         ours = {word for word in command[2:] if not word.startswith(ASIDE)}
-        return difference(ours, set(self.job(cell).words), path)
+        if why := difference(ours, set(self.job(cell).words), path):
+            return why
+        episodes = records.read_json(path / "config.json")["settings"]["absolute_episodes"]
+        wanted = [word for word in self.suite.words(cell) if word.startswith(ABSOLUTE)]
+        if wanted == [f"{ABSOLUTE}{episodes}"]:
+            return ""
+        return (
+            f"{path} holds an absolute metric of {episodes} episodes where now {wanted[0]} is "
+            "asked; remove it to have the trained run measured anew, or set it back"
+        )
 
     def keep(self, job: Job) -> None:
         """Makes the record of a run that has ended."""
@@ -106,9 +129,10 @@ def run(options: Namespace) -> int:
     problems = list(plan.problems())
     parallel = options.jobs or os.cpu_count() or 1
     done = len(plan.cells) - len(todo)
+    older = plan.outdated(todo)
     print(
         f"suite    {suite.name}: {len(plan.cells)} runs, {done} recorded already, "
-        f"{len(todo)} to do, {parallel} at once\nruns     {plan.runs}\nrecords  {results}",
+        f"{len(todo)} to do, {parallel} at once\nruns     {plan.runs}\nrecords  {results}{older}",
         flush=True,
     )
     places = [f"device={device}" for device in options.devices]

@@ -17,6 +17,7 @@ from marl.cli.evaluate import spread
 from marl.errors import UserError
 from marl.experiment import Experiment
 from marl.replay import weight
+from marl.standing import rounding
 
 # Flags of Hydra that take a value.
 VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
@@ -81,6 +82,10 @@ def _training(experiment: Experiment) -> int:
 
 def _telling(experiment: Experiment) -> int:
     print(f"run      {experiment.directory}", flush=True)
+    if words := rounding(
+        experiment.settings.total_frames, experiment.settings.frames_per_iteration
+    ):
+        print(f"frames   {words}", flush=True)
     print_replay(experiment)
     baseline = random_returns(experiment)
     code = _training(experiment)
@@ -143,7 +148,7 @@ def summarize(experiment: Experiment, baseline: Mapping[str, list[float]]) -> No
 def resume(options: Namespace) -> int:
     """``marl resume``: continues a run, possibly to more frames."""
     changes = dict(setting.partition("=")[::2] for setting in options.settings)
-    allowed = ("total_frames", "progress", "threads", "device")
+    allowed = ("total_frames", "absolute_episodes", "progress", "threads", "device")
     for name in changes:
         if name not in allowed:
             raise UserError(f"resume changes only {', '.join(allowed)}, not {name!r}")

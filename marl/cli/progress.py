@@ -28,6 +28,7 @@ class Watch:
         self.every, self.looked, self.printed = every, 0.0, time.monotonic()
         self.told = 0  # outcomes that were shown
         self.begun: set[str] = set()
+        self.roundings: set[str] = set()  # that were said
         self.took: list[float] = []  # seconds of the runs that ended well here
         self.bars: dict[str, TaskID] = {}
         self.progress: Progress | None = None
@@ -89,13 +90,16 @@ class Watch:
         best = ", ".join(
             f"{name} {s.frames / s.total:.0%}" for name, s in standings.items() if s.total
         )
+        for rounding in {s.rounding for s in standings.values()} - self.roundings - {""}:
+            self.roundings.add(rounding)
+            self._print(f"frames   {rounding}")
         if self.progress:
             self._update(self.all, ended, f"{ended}/{self.total} runs", "", left)
             for name, s in standings.items():
                 if name in self.bars:
                     far = f"{s.frames:,}/{s.total:,} frames"
-                    mine = (s.total - s.frames) / s.speed if s.speed else None
-                    self._update(self.bars[name], s.frames / (s.total or 1), far, s.returns, mine)
+                    share = s.frames / (s.total or 1)
+                    self._update(self.bars[name], share, far, s.returns, s.seconds)
         elif time.monotonic() - self.printed >= self.every and pool.running:
             self.printed = time.monotonic()
             self._print(f"{self.title}  {ended}/{self.total} runs  left {clock(left)}  {best}")
@@ -117,12 +121,11 @@ def remaining(
 ) -> float | None:
     """Seconds until all will have ended; None where nothing tells yet. A run that waits will take
     what those took that have ended, or will take that are under way."""
-    known = [s for s in standings.values() if s.speed]
-    if not known and not took:
+    lengths = list(took) or [s.total / s.speed for s in standings.values() if s.speed > 0]
+    if not lengths:
         return None
-    lengths = list(took) or [s.total / s.speed for s in known]
     each = sum(lengths) / len(lengths)
-    going = [(s.total - s.frames) / s.speed if s.speed else each for s in standings.values()]
+    going = [each if s.seconds is None else s.seconds for s in standings.values()]
     return max(max(going, default=0.0), (sum(going) + waiting * each) / parallel)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import pytest
 from marl import records
 from marl.cli import benchmark
 from marl.records import RESULTS, Cell
+from marl.versions import LEARNING, learning_of
 from tests.children import ROOT
+from tests.recorded import record
 from tests.words import called
 
 GRID = """\
@@ -64,6 +67,82 @@ def test_records_failures_and_what_is_done_already(folder: Path, capsys) -> None
     (folder / "grid.yaml").write_text(change)
     code, out, _ = called(capsys, *words, "--only", "algorithm=mappo")
     assert code == 1 and "total_frames=240 where now total_frames=480 is asked" in out
+
+
+OWN = """\
+settings: {num_envs: 4, steps: 10, total_frames: 100, evaluation_episodes: 3, video: false,
+           model.hidden: [8], algorithm.epochs: 1MORE}
+tasks: {climbing: {task: games/climbing}}
+algorithms: {mappo: {algorithm: mappo}}
+seeds: 1
+"""
+RUN, RECORD = "runs/benchmark/own/climbing-mappo-0", "results/own/climbing/mappo/seed_0"
+
+
+def own(folder: Path, capsys, more: str = "") -> tuple[int, str, str]:
+    (folder / "own.yaml").write_text(OWN.replace("MORE", more))
+    return called(capsys, "benchmark", "own.yaml", "--jobs", "1")
+
+
+def test_a_suite_of_ones_own_needs_no_word_on_the_absolute_metric(folder: Path, capsys) -> None:
+    """Frames are said once; other episodes are measured of the run that is trained."""
+    code, out, _ = own(folder, capsys)
+    assert code == 0, out
+    assert out.count("120 for the 100 asked, in whole iterations of 40") == 1
+    records.check(folder / RECORD)
+    found = json.loads((folder / RECORD / "absolute.json").read_text())["team"]
+    assert len(found["returns"]["team"]) == 320
+    config = json.loads((folder / RECORD / "config.json").read_text())
+    assert config["learning"] == LEARNING and config["settings"]["total_frames"] == 100
+
+    code, out, _ = own(folder, capsys, ", absolute_episodes: 6")
+    assert code == 1 and "320 episodes where now absolute_episodes=6 is asked; remove it" in out
+    shutil.rmtree(folder / RECORD)
+    metrics = (folder / RUN / "metrics.jsonl").read_bytes()
+    code, out, _ = own(folder, capsys, ", absolute_episodes: 6")
+    assert code == 0, out
+    found = json.loads((folder / RECORD / "absolute.json").read_text())["team"]
+    assert len(found["returns"]["team"]) == len(found["sampled"]["team"]) == 6
+    assert (folder / RUN / "metrics.jsonl").read_bytes() == metrics  # nobody trained twice
+    assert own(folder, capsys, ", absolute_episodes: 6")[0] == 0  # it is what is asked for
+
+
+def test_what_was_trained_without_the_absolute_metric_is_recorded(folder: Path, capsys) -> None:
+    (folder / "own.yaml").write_text(OWN.replace("MORE", ""))
+    job = benchmark.Plan(
+        suite := benchmark.find("own.yaml"), suite.cells(), folder / "runs/benchmark/own", folder
+    ).job(suite.cells()[0])
+    words = [word for word in job.words if not word.startswith("absolute")]
+    assert called(capsys, "train", *words, f"directory={RUN}", "progress=false")[0] == 0
+    job.told.write_text(json.dumps(words))
+    assert not (folder / RUN / "absolute.json").exists()
+    before = (folder / RUN / "evaluations.jsonl").read_bytes()
+    code, out, _ = own(folder, capsys)
+    assert code == 0, out
+    records.check(folder / RECORD)
+    found = json.loads((folder / RECORD / "absolute.json").read_text())["team"]
+    assert len(found["returns"]["team"]) == 320
+    assert (folder / RECORD / "evaluations.jsonl").read_bytes() == before
+    assert "1 recorded already, 0 to do" in own(folder, capsys)[1]
+
+
+def test_records_and_runs_of_an_older_version_are_made_anew(folder: Path, capsys) -> None:
+    record(folder / "results/own", Cell("climbing", "mappo", 0), {"team": 1.0})
+    (folder / RUN).mkdir(parents=True)
+    (folder / RUN / "config.json").write_text("{}")
+    (folder / "runs/benchmark/own/climbing-mappo-0.words.json").write_text('["seed=9"]')
+    (folder / "own.yaml").write_text(OWN.replace("MORE", ""))
+    code, out, _ = called(capsys, "benchmark", "own.yaml", "--dry-run")
+    assert code == 0 and " train " in out
+    code, out, _ = own(folder, capsys)
+    assert code == 0 and "0 recorded already, 1 to do" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("anew")]
+    assert "before 2: records 1 (each stays until its new one is there), runs 1 (kept" in line
+    records.check(folder / RECORD)
+    assert learning_of(folder / RECORD) == learning_of(folder / RUN) == LEARNING
+    assert learning_of(folder / f"{RUN}.learning-1") == 1
+    out = own(folder, capsys)[1]
+    assert "1 recorded already, 0 to do" in out and "anew" not in out
 
 
 def test_a_pruned_run_keeps_its_best_policy(folder: Path, capsys) -> None:

@@ -13,6 +13,7 @@ import imageio.v2 as imageio
 import pytest
 from hydra.errors import MissingConfigException
 
+from marl.checkpoint import Checkpoints
 from marl.cli import COMMANDS, commands, compose
 from marl.logging import read_jsonl
 from tests.children import ROOT, cli
@@ -128,6 +129,32 @@ def test_evaluate_a_corrupt_checkpoint_falls_back(trained: Path, tmp_path: Path)
     result = cli(tmp_path, "evaluate", "run", "--episodes", "1", "--json")
     assert result.code == 0 and json.loads(result.out)["checkpoint"].endswith(before.name)
     assert "corrupt" in result.err
+
+
+def test_frames_are_said_in_whole_iterations_once(capsys, tmp_path: Path) -> None:
+    words = [*TOY, "total_frames=50", "video=false", "progress=true", f"directory={tmp_path / 'a'}"]
+    code, out, _ = called(capsys, "train", *words)
+    assert code == 0 and out.count("frames   80 for the 50 asked, in whole iterations of 40\n") == 1
+    assert "0/80 frames" in out and "/50" not in out
+    code, out, _ = called(capsys, "resume", str(tmp_path / "a"), "total_frames=120")
+    assert code == 0 and "frames   " not in out and "/120 frames" in out
+
+
+def test_resume_measures_the_absolute_metric_that_is_asked_for(
+    capsys, trained: Path, tmp_path: Path
+) -> None:
+    """Of a finished run too; again where it became better or other episodes are asked for."""
+    shutil.copytree(trained / "run", tmp_path / "run")
+    path, played = tmp_path / "run" / "absolute.json", []
+    for words in (["absolute_episodes=4"], ["absolute_episodes=5"], ["total_frames=320"]):
+        assert called(capsys, "resume", str(tmp_path / "run"), "progress=false", *words)[0] == 0
+        found = json.loads(path.read_text())["team"]
+        best = Checkpoints(tmp_path / "run" / "checkpoints").best("team")
+        assert best is not None and best.name == f"best-team-{found['frames']:012d}.pt"
+        played.append(len(found["returns"]["team"]))
+    assert played == [4, 5, 5]
+    code, _, err = called(capsys, "resume", str(tmp_path / "run"), "num_envs=2")
+    assert code == 2 and "resume changes only total_frames, absolute_episodes" in err
 
 
 def test_resume_to_more_frames(capsys, trained: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ CHILD = """
 import json, os, pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[1]); folder.mkdir(exist_ok=True)
 with open(folder / "times", "a") as file: file.write("x")
-(folder / "config.json").write_text("{}")
+(folder / "config.json").write_text('{"learning": 2}')
 def stop(*_): (folder / "saved").touch(); sys.exit(143)
 signal.signal(signal.SIGTERM, stop)
 for word in sys.argv[2:]:
@@ -216,6 +216,47 @@ def test_how_far_a_run_is(tmp_path: Path) -> None:
     assert found.speed == pytest.approx(200 / 6)  # frames over all that was spent on them
 
 
+def test_frames_are_those_asked_for_in_whole_iterations(tmp_path: Path) -> None:
+    settings = {"total_frames": 10_000, "num_envs": 32, "steps": 100}
+    (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
+    found = standing(tmp_path)
+    assert found.total == 12_800
+    assert found.rounding == "12,800 for the 10,000 asked, in whole iterations of 3,200"
+    settings["total_frames"] = 12_800
+    (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
+    assert (standing(tmp_path).total, standing(tmp_path).rounding) == (12_800, "")
+
+
+def test_a_run_of_an_older_version_is_set_aside(tmp_path: Path) -> None:
+    """Whatever its settings were, and as often as it happens; one of this version goes on."""
+    for number in (1, 2):
+        job = stub(tmp_path, "a", str(number))
+        job.directory.mkdir(exist_ok=True)
+        (job.directory / "config.json").write_text("{}")
+        (job.directory / "old").write_text(str(number))
+        assert job.outdated
+        pool = Pool([job], 1)
+        pool.run(every=0.01)
+        assert statuses(pool) == {"a": "done"} and not job.outdated
+        assert (job.directory / "times").read_text() == "x"
+    assert [(tmp_path / f"a.learning-1{end}/old").read_text() for end in ("", "-2")] == ["1", "2"]
+    Pool([job], 1).run(every=0.01)
+    assert (job.directory / "times").read_text() == "xx"
+
+
+def test_a_run_goes_on_to_the_episodes_that_are_asked_for(tmp_path: Path) -> None:
+    words = ("task=a", "absolute_episodes=8")
+    job = Job("a", words, tmp_path / "a")
+    assert job.command()[3:6] == ["marl", "train", "task=a"]
+    job.directory.mkdir()
+    (job.directory / "config.json").write_text('{"learning": 2}')
+    assert job.command()[4:] == ["resume", str(job.directory), "absolute_episodes=8"]
+    job.told.write_text(json.dumps(["task=a"]))
+    assert job.other_settings() == ""
+    job.told.write_text(json.dumps(["task=b", "absolute_episodes=8"]))
+    assert "task=b where now task=a" in job.other_settings()
+
+
 def test_the_rest_of_a_suite_is_estimated() -> None:
     from marl.cli.progress import clock, remaining
     from marl.standing import Standing
@@ -224,4 +265,9 @@ def test_the_rest_of_a_suite_is_estimated() -> None:
     assert remaining({}, 3, 2, []) is None
     assert remaining({"a": half, "b": half}, 2, 2, []) == (5 + 5 + 2 * 10) / 2
     assert remaining({"a": half}, 0, 2, [30.0]) == 5
+    over = Standing(12_800, 10_000, 10.0, "")  # the last iteration goes beyond what was asked
+    assert over.seconds == 0 and remaining({"a": over}, 0, 2, []) == 0
+    assert remaining({"a": over, "b": half}, 0, 2, []) == 5
+    stopped = Standing(50, 100, 0.0, "")
+    assert stopped.seconds is None and remaining({"a": stopped}, 0, 1, []) is None
     assert (clock(None), clock(59.6), clock(3661)) == ("-:--", "1:00", "1:01:01")

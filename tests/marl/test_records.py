@@ -12,6 +12,7 @@ import pytest
 from marl import records
 from marl.errors import UserError
 from marl.records import BadRecord, Cell
+from marl.versions import learning_of
 
 CELL = Cell("spread", "mappo", 4)
 
@@ -62,11 +63,31 @@ def test_no_record_is_written_over(run: Path, tmp_path: Path) -> None:
     records.check(records.write(run, tmp_path / "suite", CELL))
 
 
-def test_a_run_without_its_results_leaves_no_record(run: Path, tmp_path: Path) -> None:
-    (run / "absolute.json").unlink()
-    with pytest.raises(OSError):
+@pytest.mark.parametrize("name", [*records.RESULTS, "provenance.json"])
+def test_a_run_without_its_results_leaves_no_record(run: Path, tmp_path: Path, name: str) -> None:
+    (run / name).unlink()
+    with pytest.raises(UserError, match=f"has no {name}, which a record needs"):
         records.write(run, tmp_path / "suite", CELL)
     assert list(records.find(tmp_path / "suite")) == []
+
+
+def test_an_older_version_gives_way_when_the_new_record_is_whole(run: Path, tmp_path: Path) -> None:
+    to = records.write(run, tmp_path / "suite", CELL)  # {}: of version 1
+    (run / "config.json").write_text('{"learning": 2}\n')
+    (run / "random.json").rename(tmp_path / "random.json")
+    with pytest.raises(UserError):
+        records.write(run, tmp_path / "suite", CELL)
+    records.check(to)
+    assert learning_of(to) == 1
+    (tmp_path / "random.json").rename(run / "random.json")
+    assert records.write(run, tmp_path / "suite", CELL) == to
+    records.check(to)
+    assert learning_of(to) == 2 and [path.name for path in to.parent.iterdir()] == [to.name]
+    with pytest.raises(UserError, match="holds a record already"):  # nor does 2 give way to 2
+        records.write(run, tmp_path / "suite", CELL)
+    (run / "config.json").write_text("{}\n")
+    with pytest.raises(UserError, match="holds a record already"):  # or to 1
+        records.write(run, tmp_path / "suite", CELL)
 
 
 def edit(path: Path) -> None:

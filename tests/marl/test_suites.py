@@ -40,12 +40,21 @@ def test_cells_come_seed_by_seed_without_those_left_out(tmp_path: Path) -> None:
 def test_the_more_special_setting_wins(tmp_path: Path) -> None:
     grid = suite(tmp_path)
     assert grid.words(Cell("two", "mappo", 5)) == [
-        "total_frames=1000", "gamma=3", "task=games/aloha", "algorithm=mappo", "seed=5",
+        "absolute_episodes=320", "total_frames=1000", "gamma=3", "task=games/aloha",
+        "algorithm=mappo", "seed=5",
     ]  # fmt: skip
     assert "gamma=2" in grid.words(Cell("one", "ippo", 3))
     special = grid.words(Cell("one", "mappo", 3))
     assert "gamma=4" in special and "algorithm.joint={graph:learned,anneal:true}" in special
     assert "model.hidden=[8,8]" in special
+
+
+@pytest.mark.parametrize("place", ["gamma: 1", "gamma: 2", "gamma: 3", "gamma: 4"])
+def test_the_absolute_metric_is_measured_where_nothing_is_said(tmp_path: Path, place: str) -> None:
+    cell = Cell("one", "mappo", 3)
+    assert "absolute_episodes=320" in suite(tmp_path).words(cell)
+    words = suite(tmp_path, GRID.replace(place, "absolute_episodes: 7")).words(cell)
+    assert [word for word in words if "absolute" in word] == ["absolute_episodes=7"]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +97,8 @@ def test_a_wrong_choice_is_told(tmp_path: Path, only: list[str], said: str) -> N
         ("gamma: 1}", "seed: 1}", "settings sets seed"),
         ("settings: {total_frames: 1_000, gamma: 1}", "settings: 5", "must map settings"),
         ("tasks:\n", "tasks: {\n", "is no YAML"),
+        ("gamma: 1}", "absolute_episodes: 0}", "settings sets absolute_episodes=0, but a record"),
+        ("gamma: 3}", "absolute_episodes: 0}", "algorithms.mappo sets absolute_episodes=0"),
     ],
 )
 def test_a_wrong_file_is_told(tmp_path: Path, before: str, after: str, said: str) -> None:

@@ -42,7 +42,8 @@ if (here / "break").exists() and (here / "break").read_text() == str(gamma):
     print("it broke"); sys.exit(3)
 folder.mkdir(exist_ok=True)
 with open(folder / "begun", "a") as file: file.write("x")
-(folder / "config.json").write_text(json.dumps({"settings": {"total_frames": 30}}))
+config = {"learning": 2, "settings": {"total_frames": 30}}
+(folder / "config.json").write_text(json.dumps(config))
 for frames in (0, 10, 20, 30):
     while frames == 20 and (here / "endless").exists() and gamma == 0.5: time.sleep(0.01)
     for name, record in (
