@@ -14,6 +14,10 @@ class WorkerError(RuntimeError):
     """A process that steps environments failed; the message holds its traceback."""
 
 
+class EnvironmentFault(UserError):
+    """An environment gave what nothing can be learned from, such as a reward that is no number."""
+
+
 class Diverged(UserError):
     """A loss or gradient is not finite."""
 

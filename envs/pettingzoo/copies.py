@@ -6,14 +6,17 @@ the training process or in a worker, and imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from envs.pettingzoo.factories import create
+from envs.pettingzoo.finite import find_fault
 from envs.pettingzoo.layout import Arrays, Factory, Frame, GroupArrays, GroupLayout, Layout
+from envs.pettingzoo.report import Report, add_infos
 from envs.pettingzoo.spaces import Bounded, find_mask, write_mask
+from marl.errors import EnvironmentFault
 
 EVERYONE = "__all__"  # RLlib's word for all agents, in what tells who ended
 
@@ -26,17 +29,37 @@ class Copies:
         self._groups = tuple(zip(layout.groups, arrays.groups, strict=True))
         self._known = {agent for group in layout.groups for agent in group.agents}
         self._envs = {row: create(make) for row in rows}
-        self._age = dict.fromkeys(rows, 0)
+        self._age = dict.fromkeys(rows, 0)  # steps of the episode that is to go on
+        self._played = dict.fromkeys(rows, 0)  # and of the one that the last step was of
         self._living: dict[int, set[str]] = {}  # who acts next
-        self._sums = np.zeros((layout.num_envs, len(layout.info)))
+        self._totals: dict[int, dict[str, float]] = {}  # of the infos so far
+        self._report = Report()
+        self._warned = False  # of a mask that allows nothing
 
-    def reset(self) -> None:
-        for row in self.rows:
-            self._start(row, seed=int(self.arrays.seed[row]))
+    def reset(self) -> Report:
+        self._played = dict.fromkeys(self.rows, 0)
+        return self._for_all(lambda row: self._start(row, seed=int(self.arrays.seed[row])))
 
-    def step(self) -> None:
+    def step(self) -> Report:
+        return self._for_all(self._step)
+
+    def _for_all(self, function: Callable[[int], None]) -> Report:
+        """Calls it for every copy.
+
+        Raises:
+            EnvironmentFault: naming the step and the copy.
+        """
+        self._report = Report()
         for row in self.rows:
-            self._step(row)
+            try:
+                function(row)
+            except EnvironmentFault as fault:
+                raise EnvironmentFault(f"{_when(row, self._age[row])}, {fault}") from None
+        if fault := find_fault(self.layout, self.arrays, self.rows):
+            row = fault.row
+            when = _when(row, (self._age if fault.after else self._played)[row])
+            raise EnvironmentFault(f"{when}, {fault.fact}; expected a finite number")
+        return self._report
 
     def render(self, index: int) -> np.ndarray:
         image = self._envs[index].render()
@@ -59,9 +82,9 @@ class Copies:
         self._check_known(env.agents)
         self._living[row] = set(env.agents)
         self._age[row] = 0
-        self._sums[row] = 0
+        self._totals[row] = {}
         for group, arrays in self._groups:
-            _write_frame(group, arrays.now, row, env.agents, observations, infos)
+            self._write_now(group, arrays, row, env.agents, observations, infos)
         self._write_state(row, self.arrays.state)
 
     def _step(self, row: int) -> None:
@@ -72,7 +95,7 @@ class Copies:
         left = set(env.agents) - died - cut
         self._check_known(left)
         self._living[row] = left
-        self._age[row] += 1
+        self._age[row] = self._played[row] = self._age[row] + 1
         over = not left
         arrays.done[row] = done = over or self._age[row] == self.layout.max_steps
         cut = (cut & acted) | (left if done else set())
@@ -84,11 +107,11 @@ class Copies:
                 seen = observations if over and not group.mortal else lasting
                 _write_frame(group, group_arrays.final, row, seen, observations, infos)
             if not done:
-                _write_frame(group, group_arrays.now, row, left, observations, infos)
+                self._write_now(group, group_arrays, row, left, observations, infos)
         self._write_state(row, arrays.final_state if done else arrays.state)
-        self._add_info(row, infos)
+        add_infos(self._totals[row], infos, self._known)
         if done:
-            arrays.info[row] = self._sums[row]
+            self._report.infos[row] = self._totals[row]
             self._start(row)
 
     def _actions(self, row: int) -> dict[str, Any]:
@@ -104,16 +127,32 @@ class Copies:
         if self.layout.state_size is not None:
             out[row] = np.ravel(self._envs[row].state())
 
-    def _add_info(self, row: int, infos: Mapping[str, Any]) -> None:
-        for index, key in enumerate(self.layout.info):
-            values = [infos[a][key] for a in infos if a in self._known and key in infos[a]]
-            if values:
-                self._sums[row, index] += np.mean(values, dtype=np.float64)
+    def _write_now(
+        self,
+        group: GroupLayout,
+        arrays: GroupArrays,
+        row: int,
+        seen: Container[str],
+        observations: Mapping[str, Any],
+        infos: Mapping[str, Any],
+    ) -> None:
+        """What is acted on next. The first mask that allows nothing is told, once."""
+        blocked = _write_frame(group, arrays.now, row, seen, observations, infos)
+        if blocked and not self._warned:
+            self._warned = True
+            self._report.warnings.append(
+                f"{_when(row, self._age[row])}, the action mask of agent {blocked[0]!r} allows "
+                "nothing; here and wherever it does, all the agent's actions are taken as allowed"
+            )
 
     def _check_known(self, agents: Iterable[str]) -> None:
         for agent in agents:
             if agent not in self._known:
                 raise RuntimeError(f"agent {agent!r} appeared, which is not in possible_agents")
+
+
+def _when(row: int, step: int) -> str:
+    return f"{f'in step {step}' if step else 'at the start'} of an episode of copy {row}"
 
 
 def ends(
@@ -151,12 +190,22 @@ def _write_frame(
     seen: Container[str],
     observations: Mapping[str, Any],
     infos: Mapping[str, Any],
-) -> None:
-    obs, mask = frame.obs[row], frame.mask[row]
+) -> list[str]:
+    """What those who are ``seen`` observe and may do. Returns whose mask allows nothing.
+
+    Raises:
+        EnvironmentFault: no observation, or one outside of its space.
+    """
+    obs, mask, blocked = frame.obs[row], frame.mask[row], []
     for n, agent in enumerate(group.agents):
         here = agent in seen
         frame.alive[row, n] = here
         if here:
+            if agent not in observations:
+                raise EnvironmentFault(
+                    f"agent {agent!r} has no observation; expected one of everyone who acts next "
+                    "or was truncated"
+                )
             group.encoders[n].write(observations[agent], obs[n])
         elif group.mortal:
             obs[n] = 0
@@ -166,4 +215,6 @@ def _write_frame(
             )
         if group.nvec:
             found = find_mask(observations[agent], infos.get(agent)) if here else None
-            write_mask(found, group.nvec, mask[n])
+            if not write_mask(found, group.nvec, mask[n]):
+                blocked.append(agent)
+    return blocked

@@ -7,6 +7,7 @@ its observation zero. What the environment pays it after that is passed on.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from envs.pettingzoo.factories import names
 from envs.pettingzoo.groups import build_groups, group_layout, valid_action
 from envs.pettingzoo.layout import Arena, Factory, Frame, Layout, Runner, carve, size_of
 from envs.pettingzoo.probe import probe
+from envs.pettingzoo.report import Report
 from envs.pettingzoo.workers import Workers
 from marl.env import copy_seeds
 from marl.errors import UserError
@@ -70,10 +72,11 @@ class PettingZooEnv:
         state: whether to give the environment's own ``state()``, flattened.
         mortal: whether agents may be absent; False drops ``alive``, and an absence raises.
 
-    ``info`` holds the numbers of the agents' infos (those that a probe of 32 random steps met): the
-    mean over agents, summed over the episode. ``state_dict`` is None: environments in Python can be
-    saved only by pickling, and loading a pickle runs code. A resumed run restarts its episodes from
-    new seeds.
+    ``info`` holds the numbers of the agents' infos: the mean over agents, summed over the episode;
+    0 where an episode does not tell one. Those that a probe of 32 random steps met are there from
+    the first step on, others from where they first appear. ``state_dict`` is None: environments in
+    Python can be saved only by pickling, and loading a pickle runs code. A resumed run restarts its
+    episodes from new seeds.
     """
 
     def __init__(
@@ -97,9 +100,9 @@ class PettingZooEnv:
             num_envs,
             tuple(group_layout(group, profile) for group in self.groups.values()),
             profile.state_size,
-            profile.info,
             max_steps,
         )
+        self._metrics = list(profile.info)  # those met so far
         self._runner: Runner
         if workers:
             self._runner = Workers(make, self._layout, workers)
@@ -107,11 +110,11 @@ class PettingZooEnv:
         else:
             self._arrays = carve(self._layout, Arena(bytearray(size_of(self._layout))))
             self._runner = Copies(make, self._layout, self._arrays, range(num_envs))
-        self._started = False
+        self._started = self._warned = False
 
     def reset(self, seed: int) -> Observation:
         self._arrays.seed[:] = copy_seeds(seed, self.num_envs)
-        self._runner.reset()
+        self._warn(self._runner.reset())
         self._started = True
         return self._observation()
 
@@ -120,13 +123,15 @@ class PettingZooEnv:
 
         Raises:
             ValueError: a living agent's action outside its space.
+            EnvironmentFault: an observation, reward, state or info that is not finite, or an
+                observation outside of its space; names agent, copy and step.
             WorkerError: an environment failed in a worker, or the worker was killed.
         """
         if not self._started:
             raise RuntimeError("step() before reset(seed)")
         for group, arrays in zip(self.groups.values(), self._arrays.groups, strict=True):
             arrays.action[...] = valid_action(group, action[group.name], arrays.now.alive)
-        self._runner.step()
+        report = self._warn(self._runner.step())
         groups = dict(zip(self.groups, self._arrays.groups, strict=True))
         obs, ended = self._observation(), self._ended()
         return Transition(
@@ -136,9 +141,7 @@ class PettingZooEnv:
             terminated={name: self._tensor(arrays.terminated) for name, arrays in groups.items()},
             truncated={name: self._tensor(arrays.truncated) for name, arrays in groups.items()},
             done=self._tensor(self._arrays.done),
-            info={
-                k: self._tensor(self._arrays.info[:, i]) for i, k in enumerate(self._layout.info)
-            },
+            info=self._info(report.infos),
         )
 
     def state_dict(self) -> None:
@@ -157,7 +160,26 @@ class PettingZooEnv:
     def close(self) -> None:
         self._runner.close()
 
+    def _warn(self, report: Report) -> Report:
+        """Shows the first warning: one copy tells for all."""
+        if report.warnings and not self._warned:
+            self._warned = True
+            warnings.warn(report.warnings[0], stacklevel=3)
+        return report
+
     # ----------------------------------------------------------------------- arrays to tensors
+
+    def _info(self, ended: Mapping[int, Mapping[str, float]]) -> dict[str, Tensor]:
+        """The metrics ``[B]`` of the episodes that ended, by row."""
+        known = {
+            **dict.fromkeys(self._metrics),
+            **{k: None for told in ended.values() for k in told},
+        }
+        self._metrics = list(known)
+        values = torch.zeros(len(known), self.num_envs)
+        for row, told in ended.items():
+            values[:, row] = torch.tensor([told.get(name, 0.0) for name in known])
+        return dict(zip(known, values.to(self.device), strict=True))
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array.copy()).to(self.device)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from envs.pettingzoo.report import Report
 from envs.pettingzoo.spaces import ActionDecoder, Encoder
 
 LINE = 64  # bytes; arrays start on cache lines of their own
@@ -32,7 +33,6 @@ class Layout:
     num_envs: int
     groups: tuple[GroupLayout, ...]
     state_size: int | None
-    info: tuple[str, ...]
     max_steps: int | None
 
 
@@ -60,17 +60,20 @@ class Arrays:
     groups: tuple[GroupArrays, ...]
     seed: np.ndarray  # [B] int64, of the next reset
     done: np.ndarray  # [B] bool
-    info: np.ndarray  # [B, K] float32, valid in rows that are done
     state: np.ndarray  # [B, S] float32
     final_state: np.ndarray  # [B, S] float32, valid in rows that are done
 
 
 class Runner(Protocol):
-    """Fills the arrays: in this process, or in others."""
+    """Fills the arrays: in this process, or in others.
 
-    def reset(self) -> None: ...
+    Raises:
+        EnvironmentFault: the environment gave what cannot be learned from.
+    """
 
-    def step(self) -> None: ...
+    def reset(self) -> Report: ...
+
+    def step(self) -> Report: ...
 
     def render(self, index: int) -> np.ndarray: ...
 
@@ -102,7 +105,6 @@ def carve(layout: Layout, arena: Arena) -> Arrays:
         groups=tuple(_carve_group(group, batch, arena) for group in layout.groups),
         seed=arena.take((batch,), "int64"),
         done=arena.take((batch,), "bool"),
-        info=arena.take((batch, len(layout.info)), "float32"),
         state=arena.take((batch, state_size), "float32"),
         final_state=arena.take((batch, state_size), "float32"),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +11,8 @@ import numpy as np
 from envs.pettingzoo.copies import ends
 from envs.pettingzoo.factories import create
 from envs.pettingzoo.layout import Factory
+from envs.pettingzoo.report import is_number
 from envs.pettingzoo.spaces import (
-    MASK,
     ActionDecoder,
     Bounded,
     Encoder,
@@ -24,7 +23,7 @@ from envs.pettingzoo.spaces import (
 )
 from marl.errors import UserError
 
-STEPS = 32  # of random actions: info keys that appear later than this are not reported
+STEPS = 32  # of random actions: what infos tell by then is a metric from the first step on
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def _play(
         }
         observations, _, terminations, truncations, infos = env.step(actions)
         masked |= _masked(observations, infos, decoders)
-        keys |= {k for a in infos if a in decoders for k, v in infos[a].items() if _is_number(k, v)}
+        keys |= {k for a in infos if a in decoders for k, v in infos[a].items() if is_number(k, v)}
         if set(env.agents) <= set().union(*ends(set(env.agents), terminations, truncations)):
             break
     return frozenset(masked), tuple(sorted(keys))
@@ -88,11 +87,6 @@ def _mask(decoder: ActionDecoder, observation: Any, info: Any) -> np.ndarray | N
     mask = np.zeros(sum(decoder.nvec), dtype=bool)
     write_mask(found, decoder.nvec, mask)
     return mask
-
-
-def _is_number(key: str, value: Any) -> bool:
-    single = isinstance(value, numbers.Real | np.bool_)  # numpy's floats and ints are Real
-    return key != MASK and (single or (isinstance(value, np.ndarray) and value.ndim == 0))
 
 
 def _state_size(env: Any) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from marl.errors import UserError
+from marl.errors import EnvironmentFault, UserError
 
 MASK = "action_mask"
 
@@ -41,11 +41,27 @@ class Numbers:
 
 
 @dataclass(frozen=True)
+class Whose:
+    """Whose observations an encoder writes, for its errors."""
+
+    agent: str
+    space: str
+
+    def refuses(self, value: Any) -> EnvironmentFault:
+        """The error that ``value`` lies outside of the space."""
+        found = np.asarray(value).tolist()
+        return EnvironmentFault(
+            f"agent {self.agent!r} observes {found}, which is outside of its space {self.space}"
+        )
+
+
+@dataclass(frozen=True)
 class OneHots:
     """Choices side by side, each one-hot."""
 
     nvec: tuple[int, ...]
     start: tuple[int, ...]
+    whose: Whose
     image: bool = False
 
     @property
@@ -54,10 +70,30 @@ class OneHots:
 
     def write(self, value: Any, out: np.ndarray) -> None:
         out[...] = 0
-        offset = 0
-        for choice, n, start in zip(np.ravel(value).tolist(), self.nvec, self.start, strict=True):
-            out[offset + choice - start] = 1
+        choices, offset = np.ravel(value).tolist(), 0
+        if len(choices) != len(self.nvec):
+            raise self.whose.refuses(value)
+        for choice, n, start in zip(choices, self.nvec, self.start, strict=True):
+            place = choice - start
+            if place not in range(n):  # nor a fraction
+                raise self.whose.refuses(value)
+            out[offset + int(place)] = 1
             offset += n
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Zeros and ones, as numbers."""
+
+    shape: tuple[int, ...]
+    whose: Whose
+    image: bool = False
+
+    def write(self, value: Any, out: np.ndarray) -> None:
+        bits = np.ravel(value)
+        if bits.size != out.size or not ((bits == 0) | (bits == 1)).all():
+            raise self.whose.refuses(value)
+        out[...] = bits
 
 
 @dataclass(frozen=True)
@@ -110,11 +146,11 @@ def observation_encoder(space: Any, agent: str) -> Encoder:
     if isinstance(space, spaces.Box):
         return _box(space)
     if isinstance(space, spaces.Discrete):
-        return OneHots((int(space.n),), (int(space.start),))
+        return OneHots((int(space.n),), (int(space.start),), Whose(agent, str(space)))
     if isinstance(space, spaces.MultiDiscrete):
-        return OneHots(_ints(space.nvec), _ints(space.start))
+        return OneHots(_ints(space.nvec), _ints(space.start), Whose(agent, str(space)))
     if isinstance(space, spaces.MultiBinary):
-        return Numbers((math.prod(space.shape),))
+        return Bits((math.prod(space.shape),), Whose(agent, str(space)))
     if isinstance(space, spaces.Dict):
         return _dict(space, agent)
     if isinstance(space, spaces.Tuple):
@@ -228,19 +264,21 @@ def find_mask(observation: Any, info: Any) -> Any:
     return info.get(MASK) if info else None
 
 
-def write_mask(value: Any, nvec: tuple[int, ...], out: np.ndarray) -> None:
-    """Flat, True where allowed. Where nothing is, all is: a softmax needs something."""
+def write_mask(value: Any, nvec: tuple[int, ...], out: np.ndarray) -> bool:
+    """Flat, True where allowed. Where nothing is, all is, for a softmax needs something; then the
+    answer is False."""
     if value is None:
         out[...] = True
-        return
+        return True
     if isinstance(value, list | tuple):  # one mask per choice, of different lengths
         value = np.concatenate([np.ravel(part) for part in value])
     if np.size(value) != out.size:
         raise ValueError(f"an action mask has {np.size(value)} entries; expected {out.size}")
     out[...] = np.ravel(value) != 0
-    offset = 0
+    offset, possible = 0, True
     for n in nvec:
         part = out[offset : offset + n]
         if not part.any():
-            part[...] = True
+            part[...], possible = True, False
         offset += n
+    return possible

@@ -15,9 +15,10 @@ import traceback
 
 from envs.pettingzoo.copies import Copies
 from envs.pettingzoo.layout import Arena, carve
+from marl.errors import UserError
 
 START, RESET, STEP, RENDER, CLOSE = b"S", b"r", b"s", b"v", b"c"  # the parent's requests
-DONE, ERROR = b"d", b"e"  # a worker's replies
+DONE, ERROR, REFUSAL = b"d", b"e", b"u"  # a worker's replies
 HEADER = struct.Struct("!cQ")  # kind, length of what follows
 WATCH = 0.5  # seconds between looks at whether the parent still lives
 
@@ -76,8 +77,10 @@ def main(connection: int, memory: int, parent: int) -> None:
         _serve(channel, memory)
     except Gone:
         pass
+    except UserError as error:  # one sentence says it all
+        _send_error(channel, REFUSAL, str(error))
     except BaseException:  # the parent shows it, whatever it is
-        _send_error(channel, traceback.format_exc())
+        _send_error(channel, ERROR, traceback.format_exc())
 
 
 def _serve(channel: Channel, memory: int) -> None:
@@ -94,18 +97,17 @@ def _serve(channel: Channel, memory: int) -> None:
 
 
 def _answer(copies: Copies, kind: bytes, payload: bytes) -> bytes:
-    if kind == STEP:
-        copies.step()
-    elif kind == RESET:
-        copies.reset()
-    elif kind == RENDER:
+    if kind in (STEP, RESET):
+        report = copies.step() if kind == STEP else copies.reset()
+        return pickle.dumps(report) if report else b""
+    if kind == RENDER:
         return pickle.dumps(copies.render(int(payload)))
     return b""
 
 
-def _send_error(channel: Channel, text: str) -> None:
+def _send_error(channel: Channel, kind: bytes, text: str) -> None:
     with contextlib.suppress(Gone):
-        channel.send(ERROR, text.encode())
+        channel.send(kind, text.encode())
 
 
 def _watch(parent: int) -> None:

@@ -30,8 +30,19 @@ from pathlib import Path
 import numpy as np
 
 from envs.pettingzoo.layout import Arena, Factory, Layout, carve, size_of
-from envs.pettingzoo.worker import CLOSE, ERROR, RENDER, RESET, START, STEP, Channel, Gone
-from marl.errors import UserError, WorkerError
+from envs.pettingzoo.report import Report, merged
+from envs.pettingzoo.worker import (
+    CLOSE,
+    ERROR,
+    REFUSAL,
+    RENDER,
+    RESET,
+    START,
+    STEP,
+    Channel,
+    Gone,
+)
+from marl.errors import EnvironmentFault, UserError, WorkerError
 
 POLL = 0.5  # seconds between looks at whether the workers still live
 PATIENCE = 600.0  # seconds of silence until a worker counts as hanging
@@ -67,6 +78,8 @@ class Worker:
             kind, payload = self.channel.receive()
         except Gone:
             raise WorkerError(self.fate()) from None
+        if kind == REFUSAL:
+            raise EnvironmentFault(payload.decode())
         if kind == ERROR:
             where = f"an environment failed in worker process {self.process.pid}"
             raise WorkerError(f"{where}:\n{payload.decode(errors='replace')}")
@@ -86,7 +99,8 @@ class Workers:
     """Runs the copies of ``layout`` in ``count`` processes; ``arrays`` is what all share.
 
     Raises:
-        WorkerError: from any method, once a worker has failed; all are ended then.
+        WorkerError, EnvironmentFault: from any method, once a worker has failed; all are ended
+            then.
         UserError: a factory that no other process can import.
     """
 
@@ -108,11 +122,15 @@ class Workers:
             os.close(memory)
         self._ask(START, self._workers, starts)
 
-    def reset(self) -> None:
-        self._ask(RESET, self._workers)
+    def reset(self) -> Report:
+        return self._report(RESET)
 
-    def step(self) -> None:
-        self._ask(STEP, self._workers)
+    def step(self) -> Report:
+        return self._report(STEP)
+
+    def _report(self, kind: bytes) -> Report:
+        replies = self._ask(kind, self._workers)
+        return merged(pickle.loads(reply) for reply in replies if reply)
 
     def render(self, index: int) -> np.ndarray:
         owners = [w for w, rows in zip(self._workers, self._rows, strict=True) if index in rows]
@@ -133,7 +151,7 @@ class Workers:
             for worker, payload in zip(workers, payloads or [b""] * len(workers), strict=True):
                 worker.send(kind, payload)
             replies = _collect(workers)
-        except WorkerError:
+        except (WorkerError, UserError):
             self._stop()
             raise
         self._ready = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 
 from envs.pettingzoo.env import PettingZooEnv
-from marl.errors import UserError
+from marl.errors import EnvironmentFault, UserError
 from marl.types import Continuous, TensorSpec
 from marl.types import Discrete as DiscreteSpec
 from marl.types import MultiDiscrete as MultiDiscreteSpec
@@ -74,6 +75,35 @@ def test_observations_as_numbers(space: Any, value: Any, spec: Any, expected: An
     assert env.reset(0).groups["a"].obs.tolist() == [[expected]]
 
 
+@pytest.mark.parametrize(
+    ("space", "value"),
+    [
+        (Discrete(3), -1),
+        (Discrete(3), 3),
+        (Discrete(3, start=1), 0),
+        (Discrete(3), 0.5),
+        (MultiDiscrete([3, 3]), [-1, 1]),
+        (MultiDiscrete([3, 3]), [3, 1]),
+        (MultiDiscrete([3, 3]), [1]),
+        (MultiBinary(2), [0, 2]),
+        (MultiBinary(2), [0, float("nan")]),
+    ],
+)
+@pytest.mark.parametrize("where", ["alone", "in a Dict", "in a Tuple"])
+def test_integers_outside_of_their_space_are_refused(space: Any, value: Any, where: str) -> None:
+    whole, wrong = space, value
+    if where == "in a Dict":
+        whole, wrong = Dict({"x": UNIT, "y": space}), {"x": [0.5], "y": value}
+    if where == "in a Tuple":
+        whole, wrong = Tuple([Tuple([space])]), ((value,),)
+    script = [Step({"a": whole.sample()}, ["a"]), Step({"a": wrong}, ["a"])]
+    env = scripted(script, {"a": whole})
+    found = f"observes {np.asarray(value).tolist()}, which is outside of its space {space}"
+    words = f"in step 1 of an episode of copy 0, agent 'a' {found}"
+    with pytest.raises(EnvironmentFault, match=re.escape(words)):
+        play(env, 1)
+
+
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3)])
 def test_images_stay_bytes(shape: tuple[int, ...]) -> None:
     image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
@@ -118,6 +148,9 @@ def test_masks_in_observations_of_the_living_and_the_dead() -> None:
         Step(both, [], terminated=["a_0"]),
     ]
     env = scripted(script, MASKED)
+    warning = "at the start of an episode of copy 0, the action mask of agent 'a_1' allows nothing"
+    with pytest.warns(UserWarning, match=warning):
+        env.reset(0)
     assert env.groups["a"].masked and env.groups["a"].observation == TensorSpec((1,))
     first = env.reset(0).groups["a"]
     assert first.action_mask is not None
@@ -135,8 +168,7 @@ def test_masks_in_infos_and_of_several_choices() -> None:
     mask = env.reset(0).groups["a"].action_mask
     assert mask is not None
     assert mask.tolist() == [[[True, False, False, False, True]]]
-    env.step({"a": torch.tensor([[[0, 2]]])})
-    assert env._layout.info == ("bonus",)
+    assert list(env.step({"a": torch.tensor([[[0, 2]]])}).info) == ["bonus"]
 
 
 def test_infos_are_means_over_agents_and_sums_over_the_episode() -> None:

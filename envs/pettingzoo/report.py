@@ -1,0 +1,70 @@
+"""What a step has to tell besides its arrays: the infos of episodes that ended, and warnings."""
+
+from __future__ import annotations
+
+import functools
+import math
+import numbers
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from envs.pettingzoo.spaces import MASK
+from marl.errors import EnvironmentFault
+
+
+@dataclass(frozen=True)
+class Report:
+    """Of one reset or step of some copies."""
+
+    infos: dict[int, dict[str, float]] = field(default_factory=dict)  # of rows that are done
+    warnings: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.infos or self.warnings)
+
+
+def merged(reports: Iterable[Report]) -> Report:
+    """One report of all copies."""
+    whole = Report()
+    for report in reports:
+        whole.infos.update(report.infos)
+        whole.warnings.extend(report.warnings)
+    return whole
+
+
+def is_number(key: Any, value: Any) -> bool:
+    """Whether an entry of an info is one number, and so a metric."""
+    if isinstance(value, np.ndarray):
+        return key != MASK and value.ndim == 0 and value.dtype.kind in "biuf"
+    return key != MASK and _is_real(type(value))
+
+
+@functools.cache  # an abstract class takes long to ask, and this is asked at every step
+def _is_real(kind: type) -> bool:
+    return issubclass(kind, numbers.Real | np.bool_)  # numpy's floats and ints are Real
+
+
+def add_infos(totals: dict[str, float], infos: Mapping[str, Any], agents: Container[str]) -> None:
+    """Adds a step's numbers to those of the episode: the means over the ``agents`` that tell them.
+
+    Raises:
+        EnvironmentFault: a number that is not finite.
+    """
+    step: dict[str, list[float]] = {}
+    for agent, info in infos.items():
+        for key, value in info.items() if agent in agents else ():
+            if is_number(key, value):
+                step.setdefault(key, []).append(_finite(agent, key, float(value)))
+    for key, values in step.items():
+        totals[key] = totals.get(key, 0.0) + sum(values) / len(values)
+
+
+def _finite(agent: str, key: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise EnvironmentFault(
+            f"the info of agent {agent!r} holds {key}={value}; expected a finite number"
+        )
+    return value
