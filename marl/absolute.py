@@ -12,7 +12,7 @@ from marl import checkpoint, runs
 from marl.checkpoint import Checkpoints, frames_of
 from marl.collect import Teams
 from marl.env import VectorEnv
-from marl.evaluation import evaluate
+from marl.evaluation import Limit, evaluate
 from marl.joint import watched
 from marl.seeding import evaluation_seed
 from marl.settings import Settings
@@ -29,11 +29,12 @@ def measure(directory: Path, env: VectorEnv, specs: Mapping[str, Team], settings
     if not settings.absolute_episodes or _measured(path, best_of, settings.absolute_episodes):
         return
     seed, found = evaluation_seed(settings.seed, "absolute"), {}
+    limit = Limit(settings.evaluation_max_steps, "absolute metric")
     for name, best in best_of.items():
         state = checkpoint.load(best, env.device)
         teams = runs.load_teams(env, specs, state["teams"], best)
-        greedy = play(env, teams, settings.absolute_episodes, seed)
-        sampled = evaluate(env, teams, settings.absolute_episodes, seed, explore=True)
+        greedy = play(env, teams, settings.absolute_episodes, seed, limit=limit)
+        sampled = evaluate(env, teams, settings.absolute_episodes, seed, True, limit)
         found[name] = {"frames": state["frames"], **greedy, "sampled": sampled["returns"]}
     checkpoint.write_atomic(path, (json.dumps(found) + "\n").encode())
 
@@ -48,15 +49,20 @@ def _measured(path: Path, best_of: Mapping[str, Path], episodes: int) -> bool:
 
 
 def play(
-    env: VectorEnv, teams: Teams, episodes: int, seed: int, explore: bool = False
+    env: VectorEnv,
+    teams: Teams,
+    episodes: int,
+    seed: int,
+    explore: bool = False,
+    limit: Limit | None = None,
 ) -> dict[str, Any]:
     """``evaluate``; where a team acts along a Bayesian network also the returns of the same
     episodes with all graphs ``cut``, and each such team's ``density``, the share of the edges there
     could be."""
     joint = watched(teams)
-    result: dict[str, Any] = evaluate(env, {**teams, **joint}, episodes, seed, explore)
+    result: dict[str, Any] = evaluate(env, {**teams, **joint}, episodes, seed, explore, limit)
     if joint:
         result["density"] = {name: [team.density] for name, team in joint.items()}
         cut = {**teams, **watched(teams, cut=True)}
-        result["cut"] = evaluate(env, cut, episodes, seed, explore)["returns"]
+        result["cut"] = evaluate(env, cut, episodes, seed, explore, limit)["returns"]
     return result

@@ -69,7 +69,8 @@ class Algorithm(Protocol):
 class AlgorithmConfig(Protocol):
     """Hyperparameters: a dataclass whose fields the command line sets and checks.
 
-    One with a class attribute ``replays = True`` gets the run's replay, in ``Setting.replay``.
+    One with a class attribute ``replays = True`` gets the run's replay, in ``Setting.replay``. One
+    with a method ``first_update()`` tells the frames after which it begins to learn.
     """
 
     def policy(self, setting: Setting) -> Policy:

@@ -14,7 +14,7 @@ from marl import runs
 from marl.algorithm import Algorithm
 from marl.env import VectorEnv
 from marl.errors import UserError, unknown
-from marl.evaluation import evaluate
+from marl.evaluation import Limit, evaluate
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,7 @@ def crossplay(
     explore: bool = False,
     side: str = "",
     advance: Callable[[], None] = lambda: None,
+    limit: Limit | None = None,
 ) -> Crossplay:
     """Plays every pairing over the same ``episodes``, the rows on ``side`` (empty for the first
     team); ``advance`` is called after each."""
@@ -140,6 +141,6 @@ def crossplay(
         cells.append([])
         for column in entrants:
             playing = {n: (row if n == side else column).teams[n] for n in teams}
-            cells[-1].append(evaluate(env, playing, episodes, seed, explore))
+            cells[-1].append(evaluate(env, playing, episodes, seed, explore, limit))
             advance()
     return Crossplay(side, entrants, cells)

@@ -22,6 +22,10 @@ class Diverged(UserError):
     """A loss or gradient is not finite."""
 
 
+class EndlessEpisode(UserError):
+    """An episode that is to be played to its end is longer than the run allows."""
+
+
 def unknown(kind: str, value: object, choices: Iterable[str], *, where: str = "") -> UserError:
     """``unknown task 'vmas/balence'; did you mean 'vmas/balance'?``"""
     names = sorted(str(choice) for choice in choices)

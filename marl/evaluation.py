@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,8 +19,63 @@ from marl import ranks, seeding
 from marl.algorithm import Scripted
 from marl.collect import Teams, act, initial_carry, team_mean_reward
 from marl.env import VectorEnv
+from marl.errors import EndlessEpisode
 from marl.settings import Settings
 from marl.types import Transition
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How long the episodes of an evaluation may be, and after which time it says how far they are.
+
+    Args:
+        steps: of one episode; an evaluation with a longer one is refused.
+        name: what is played, such as ``random play``.
+        setting: the word that changes ``steps``.
+        after: seconds until the first line on stderr; each other comes after twice the time.
+        clock: tells seconds.
+    """
+
+    steps: int = Settings.evaluation_max_steps
+    name: str = "evaluation"
+    setting: str = "evaluation_max_steps"
+    after: float = 5.0
+    clock: Callable[[], float] = time.monotonic
+
+
+class Watch:
+    """Looks at one round of episodes, step by step."""
+
+    def __init__(self, limit: Limit):
+        self.limit, self.began, self.next = limit, limit.clock(), limit.after
+
+    def __call__(self, steps: int, running: Tensor) -> None:
+        """Says on stderr, now and then, how many of the copies ``running [B]`` have ended.
+
+        Raises:
+            EndlessEpisode: some have not after the most steps.
+        """
+        passed = self.limit.clock() - self.began
+        if passed < self.next and steps < self.limit.steps:
+            return
+        left, number = int(running.sum()), len(running)
+        if steps >= self.limit.steps:
+            raise EndlessEpisode(
+                f"{self.limit.name}: {left} of {number} episodes have not ended after {steps:,} "
+                "steps; end them by task.max_steps=1000, for instance, or allow longer ones by "
+                f"{self.limit.setting}={10 * steps}"
+            )
+        self.next = 2 * passed
+        ended = (
+            f"{number - left} of {number} episodes have"
+            if left < number
+            else (f"no episode of {number} has")
+        )
+        more = "" if left < number else "; if none ever does, set task.max_steps"
+        print(
+            f"marl: {self.limit.name}: {ended} ended after {steps:,} steps ({passed:.0f} s){more}",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
 
 
 class Evaluations:
@@ -37,7 +96,8 @@ class Evaluations:
         """Greedy episodes; as ``evaluate`` returns them. None on other ranks than the first."""
         seed = seeding.evaluation_seed(self.settings.seed, frames)
         episodes = 0 if ranks.RANK else self.settings.evaluation_episodes
-        result = evaluate(self.env, self.teams, episodes, seed)
+        limit = Limit(self.settings.evaluation_max_steps, f"evaluation at frame {frames:,}")
+        result = evaluate(self.env, self.teams, episodes, seed, limit=limit)
         interval = self.settings.evaluation_interval or self.settings.total_frames
         self.returns, self.done_at = result["returns"], frames
         self.next = (frames // interval + 1) * interval
@@ -71,19 +131,23 @@ def evaluate(
     episodes: int,
     seed: int,
     explore: bool = False,
-    max_steps: int = 100_000,
+    limit: Limit | None = None,
 ) -> dict[str, dict[str, list[float]]]:
     """Plays the first episode of every copy, in rounds, until there are ``episodes``.
 
     Returns ``{"returns": {team: [one per episode]}, "metrics": {name: [one per episode]}}``; a
     return is the mean over the team's agents of their summed rewards. Touches no random state but
     its own.
+
+    Raises:
+        EndlessEpisode: an episode is longer than ``limit`` allows.
     """
+    limit = limit or Limit()
     returns: dict[str, list[float]] = {name: [] for name in teams}
     metrics: dict[str, list[float]] = {}
     for number in range(-(-episodes // env.num_envs)):
         wanted = min(env.num_envs, episodes - number * env.num_envs)
-        played = _play_round(env, teams, seed + 2 * env.num_envs * number, explore, max_steps)
+        played = _play_round(env, teams, seed + 2 * env.num_envs * number, explore, limit)
         for name, values in played[0].items():
             returns[name] += values[:wanted].tolist()
         for name, values in played[1].items():
@@ -92,12 +156,13 @@ def evaluate(
 
 
 def _play_round(
-    env: VectorEnv, teams: Teams, seed: int, explore: bool, max_steps: int
+    env: VectorEnv, teams: Teams, seed: int, explore: bool, limit: Limit
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     returns = {name: torch.zeros(env.num_envs, device=env.device) for name in teams}
     metrics: dict[str, Tensor] = {}
     running = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
-    for transition in episode_steps(env, teams, seed, explore, max_steps):
+    watch = Watch(limit)
+    for steps, transition in enumerate(episode_steps(env, teams, seed, explore), 1):
         for name, team in teams.items():
             groups = [g for g in env.groups if g in team.policy.groups]
             returns[name] += team_mean_reward(transition.reward, groups) * running
@@ -107,17 +172,16 @@ def _play_round(
         running = running & ~transition.done
         if not running.any():
             break
+        watch(steps, running)
     return returns, metrics
 
 
-def episode_steps(
-    env: VectorEnv, teams: Teams, seed: int, explore: bool, max_steps: int
-) -> Iterator[Transition]:
-    """Steps ``env`` from a fresh start with a random stream of its own."""
+def episode_steps(env: VectorEnv, teams: Teams, seed: int, explore: bool) -> Iterator[Transition]:
+    """Steps ``env`` without end, from a fresh start with a random stream of its own."""
     generator = seeding.generator(env.device, seed, "acting")
     obs, carry = env.reset(seed), initial_carry(teams, env.num_envs)
     start = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
-    for _ in range(max_steps):
+    while True:
         step = act(teams, obs, carry, start, generator, explore)
         transition = env.step(step.action)
         yield transition
@@ -126,12 +190,14 @@ def episode_steps(
 
 def film(env: VectorEnv, teams: Teams, seed: int, max_steps: int = 1000) -> list[np.ndarray]:
     """The frames of one greedy episode of ``env``'s first copy; not of its last step, after which
-    the next episode stands there already, unless that is the only one."""
+    the next episode stands there already, unless that is the only one. Of a longer one the first
+    ``max_steps``, which stderr is told: frames are held in memory."""
     frames = []
-    for transition in episode_steps(env, teams, seed, explore=False, max_steps=max_steps):
+    for transition in islice(episode_steps(env, teams, seed, explore=False), max_steps):
         done = bool(transition.done[0])
         if not done or not frames:
             frames.append(env.render(0))
         if done:
-            break
+            return frames
+    print(f"marl: the film ends after {max_steps:,} steps, its episode goes on", file=sys.stderr)
     return frames

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from marl import absolute, ranks, runs, seeding
+from marl import absolute, cautions, ranks, runs, seeding
 from marl.checkpoint import Checkpoints, random_state, set_random_state
 from marl.collect import Collector
 from marl.device import find_device, keep_freed_memory
 from marl.env import VectorEnv
-from marl.errors import Diverged, UserError, WorkerError
+from marl.errors import Diverged, EndlessEpisode, UserError, WorkerError
 from marl.evaluation import Evaluations, film
 from marl.logging import KINDS, JsonlSink, Log, Sink, finite, require_tensorboard, wanted_sinks
 from marl.networks import Perceptron
@@ -140,9 +140,11 @@ class Experiment:
         Raises:
             Diverged: a loss or gradient is not finite.
             WorkerError: an environment's process failed; what was learned is saved, in a run alone.
+            EndlessEpisode: an evaluation's episode is longer than allowed; saved likewise.
         """
         try:
             with self.stop.on_signals(), full_disk_explained(self.directory):
+                self._caution()
                 self._loop()
                 self.stop.agree()
             if self.stop.signal is None and ranks.RANK == 0:
@@ -150,6 +152,11 @@ class Experiment:
         finally:
             self.log.close()
         return self.evaluations.returns
+
+    def _caution(self) -> None:
+        """Says what will not be learned, once, before the first frame."""
+        if ranks.RANK == 0 and self.frames == 0:
+            cautions.say(self.specs, self.settings, self.evaluations.env)
 
     def _loop(self) -> None:
         while True:
@@ -163,7 +170,7 @@ class Experiment:
                 if self._finished():
                     return
                 self._iterate()
-            except WorkerError:
+            except (WorkerError, EndlessEpisode):
                 if ranks.SIZE == 1:  # the others know nothing of it, and wait
                     self.save()
                 raise

@@ -71,6 +71,10 @@ class OffPolicyConfig:
                 "own reward; set reward=own"
             )
 
+    def first_update(self) -> int:
+        """Returns the frames after which the first gradient step is due."""
+        return math.ceil(self.warmup + self.frames_per_update)
+
     def model(self, setting: Setting) -> Model:
         """The policies' network: of each agent's own weights where they move one by one."""
         return per_agent(setting.model) if self.sequential else setting.model

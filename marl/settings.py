@@ -22,6 +22,7 @@ class Settings:
     threads: int = 1  # torch's on the CPU, where 1 is exact and rarely slower; 0 for torch's choice
     evaluation_interval: int = 50_000  # frames; 0 for the end only
     evaluation_episodes: int = 32
+    evaluation_max_steps: int = 10_000  # of an episode; an evaluation with a longer one is refused
     absolute_episodes: int = 0  # of the best checkpoint in the end (absolute.json); 0 for none
     checkpoint_interval: int = 50_000  # frames
     checkpoints_kept: int = 2  # the newest; 0 for all, to play against them later
@@ -42,9 +43,9 @@ class Settings:
         check_range(
             self, total_frames=(1, math.inf), num_envs=(1, math.inf), steps=(1, math.inf),
             seed=(0, 2**31 - 1), threads=(0, 1024), evaluation_interval=(0, math.inf),
-            evaluation_episodes=(1, math.inf), absolute_episodes=(0, math.inf),
-            checkpoint_interval=(1, math.inf), checkpoints_kept=(0, math.inf),
-            replay_size=(1, math.inf), replay_gib=(0, math.inf),
+            evaluation_episodes=(1, math.inf), evaluation_max_steps=(1, math.inf),
+            absolute_episodes=(0, math.inf), checkpoint_interval=(1, math.inf),
+            checkpoints_kept=(0, math.inf), replay_size=(1, math.inf), replay_gib=(0, math.inf),
         )  # fmt: skip
         for tag in self.wandb_tags:
             if not 1 <= len(tag) <= 64:

@@ -99,6 +99,8 @@ def evaluate(commands: Commands) -> None:
     add("run", metavar="RUN", help="a run directory, or one of its checkpoints")
     add("settings", nargs="*", metavar="task.KEY=VALUE", help="another number of agents, …")
     add("--episodes", type=positive, default=32, help="how many (default 32)")
+    add("--max-steps", type=positive, metavar="STEPS",
+        help="of an episode, beyond which it is refused (default: the run's)")  # fmt: skip
     add("--video", metavar="FILE", help="film one episode: .mp4 or .gif")
     add("--best", nargs="?", const="", metavar="TEAM",
         help="the checkpoint at which TEAM (or the only one) was best, not the last")  # fmt: skip

@@ -18,6 +18,8 @@ from marl.errors import UserError
 from marl.experiment import Experiment
 from marl.replay import weight
 from marl.standing import rounding
+from marl.teams import Team
+from marl.types import AgentGroup
 
 # Flags of Hydra that take a value.
 VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
@@ -86,6 +88,8 @@ def _telling(experiment: Experiment) -> int:
         experiment.settings.total_frames, experiment.settings.frames_per_iteration
     ):
         print(f"frames   {words}", flush=True)
+    for name, team in experiment.specs.items():
+        print(f"team     {describe(name, team, experiment.env.groups)}", flush=True)
     print_replay(experiment)
     baseline = random_returns(experiment)
     code = _training(experiment)
@@ -94,6 +98,19 @@ def _telling(experiment: Experiment) -> int:
     else:
         summarize(experiment, baseline)
     return code
+
+
+def describe(name: str, team: Team, groups: Mapping[str, AgentGroup]) -> str:
+    """``team: 2 agents (a_0, a_1), mappo, reward team_mean``; of many agents the first and last."""
+    agents = [agent for group in team.groups or () for agent in groups[group].agents]
+    shown = agents if len(agents) <= 6 else [*agents[:3], "…", agents[-1]]
+    number = f"{len(agents)} agent{'s' if len(agents) > 1 else ''}"
+    config = type(team.algorithm)
+    known = {chosen: word for word, chosen in compose.choices("algorithm").items()}
+    words = [f"{number} ({', '.join(shown)})", known.get(config, config.__name__)]
+    if reward := getattr(team.algorithm, "reward", None):
+        words.append(f"reward {reward}")
+    return f"{name}: {', '.join(words)}"
 
 
 def print_replay(experiment: Experiment) -> None:
@@ -111,19 +128,19 @@ def print_replay(experiment: Experiment) -> None:
 def random_returns(experiment: Experiment) -> dict[str, list[float]]:
     """What random teams reach on the same task, kept as ``random.json``."""
     from algorithms.scripted import RandomConfig
-    from marl.evaluation import evaluate
+    from marl.evaluation import Limit, evaluate
     from marl.runs import write_json
     from marl.seeding import evaluation_seed
-    from marl.teams import Shape, Team, build_teams
+    from marl.teams import Shape, build_teams
 
-    path = experiment.directory / "random.json"
+    path, settings = experiment.directory / "random.json", experiment.settings
     if path.exists():
         return json.loads(path.read_text())["returns"]
     specs = {name: Team(team.groups, RandomConfig()) for name, team in experiment.specs.items()}
-    seed = experiment.settings.seed
-    teams = build_teams(experiment.evaluations.env, specs, Shape(), seed)
-    episodes = experiment.settings.evaluation_episodes
-    result = evaluate(experiment.evaluations.env, teams, episodes, evaluation_seed(seed, "random"))
+    env, seed = experiment.evaluations.env, evaluation_seed(settings.seed, "random")
+    teams = build_teams(env, specs, Shape(), settings.seed)
+    limit = Limit(settings.evaluation_max_steps, "random play")
+    result = evaluate(env, teams, settings.evaluation_episodes, seed, limit=limit)
     write_json(path, result)
     return result["returns"]
 
@@ -148,7 +165,8 @@ def summarize(experiment: Experiment, baseline: Mapping[str, list[float]]) -> No
 def resume(options: Namespace) -> int:
     """``marl resume``: continues a run, possibly to more frames."""
     changes = dict(setting.partition("=")[::2] for setting in options.settings)
-    allowed = ("total_frames", "absolute_episodes", "progress", "threads", "device")
+    allowed = ("total_frames", "absolute_episodes", "evaluation_max_steps", "progress", "threads",
+               "device")  # fmt: skip
     for name in changes:
         if name not in allowed:
             raise UserError(f"resume changes only {', '.join(allowed)}, not {name!r}")

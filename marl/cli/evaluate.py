@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from marl.crossplay import Crossplay
+    from marl.evaluation import Limit
+    from marl.settings import Settings
 
 
 def evaluate(options: Namespace) -> int:
@@ -36,7 +38,8 @@ def evaluate(options: Namespace) -> int:
     env = make(min(32, options.episodes), device)
     teams = runs.load_teams(env, config["teams"], state["teams"], path)
     seed = evaluation_seed(options.seed, "evaluate")
-    result = absolute.play(env, teams, options.episodes, seed, options.sample)
+    limit = _limit(options, config["settings"], "evaluation")
+    result = absolute.play(env, teams, options.episodes, seed, options.sample, limit)
     env.close()
     if options.json:
         print(json.dumps({"checkpoint": str(path), "frames": state["frames"], **result}))
@@ -49,6 +52,13 @@ def evaluate(options: Namespace) -> int:
         )
         print(f"video    {report.write_video(frames, Path(options.video))}", file=sys.stderr)
     return 0
+
+
+def _limit(options: Namespace, settings: Settings, name: str) -> Limit:
+    """The run's limit on episodes, or that of ``--max-steps``."""
+    from marl.evaluation import Limit
+
+    return Limit(options.max_steps or settings.evaluation_max_steps, name, "--max-steps")
 
 
 def versus(options: Namespace) -> int:
@@ -75,6 +85,7 @@ def versus(options: Namespace) -> int:
         found = crossplay.crossplay(
             env, entrants, options.episodes, seed, options.sample, options.side,
             lambda: progress.advance(task),
+            _limit(options, runs.read_config(first)["settings"], "cross-play"),
         )  # fmt: skip
     env.close()
     out.mkdir(parents=True, exist_ok=True)
