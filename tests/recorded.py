@@ -51,9 +51,11 @@ def record(
     frames: Iterable[int] = FRAMES,
     noise: float = 0.0,
     joint: bool = False,
+    learning: int | None = None,
 ) -> Path:
     """A run that rises in a line from random play to ``ends``, by team; its absolute metric is one
-    better, sampled play one worse, its metrics a hundredth of the first team's return."""
+    better, sampled play one worse, its metrics a hundredth of the first team's return. Without a
+    version of ``learning`` it is as the first ones were, and counts as 1."""
     run = folder.parent / ".runs" / folder.name / cell.folder
     run.mkdir(parents=True, exist_ok=True)
     told = {**SETTINGS, "seed": cell.seed, **(settings or {})}
@@ -83,6 +85,7 @@ def record(
             absolute[team] |= {"cut": cut, "density": {team: [0.5]}}
     algorithm = {"_type_": f"algorithms.{cell.algorithm}:Config", "gamma": 0.99}
     config = {
+        **({} if learning is None else {"learning": learning}),
         "task": {"_type_": "envs:Task", "name": f"toys/{cell.task}", "kwargs": {}},
         "settings": {"_type_": "marl.settings:Settings", **told},
         "teams": {

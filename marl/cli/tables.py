@@ -11,6 +11,7 @@ from marl.cli import benchmark
 from marl.suites import Suite
 from marl.tables import publish
 from marl.tables.publish import Published
+from marl.tables.text import listed
 
 
 def tables(options: Namespace) -> int:
@@ -44,7 +45,13 @@ def grid(name: str) -> Suite | None:
 def _say(suite: Published) -> None:
     selection = suite.selection
     lost = f", {len(selection.left_out)} left out, {len(selection.missing)} missing"
-    print(f"suite    {selection.name}: {len(selection.runs)} runs{lost}")
+    versions = listed([str(version) for version in selection.versions])
+    print(f"suite    {selection.name}: {len(selection.runs)} runs{lost}; learning {versions}")
+    if selection.older:
+        print(
+            f"older    {len(selection.older)} records are left out beside those of a newer version "
+            "of learning on the same task with the same algorithm"
+        )
     for cell, reason in selection.left_out:
         print(f"left out {cell}: {reason}", file=sys.stderr)
 

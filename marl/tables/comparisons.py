@@ -10,7 +10,7 @@ from itertools import permutations
 import numpy as np
 
 from marl.tables import statistics
-from marl.tables.runs import RETURN
+from marl.tables.runs import RETURN, newest
 from marl.tables.scores import (
     NONE,
     Final,
@@ -52,6 +52,7 @@ class Level:
     runs: int
     tau: float
     fraction: Score
+    learning: int
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Improvement:
     y: str
     tasks: int  # that both have
     probability: Score
+    learning: int  # of both
 
 
 def references(rows: Sequence[Final]) -> dict[tuple[str, ...], Reference]:
@@ -70,7 +72,8 @@ def references(rows: Sequence[Final]) -> dict[tuple[str, ...], Reference]:
     returns = [row for row in rows if row.metric == RETURN]
     return {
         key: Reference(
-            float(np.mean([row.random for row in group])), max(row.absolute for row in group)
+            float(np.mean([row.random for row in newest(group)])),
+            max(row.absolute for row in group),
         )
         for key, group in grouped(returns, "task", "team").items()
     }
@@ -78,7 +81,16 @@ def references(rows: Sequence[Final]) -> dict[tuple[str, ...], Reference]:
 
 def _usable(rows: Sequence[Final]) -> list[Final]:
     known = references(rows)
-    return [row for row in rows if row.metric == RETURN and known[row.task, row.team].usable]
+    return [row for row in _alike(rows) if known[row.task, row.team].usable]
+
+
+def _alike(rows: Sequence[Final]) -> list[Final]:
+    """The returns of which numbers over several tasks are made: of every algorithm those of its
+    newest version of learning."""
+    returns = [row for row in rows if row.metric == RETURN]
+    groups = grouped(returns, "algorithm").items()
+    most = {algorithm: newest(group)[0].learning for (algorithm,), group in groups}
+    return [row for row in returns if row.learning == most[row.algorithm]]
 
 
 def aggregated(rows: Sequence[Final]) -> list[Summary]:
@@ -98,6 +110,7 @@ def aggregated(rows: Sequence[Final]) -> list[Summary]:
                 sum(map(len, best)),
                 float(statistics.mean(ends)), score(ends), float(statistics.mean(best)),
                 score(best), score(drawn), 0.0, float(column(group, "wall_clock").mean()), NONE,
+                group[0].learning,
             )
         )  # fmt: skip
     return found
@@ -105,8 +118,9 @@ def aggregated(rows: Sequence[Final]) -> list[Summary]:
 
 def profiles(rows: Sequence[Final]) -> list[Level]:
     """The share of runs whose normalised absolute metric is above each threshold."""
-    known = references(rows)
-    scores = by_task(_usable(rows), lambda r: known[r.task, r.team].normalised(r.absolute))
+    known, usable = references(rows), _usable(rows)
+    scores = by_task(usable, lambda r: known[r.task, r.team].normalised(r.absolute))
+    learning = {row.algorithm: row.learning for row in usable}
     found: list[Level] = []
     for team, algorithms in scores.items():
         for algorithm, tasks in algorithms.items():
@@ -115,30 +129,44 @@ def profiles(rows: Sequence[Final]) -> list[Level]:
             low, high = statistics.interval(above, statistics.mean, 2000)
             runs = sum(map(len, above))
             found += [
-                Level(team, algorithm, len(tasks), runs, float(tau), Score(*map(float, numbers)))
+                Level(
+                    team, algorithm, len(tasks), runs, float(tau), Score(*map(float, numbers)),
+                    learning[algorithm],
+                )
                 for tau, *numbers in zip(TAUS, value, low, high, strict=True)
-            ]
+            ]  # fmt: skip
     return found
 
 
 def improvements(rows: Sequence[Final]) -> list[Improvement]:
-    """Of every ordered pair of algorithms that share a task, by the absolute metric."""
+    """Of every ordered pair of algorithms that share a task and a version of learning, by the
+    absolute metric."""
+    alike = _alike(rows)
+    learning = {row.algorithm: row.learning for row in alike}
     found: list[Improvement] = []
-    for team, algorithms in by_task(rows, lambda row: row.absolute).items():
+    for team, algorithms in by_task(alike, lambda row: row.absolute).items():
         for x, y in permutations(algorithms, 2):
             tasks = [task for task in algorithms[x] if task in algorithms[y]]
-            if not tasks:
+            if not tasks or learning[x] != learning[y]:
                 continue
             better, worse = ([algorithms[name][task] for task in tasks] for name in (x, y))
             low, high = statistics.improvement_interval(better, worse, 2000)
             value = float(statistics.improvement(better, worse))
-            found.append(Improvement(team, x, y, len(tasks), Score(value, float(low), float(high))))
+            score = Score(value, float(low), float(high))
+            found.append(Improvement(team, x, y, len(tasks), score, learning[x]))
     return found
 
 
 def remarks(rows: Sequence[Final]) -> list[str]:
-    """Where scores cannot be normalised."""
-    return [
+    """Where scores cannot be normalised, and which do not count over all tasks."""
+    lost = {(r.algorithm, r.task, r.learning) for r in rows if r.metric == RETURN}
+    lost -= {(r.algorithm, r.task, r.learning) for r in _alike(rows)}
+    told = [
+        f"{algorithm} on {task} is of learning version {version}, older than on other tasks, so "
+        "that it does not count in numbers over all tasks"
+        for algorithm, task, version in sorted(lost)
+    ]
+    return told + [
         f"{task}, team {team}: no run is better than random play, so the task does not count in "
         "normalised scores"
         for (task, team), found in references(rows).items()

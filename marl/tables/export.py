@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from marl.tables.runs import RETURN, Episodes, Run, Series, slug
+from marl.tables.runs import RETURN, Episodes, Run, Series, newest, slug
 from marl.tables.selection import Selection
 from marl.tables.text import listed
 
@@ -16,12 +16,14 @@ def marl_eval(selection: Selection) -> tuple[str, list[str]]:
 
     Its format is environment -> task -> algorithm -> run -> ``step_k``. It asks for the same
     algorithms on all tasks, the same seeds, the same number of steps and the same metrics in all
-    runs: what others lack is left out. A suite with several teams makes an environment of each.
+    runs: what others lack is left out, as is an older version of learning. A suite with several
+    teams makes an environment of each.
     """
     teams, found, notes = selection.teams(), {}, []
+    _note(notes, "learning version", [str(version) for version in selection.versions[:-1]])
     for team in teams:
         name = selection.name.lower() + (f"_{slug(team)}" if len(teams) > 1 else "")
-        runs = [run for run in selection.runs if team in run.teams]
+        runs = [run for run in newest(selection.runs) if team in run.teams]
         kept = _complete(runs, notes)
         if kept:
             found[name] = _environment(kept, team)

@@ -82,6 +82,13 @@ def _numbers(rows: Rows, name: str) -> np.ndarray:
     return np.array([float(row[name] or "nan") for row in rows])
 
 
+def _label(rows: Rows) -> Callable[[Mapping[str, str]], str]:
+    """How the rows' algorithms are named: with their version of learning where there are
+    several."""
+    several = len({row["learning"] for row in rows}) > 1
+    return lambda row: row["algorithm"] + f" (learning {row['learning']})" * several
+
+
 def _title(words: Sequence[str], rows: Rows) -> str:
     """The panel's task, and its team where the suite has several."""
     several = len({row["team"] for row in rows}) > 1
@@ -103,14 +110,15 @@ def curves(rows: Rows, colors: Colors) -> Figure:
     """Return against frames: interquartile mean over seeds, its interval, and random play."""
     from matplotlib.ticker import EngFormatter
 
-    panels = _groups(rows, "task", "team")
+    panels, label = _groups(rows, "task", "team"), _label(rows)
     figure, grid = _figure(len(panels), (4.2, 3.1))
     for axes, (key, panel) in zip(grid, panels.items(), strict=True):
         for (algorithm,), line in _groups(panel, "algorithm").items():
             frames, color = _numbers(line, "frames"), colors[algorithm]
             low, high = _numbers(line, "score_low"), _numbers(line, "score_high")
             axes.fill_between(frames, low, high, color=color, alpha=0.18, linewidth=0)
-            axes.plot(frames, _numbers(line, "score"), color=color, label=algorithm, linewidth=1.8)
+            middle, name = _numbers(line, "score"), label(line[0])
+            axes.plot(frames, middle, color=color, label=name, linewidth=1.8)
         level = float(panel[0]["random"])
         axes.axhline(level, color=GREY, linestyle=":", label="random play", linewidth=1.2)
         _look_closer(axes, panel, level)
@@ -138,15 +146,15 @@ def _look_closer(axes: Axes, panel: Rows, random: float) -> None:
 
 def profiles(rows: Rows, colors: Colors) -> Figure:
     """The share of runs above each normalised score."""
-    panels = _groups(rows, "team")
+    panels, label = _groups(rows, "team"), _label(rows)
     figure, grid = _figure(len(panels), (5.2, 3.6))
     for axes, (key, panel) in zip(grid, panels.items(), strict=True):
         for (algorithm,), line in _groups(panel, "algorithm").items():
             taus, color = _numbers(line, "tau"), colors[algorithm]
             low, high = _numbers(line, "fraction_low"), _numbers(line, "fraction_high")
             axes.fill_between(taus, low, high, color=color, alpha=0.15, linewidth=0, step="mid")
-            shares = _numbers(line, "fraction")
-            axes.step(taus, shares, color=color, label=algorithm, linewidth=1.8, where="mid")
+            shares, name = _numbers(line, "fraction"), label(line[0])
+            axes.step(taus, shares, color=color, label=name, linewidth=1.8, where="mid")
         axes.set(xlabel="normalised score τ", ylabel="share of runs above τ", ylim=(-0.02, 1.02))
         axes.set_title(key[0] if len(panels) > 1 else "", fontsize=10)
         axes.grid(alpha=0.25)
@@ -157,7 +165,8 @@ def profiles(rows: Rows, colors: Colors) -> Figure:
 def scores(rows: Rows, colors: Colors) -> Figure:
     """Normalised scores over all tasks with their intervals: the best checkpoint's, and the last
     policy's."""
-    panels = _groups([row for row in rows if row["task"] == "all"], "team")
+    rows = [row for row in rows if row["task"] == "all"]
+    panels, label = _groups(rows, "team"), _label(rows)
     count = max(map(len, panels.values()))
     figure, grid = _figure(len(panels), (5.2, 0.7 + 0.36 * count))
     for axes, (key, panel) in zip(grid, panels.items(), strict=True):
@@ -174,7 +183,7 @@ def scores(rows: Rows, colors: Colors) -> Figure:
                     markerfacecolor=fill,
                     markersize=6,
                 )
-        axes.set_yticks(range(len(panel)), [row["algorithm"] for row in panel])
+        axes.set_yticks(range(len(panel)), [label(row) for row in panel])
         axes.set_ylim(len(panel) - 0.5, -0.5)
         axes.set_xlabel("normalised score (full: absolute metric, hollow: final policy)")
         axes.set_title(key[0] if len(panels) > 1 else "", fontsize=10)
@@ -198,11 +207,19 @@ def improvement(rows: Rows, colors: Colors) -> Figure:
             color = "white" if abs(matrix[i, j] - 0.5) > 0.38 else "black"
             axes.text(j, i, told, ha="center", va="center", fontsize=7, color=color)
         image = axes.imshow(matrix, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
-        axes.set_xticks(range(len(names)), names, rotation=25, ha="right")
-        axes.set_yticks(range(len(names)), names)
+        labels = _versions(names, rows)
+        axes.set_xticks(range(len(names)), labels, rotation=25, ha="right")
+        axes.set_yticks(range(len(names)), labels)
         axes.set_title(f"P(row > column){', ' + key[0] if len(panels) > 1 else ''}", fontsize=10)
         figure.colorbar(image, ax=axes)
     return figure
+
+
+def _versions(names: Sequence[str], rows: Rows) -> list[str]:
+    """Labels of the algorithms in comparisons, each of which is within one version of learning."""
+    sides = [{"algorithm": row["x"], "learning": row["learning"]} for row in rows]
+    label, by_name = _label(sides), {side["algorithm"]: side for side in sides}
+    return [label(by_name[name]) for name in names]
 
 
 PICTURES: dict[str, Callable[[Rows, Colors], Figure]] = {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from marl.tables.document import Block, Heading, Table, Text, markdown
 from marl.tables.runs import RETURN
 from marl.tables.scores import Summary
-from marl.tables.sections import bold
+from marl.tables.sections import bold, learned
 from marl.tables.selection import Selection
 from marl.tables.text import number
 
@@ -37,31 +37,30 @@ def table(suites: Sequence[tuple[Selection, Sequence[Summary]]], folder: str) ->
 
 def _suite(selection: Selection, rows: Sequence[Summary], folder: str) -> Iterator[Block]:
     yield Heading(f"[{selection.name}]({folder}/{selection.name}/tables.md)", 3)
-    if selection.about:
-        yield Text(selection.about)
+    if told := f"{selection.about} {learned(selection)}".strip():
+        yield Text(told)
     returns = [row for row in rows if row.metric == RETURN]
     teams = len({row.team for row in returns}) > 1
     places = dict.fromkeys((row.task, row.team) for row in returns)
     body = [
-        [f"{task}, {team}" if teams else task, *_cells(task, team, returns, selection.algorithms)]
+        [f"{task}, {team}" if teams else task, *_cells(task, team, returns, selection)]
         for task, team in places
     ]
     if body:
         yield Table(["task", *selection.algorithms, "random play"], body)
-    if lost := len(selection.left_out) + len(selection.missing):
+    if lost := len(selection.left_out) + len(selection.older) + len(selection.missing):
         yield Text(f"{lost} of its runs are left out or missing: see the link.")
 
 
-def _cells(
-    task: str, team: str, rows: Sequence[Summary], algorithms: Sequence[str]
-) -> Iterator[str]:
+def _cells(task: str, team: str, rows: Sequence[Summary], selection: Selection) -> Iterator[str]:
     mine = {row.algorithm: row for row in rows if (row.task, row.team) == (task, team)}
-    best = max(row.absolute.value for row in mine.values())
-    for algorithm in algorithms:
-        yield _cell(mine[algorithm], best) if algorithm in mine else ""
+    several = len(selection.versions) > 1
+    for algorithm in selection.algorithms:
+        yield _cell(mine[algorithm], mine.values(), several) if algorithm in mine else ""
     yield number(next(iter(mine.values())).random)
 
 
-def _cell(row: Summary, best: float) -> str:
+def _cell(row: Summary, others: Iterable[Summary], several: bool) -> str:
     few = f", {row.seeds} seed{'' if row.seeds == 1 else 's'}" if row.seeds < 5 else ""
-    return f"{bold(row, best)}<br>{number(row.final_mean)}{few}"
+    version = f", learning {row.learning}" if several else ""
+    return f"{bold(row, others)}<br>{number(row.final_mean)}{few}{version}"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marl import records
 from marl.records import BadRecord, Cell
+from marl.versions import learning
 
 Episodes = NDArray[np.float64]
 RETURN = "return"
@@ -43,6 +44,7 @@ class Run:
     best_frames: Mapping[str, int]  # of every team's best checkpoint
     clock: Mapping[str, float]
     provenance: Mapping[str, Any]
+    learning: int  # the version of learning (``marl.versions``)
     notes: Sequence[str] = ()  # what was left out of it
 
     @property
@@ -84,7 +86,7 @@ def read(cell: Cell, folder: Path) -> Run:
             cell, folder, {key: config[key] for key in ("task", "settings", "teams")}, frames,
             teams, {team: int(found["frames"]) for team, found in absolute.items()},
             _clock(records.read_json(folder / "clock.json")),
-            records.read_json(folder / "provenance.json"), tuple(notes),
+            records.read_json(folder / "provenance.json"), learning(config), tuple(notes),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadRecord(f"it is not as a run writes it: {type(error).__name__} {error}") from None
@@ -187,6 +189,23 @@ def _episodes(values: Any, where: str, count: int | None = None) -> Episodes:
     if not np.isfinite(episodes).all():
         raise BadRecord(f"{where}: a number is not finite")
     return episodes
+
+
+class Versioned(Protocol):
+    """What is of one version of learning."""
+
+    @property
+    def learning(self) -> int: ...
+
+
+V = TypeVar("V", bound=Versioned)
+
+
+def newest(items: Iterable[V]) -> list[V]:
+    """Those of the newest version of learning among them."""
+    items = list(items)
+    most = max((item.learning for item in items), default=0)
+    return [item for item in items if item.learning == most]
 
 
 def slug(text: str) -> str:

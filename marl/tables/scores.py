@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marl.tables import statistics
-from marl.tables.runs import RETURN, Episodes, Run, Series
+from marl.tables.runs import RETURN, Episodes, Run, Series, newest
 from marl.tables.selection import Selection
 from marl.tables.statistics import Array
 
@@ -44,6 +44,7 @@ class Final:
     wall_clock: float  # s
     frames_per_second: float
     commit: str
+    learning: int  # the version of learning
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Summary:
     random: float
     wall_clock: float  # s, mean
     frames_per_second: float  # mean
+    learning: int  # the runs' version of learning
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Point:
     frames: int
     score: Score
     random: float
+    learning: int
 
 
 def canonical(values: Array) -> Array:
@@ -109,7 +112,7 @@ def finals(selection: Selection) -> list[Final]:
             run.cell.task, run.cell.algorithm, run.cell.seed, team, metric, last(series),
             mean(series.absolute), mean(series.sampled), mean(series.random), run.frames[-1],
             run.best_frames[team], run.clock["wall_clock"], run.clock["frames_per_second"],
-            str(run.provenance.get("commit") or ""),
+            str(run.provenance.get("commit") or ""), run.learning,
         )
         for run in selection.runs
         for team, metrics in run.teams.items()
@@ -127,7 +130,7 @@ def grouped(rows: Iterable[Final], *fields: str) -> dict[tuple[str, ...], list[F
 def summaries(rows: Sequence[Final]) -> list[Summary]:
     """A row for every task, team, metric and algorithm."""
     levels = {
-        key: float(np.mean([row.random for row in group]))
+        key: float(np.mean([row.random for row in newest(group)]))
         for key, group in grouped(rows, "task", "team", "metric").items()
     }
     return [
@@ -143,6 +146,7 @@ def _summary(key: tuple[str, ...], rows: Sequence[Final], level: float) -> Summa
         task, team, metric, algorithm, 1, len(rows), len(rows), float(final.mean()), score([final]),
         float(absolute.mean()), score([absolute]), score([sampled]), level,
         float(column(rows, "wall_clock").mean()), float(column(rows, "frames_per_second").mean()),
+        rows[0].learning,
     )  # fmt: skip
 
 
@@ -157,14 +161,17 @@ def curves(selection: Selection) -> list[Point]:
     for run in selection.runs:
         for team in run.teams:
             runs.setdefault((run.cell.task, team, run.cell.algorithm), []).append(run)
-    levels: dict[tuple[str, str], list[float]] = {}
+    levels: dict[tuple[str, str], list[Run]] = {}
     for (task, team, _), group in runs.items():
-        found = levels.setdefault((task, team), [])
-        found += [mean(run.teams[team][RETURN].random) for run in group]
+        levels.setdefault((task, team), []).extend(group)
+    random = {
+        place: float(np.mean([mean(run.teams[place[1]][RETURN].random) for run in newest(group)]))
+        for place, group in levels.items()
+    }
     return [
         point
         for (task, team, algorithm), group in runs.items()
-        for point in _curve(task, team, algorithm, group, float(np.mean(levels[task, team])))
+        for point in _curve(task, team, algorithm, group, random[task, team])
     ]
 
 
@@ -177,7 +184,7 @@ def _curve(
     low, high = statistics.interval([values], resamples=CURVE_RESAMPLES)
     for i, frame in enumerate(frames):
         found = Score(float(middle[i]), float(low[i]), float(high[i]))
-        yield Point(task, team, algorithm, len(runs), frame, found, level)
+        yield Point(task, team, algorithm, len(runs), frame, found, level, runs[0].learning)
 
 
 def _evaluations(run: Run, team: str, frames: Sequence[int]) -> Array:

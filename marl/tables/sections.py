@@ -43,7 +43,7 @@ PICTURES = {
 }
 
 
-Make = Callable[[Sequence[Summary]], Iterable[Block]]
+Make = Callable[[Sequence[Summary], bool], Iterable[Block]]
 
 
 def sections(
@@ -60,18 +60,22 @@ def sections(
         notes: sentences on what is not comparable.
     """
     there = set(pictures)
-    teams = sorted({row.team for row in rows})
+    teams, several = sorted({row.team for row in rows}), len(selection.versions) > 1
     blocks: list[Block] = [Heading(selection.name, 1), *_opening(selection)]
     blocks += [Text(HOW)] + ([Text(TEAMS)] if len(teams) > 1 else [])
     together = [row for row in rows if row.task == "all"]
     if len(selection.tasks) > 1 and together:
-        blocks += [Heading("All tasks"), Text(OVER_ALL), *_by_team(together, teams, _together)]
+        blocks += [
+            Heading("All tasks"),
+            Text(OVER_ALL),
+            *_by_team(together, teams, _together, several),
+        ]
     for name in ("scores.png", "profiles.png", "improvement.png"):
         blocks += _picture(name, there)
     for task in selection.tasks:
         mine = [row for row in rows if row.task == task]
         runs = [run for run in selection.runs if run.cell.task == task]
-        blocks += [Heading(task), Text(_budget(runs)), *_by_team(mine, teams, _task)]
+        blocks += [Heading(task), Text(_budget(runs)), *_by_team(mine, teams, _task, several)]
     if "curves.png" in there:
         blocks += [Heading("Sample efficiency"), *_picture("curves.png", there)]
     return [*blocks, *_remarks(selection, list(notes))]
@@ -85,11 +89,28 @@ def _opening(selection: Selection) -> Iterator[Block]:
     count += f"{_count(algorithms, 'algorithm')}."
     if lost := [_count(len(p), w) for p, w in _incomplete(selection) if p]:
         count += f" {listed(lost)}: see the end."
-    yield Text(f"{count} {_machines(selection.runs)}".strip())
+    parts = [count, learned(selection), _machines(selection.runs)]
+    yield Text(" ".join(filter(None, parts)))
 
 
 def _incomplete(selection: Selection) -> list[tuple[Sequence[object], str]]:
-    return [(selection.left_out, "record left out"), (selection.missing, "run missing")]
+    return [
+        (selection.left_out, "record left out"),
+        (selection.older, "record of an older version of learning left out"),
+        (selection.missing, "run missing"),
+    ]
+
+
+def learned(selection: Selection) -> str:
+    """Which versions of learning the numbers are of; empty without any."""
+    count = Counter(run.learning for run in selection.runs)
+    if len(count) < 2:
+        return "".join(f"Learning version {version}." for version in count)
+    each = listed([f"{v} ({_count(count[v], 'run')})" for v in selection.versions])
+    return (
+        f"Learning versions {each}: every number is of one, named beside it, and is not to be "
+        "compared with those of others; bold is the best of each version."
+    )
 
 
 def _count(number: int, word: str) -> str:
@@ -136,63 +157,77 @@ def _options(runs: Sequence[Run]) -> list[str]:
 # ------------------------------------------------------------------------------------- tables
 
 
-def _by_team(rows: Sequence[Summary], teams: Sequence[str], make: Make) -> Iterator[Block]:
+def _by_team(
+    rows: Sequence[Summary], teams: Sequence[str], make: Make, several: bool
+) -> Iterator[Block]:
+    """A table of each team, with a column for the version of learning where a suite has
+    ``several``."""
     for team in teams:
         mine = [row for row in rows if row.team == team]
         if mine and len(teams) > 1:
             yield Heading(f"Team {team}", 3)
         if mine:
-            yield from make(mine)
+            yield from make(mine, several)
 
 
-def _together(rows: Sequence[Summary]) -> Iterator[Block]:
+def _together(rows: Sequence[Summary], several: bool) -> Iterator[Block]:
     most = max(row.tasks for row in rows)
     table = [
         [
-            row.algorithm, f"{row.tasks}{' †' if row.tasks < most else ''}", str(row.runs),
+            row.algorithm, *[str(row.learning)] * several,
+            f"{row.tasks}{' †' if row.tasks < most else ''}", str(row.runs),
             standing(row.seeds), number(row.final_mean), interval(row.final, row.runs),
             interval(row.absolute, row.runs), interval(row.sampled, row.runs),
             duration(row.wall_clock),
         ]
         for row in rows
     ]  # fmt: skip
-    yield Table(["algorithm", "tasks", "runs", "seeds", *KINDS], table)
+    versions = ["learning"] * several
+    yield Table(["algorithm", *versions, "tasks", "runs", "seeds", *KINDS], table)
     if any(row.tasks < most for row in rows):
         yield Text("† over fewer tasks than the others: not to be compared with them.")
 
 
-def _task(rows: Sequence[Summary]) -> Iterator[Block]:
+def _task(rows: Sequence[Summary], several: bool) -> Iterator[Block]:
     returns = [row for row in rows if row.metric == RETURN]
-    best = max(row.absolute.value for row in returns)
     table = [
         [
-            row.algorithm, standing(row.seeds), number(row.final_mean),
-            interval(row.final, row.seeds), bold(row, best), interval(row.sampled, row.seeds),
-            duration(row.wall_clock), number(row.frames_per_second),
+            row.algorithm, *[str(row.learning)] * several, standing(row.seeds),
+            number(row.final_mean), interval(row.final, row.seeds), bold(row, returns),
+            interval(row.sampled, row.seeds), duration(row.wall_clock),
+            number(row.frames_per_second),
         ]
         for row in returns
     ]  # fmt: skip
-    table.append(["*random play*", "", number(returns[0].random), "", "", "", "", ""])
-    yield Table(["return", "seeds", *KINDS, "frames/s"], table)
-    yield from _metrics(rows, {row.algorithm: row.seeds for row in returns})
+    newest = [str(max(row.learning for row in rows))] * several  # that random play is of
+    table.append(["*random play*", *newest, "", number(returns[0].random), "", "", "", "", ""])
+    yield Table(["return", *["learning"] * several, "seeds", *KINDS, "frames/s"], table)
+    yield from _metrics(rows, {row.algorithm: row.seeds for row in returns}, several)
 
 
-def bold(row: Summary, best: float) -> str:
-    """The absolute metric, bold where the best algorithm's is within its interval."""
+def bold(row: Summary, others: Iterable[Summary]) -> str:
+    """The absolute metric, bold where the best algorithm's is within its interval, among those of
+    one version of learning."""
     told = interval(row.absolute, row.seeds)
+    best = max(other.absolute.value for other in others if other.learning == row.learning)
     return f"**{told}**" if row.absolute.high >= best else told
 
 
-def _metrics(rows: Sequence[Summary], seeds: dict[str, int]) -> Iterator[Block]:
+def _metrics(rows: Sequence[Summary], seeds: dict[str, int], several: bool) -> Iterator[Block]:
     """The absolute metric's other quantities: a row for every algorithm, a column for each."""
     names = list(dict.fromkeys(row.metric for row in rows if row.metric != RETURN))
     if not names:
         return
     cells = {(row.algorithm, row.metric): _metric(row, seeds) for row in rows}
-    table = [[a, *(cells.get((a, name), "") for name in names)] for a in seeds]
+    versions = {row.algorithm: str(row.learning) for row in rows}
+    table = [
+        [a, *[versions[a]] * several, *(cells.get((a, name), "") for name in names)] for a in seeds
+    ]
     levels = {row.metric: number(row.random) for row in rows}
-    table.append(["*random play*", *(levels[name] for name in names)])
-    yield Table([f"absolute{'; final, mean' if cells else ''}", *names], table)
+    newest = [max(versions.values(), key=int)] * several
+    table.append(["*random play*", *newest, *(levels[name] for name in names)])
+    columns = [f"absolute{'; final, mean' if cells else ''}", *["learning"] * several, *names]
+    yield Table(columns, table)
 
 
 def _metric(row: Summary, seeds: dict[str, int]) -> str:
@@ -211,7 +246,7 @@ def _picture(name: str, there: set[str]) -> list[Block]:
 
 def _remarks(selection: Selection, notes: Sequence[str]) -> Iterator[Block]:
     left = [f"{cell}: {reason}" for cell, reason in selection.left_out]
-    if lost := [*left, *missing(selection.missing)]:
+    if lost := [*left, *_older(selection), *missing(selection.missing)]:
         yield Heading("Left out")
         yield Items(lost)
     told = [*(f"{cell}: {note}" for cell, note in selection.notes), *notes]
@@ -222,10 +257,24 @@ def _remarks(selection: Selection, notes: Sequence[str]) -> Iterator[Block]:
 
 def missing(cells: Iterable[Cell]) -> list[str]:
     """``missing: spread mappo, seeds 3, 4``."""
+    return [f"missing: {places}" for places in _by_seeds(cells)]
+
+
+def _older(selection: Selection) -> Iterator[str]:
+    """``spread mappo, seeds 3, 4: learning version 1, beside version 2``."""
+    reasons: dict[str, list[Cell]] = {}
+    for cell, reason in selection.older:
+        reasons.setdefault(reason, []).append(cell)
+    for reason, cells in reasons.items():
+        yield from (f"{places}: {reason}" for places in _by_seeds(cells))
+
+
+def _by_seeds(cells: Iterable[Cell]) -> list[str]:
+    """``spread mappo, seeds 3, 4``."""
     seeds: dict[tuple[str, str], list[int]] = {}
     for cell in cells:
         seeds.setdefault((cell.task, cell.algorithm), []).append(cell.seed)
     return [
-        f"missing: {task} {algorithm}, seed{'s' if len(of) > 1 else ''} {', '.join(map(str, of))}"
+        f"{task} {algorithm}, seed{'s' if len(of) > 1 else ''} {', '.join(map(str, of))}"
         for (task, algorithm), of in seeds.items()
     ]

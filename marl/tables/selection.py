@@ -12,7 +12,7 @@ from typing import Any
 from marl import records
 from marl.records import BadRecord, Cell
 from marl.suites import Suite
-from marl.tables.runs import BUDGET, Run, read
+from marl.tables.runs import BUDGET, Run, newest, read
 
 # Settings in which the seeds of one algorithm may differ: where and with what display they ran.
 FREE = ("seed", "device", "threads", "progress", "video", "tensorboard")
@@ -30,6 +30,7 @@ class Selection:
     left_out: tuple[tuple[Cell, str], ...]  # with the reason
     notes: tuple[tuple[Cell, str], ...]  # a part of a record that does not count, or is no part
     missing: tuple[Cell, ...]  # of the grid
+    older: tuple[tuple[Cell, str], ...] = ()  # left out for their version of learning, and why
 
     @property
     def tasks(self) -> list[str]:
@@ -38,6 +39,11 @@ class Selection:
     @property
     def algorithms(self) -> list[str]:
         return list(dict.fromkeys(run.cell.algorithm for run in self.runs))
+
+    @property
+    def versions(self) -> list[int]:
+        """Those of learning that the runs are of."""
+        return sorted({run.learning for run in self.runs})
 
     def teams(self) -> list[str]:
         return sorted({team for run in self.runs for team in run.teams})
@@ -53,6 +59,7 @@ def select(folder: Path, suite: Suite | None = None) -> Selection:
             runs.append(read(cell, path))
         except BadRecord as error:
             left.append((cell, str(error)))
+    runs, older = _newest_learning(runs)
     for rule in (_same_task, _same_budget(suite), _same_teams, _same_configuration):
         runs, bad = rule(runs)
         left += bad
@@ -63,7 +70,7 @@ def select(folder: Path, suite: Suite | None = None) -> Selection:
     return Selection(
         folder.name, suite.about if suite else "", tuple(runs), tuple(sorted(left)),
         (*((run.cell, note) for run in runs for note in run.notes), *strangers),
-        tuple(records.missing(found, grid)),
+        tuple(records.missing(found, grid)), tuple(sorted(older)),
     )  # fmt: skip
 
 
@@ -90,6 +97,22 @@ def _ordered(runs: Iterable[Run], grid: list[Cell]) -> list[Run]:
 # ------------------------------------------------------------------------- the majority's company
 
 Rule = tuple[list[Run], list[tuple[Cell, str]]]
+
+
+def _newest_learning(runs: list[Run]) -> Rule:
+    """Of every algorithm on every task the newest version of learning that has records."""
+    pairs: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        pairs.setdefault((run.cell.task, run.cell.algorithm), []).append(run)
+    kept, bad = [], []
+    for members in pairs.values():
+        kept += (best := newest(members))
+        bad += [
+            (run.cell, f"learning version {run.learning}, beside version {best[0].learning}")
+            for run in members
+            if run.learning < best[0].learning
+        ]
+    return kept, bad
 
 
 def _same_task(runs: list[Run]) -> Rule:
@@ -140,13 +163,18 @@ def _majority(
     reason: Callable[[Any, Any], str],
     wanted: Callable[[Run], int] = lambda run: 0,
 ) -> Rule:
-    """Keeps of every group the runs with its most frequent trait; where two are as frequent, the
-    more ``wanted``, and then the greater, so that the order of the runs does not matter."""
+    """Keeps of every group the runs with the most frequent trait among those of its newest version
+    of learning; where two are as frequent, the more ``wanted``, and then the greater, so that the
+    order of the runs does not matter."""
+    groups: dict[Hashable, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(group(run), []).append(run)
     votes: dict[Hashable, Counter[Any]] = {}
     wishes: dict[Any, int] = {}
-    for run in runs:
-        votes.setdefault(group(run), Counter())[trait(run)] += 1
-        wishes[group(run), trait(run)] = wanted(run)
+    for place, members in groups.items():
+        for run in newest(members):
+            votes.setdefault(place, Counter())[trait(run)] += 1
+            wishes[place, trait(run)] = wanted(run)
     most = {
         place: max(count, key=lambda key: (count[key], wishes[place, key], key))
         for place, count in votes.items()

@@ -17,6 +17,7 @@ from marl.tables import plots, publish, text
 from marl.tables.readme import BEGIN, END
 from marl.tables.scores import Score
 from tests import recorded
+from tests.recorded import record
 from tests.words import called
 
 SKILL = {"mappo": 10.0, "ippo": 0.0}
@@ -105,6 +106,87 @@ def test_check_passes_on_what_was_written(capsys, results: Path) -> None:
     code, out, err = tables(capsys, results, "toy")  # writes nothing that is as it should be
     assert (code, err) == (0, "") and "toy: 20 runs, 0 left out, 0 missing" in out
     assert {path: path.stat().st_mtime_ns for path in results.rglob("*")} == times
+
+
+def test_versions_of_learning_are_never_mixed_in_a_number(capsys, results: Path) -> None:
+    """Three of MAPPO's five seeds on one task are made anew: they alone count there; what spans
+    tasks has its new version alone, and no version is compared with another."""
+    before = rows(results, "summary.csv", algorithm="ippo", task="walk")
+    for seed in range(3):
+        record(results / "toy", Cell("walk", "mappo", seed), {"team": 20.0 + seed}, learning=2)
+    assert tables(capsys, results, "--check")[0] == 1
+    code, out, err = tables(capsys, results)
+    assert (code, err) == (0, "")
+    assert "toy: 18 runs, 0 left out, 0 missing; learning 1 and 2" in out
+    assert "older    2 records are left out beside those of a newer version of learning" in out
+    assert tables(capsys, results, "--check") == (0, "", "")
+
+    found = {
+        (row["task"], row["algorithm"]): (row["learning"], row["seeds"], row["absolute"])
+        for row in rows(results, "summary.csv", metric="return")
+    }
+    assert found == {
+        ("walk", "mappo"): ("2", "3", "22"), ("walk", "ippo"): ("1", "5", "3"),
+        ("run", "mappo"): ("1", "5", "13"), ("run", "ippo"): ("1", "5", "3"),
+    }  # fmt: skip
+    assert rows(results, "summary.csv", algorithm="ippo", task="walk") == before
+    (row,) = rows(results, "summary.csv", task="all", algorithm="mappo")
+    assert (row["tasks"], row["runs"], row["learning"]) == ("1", "3", "2")
+    assert float(row["absolute"]) == pytest.approx((22 + 10) / (23 + 10), abs=1e-4)
+    assert rows(results, "improvement.csv") == []
+    assert {row["runs"] for row in rows(results, "profiles.csv", algorithm="mappo")} == {"3"}
+    seeds = {(r["task"], r["algorithm"]): r["seeds"] for r in rows(results, "curves.csv")}
+    assert seeds["walk", "mappo"] == "3" and seeds["run", "mappo"] == "5"
+    assert list(json.loads((results / "toy/marl_eval.json").read_text())["toy"]) == ["walk"]
+
+
+def test_versions_of_learning_are_told(capsys, results: Path) -> None:
+    assert "algorithms. Learning version 1." in (results / "toy/tables.md").read_text()
+    assert "Learning version 1.\n" in (results.parent / "README.md").read_text()
+    for seed in range(5):
+        record(results / "toy", Cell("walk", "mappo", seed), {"team": 1.0}, learning=2)
+    tables(capsys, results)
+    told = (results / "toy" / "tables.md").read_text()
+    assert "Learning versions 1 (15 runs) and 2 (5 runs): every number is of one" in told
+    assert "left out" not in told
+    assert (
+        "| return | learning | seeds |" in told and "| absolute; final, mean | learning |" in told
+    )
+    assert "| mappo | 2 | 5 | 1.000 | 1.000 [1.000, 1.000] | **2.000 [2.000, 2.000]** |" in told
+    assert "| ippo | 1 | 5 | 2.000 | 2.000 [0.333, 3.667] | **3.000 [1.333, 4.667]** |" in told
+    assert "| *random play* | 2 |  | -10.00 |" in told and "| *random play* | 1 |" in told
+    assert "| mappo | 2 | 1 † | 5 |" in told and "| ippo | 1 | 2 | 10 |" in told
+    assert "- mappo on run is of learning version 1, older than on other tasks" in told
+    assert "- `marl_eval.json` leaves out learning version: 1" in told
+    readme = (results.parent / "README.md").read_text()
+    assert "**2.000 [2.000, 2.000]**<br>1.000, learning 2 | " in readme
+    assert "<br>12.00, learning 1 | " in readme and "Learning versions 1 (15 runs) and" in readme
+    assert "<th class=n>learning</th>" in (results / "index.html").read_text()
+    record(results / "toy", Cell("walk", "ippo", 0), {"team": 1.0}, learning=2)
+    tables(capsys, results)
+    told = (results / "toy" / "tables.md").read_text()
+    assert "4 records of an older version of learning left out: see the end." in told
+    assert "- walk ippo, seeds 1, 2, 3, 4: learning version 1, beside version 2" in told
+    assert "4 of its runs are left out or" in (results.parent / "README.md").read_text()
+
+
+def test_pictures_tell_versions_of_learning() -> None:
+    import matplotlib.pyplot as plt
+
+    def labels(*versions: str) -> list[str]:
+        lines = [
+            {"task": "toy", "team": "team", "algorithm": f"a{v}", "frames": frames, "score": "1",
+             "score_low": "0", "score_high": "2", "random": "0", "learning": v}
+            for v in versions
+            for frames in ("0", "10")
+        ]  # fmt: skip
+        figure = plots.curves(lines, {"a1": "red", "a2": "blue"})
+        names = [text.get_text() for text in figure.legends[0].get_texts()]
+        plt.close(figure)
+        return names
+
+    assert labels("1", "2") == ["a1 (learning 1)", "a2 (learning 2)", "random play"]
+    assert labels("2") == ["a2", "random play"]
 
 
 def alter(path: Path) -> None:
@@ -348,7 +430,8 @@ def test_a_beginning_far_below_does_not_flatten_the_rest(begin: float, bottom: f
     lines = [(0, begin), (2000, 1.0), (6000, 3.0), (10_000, 5.0)]
     points = [
         {"task": "toy", "team": "team", "algorithm": "mappo", "frames": str(frames),
-         "score": str(score), "score_low": str(score), "score_high": str(score), "random": "-4"}
+         "score": str(score), "score_low": str(score), "score_high": str(score), "random": "-4",
+         "learning": "1"}
         for frames, score in lines
     ]  # fmt: skip
     figure = plots.curves(points, {"mappo": "red"})

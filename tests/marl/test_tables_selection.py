@@ -160,6 +160,28 @@ def test_of_two_budgets_as_frequent_the_suites_counts(tmp_path: Path, total: int
     assert len(selection.left_out) == 1
 
 
+def test_an_older_version_of_learning_gives_way(folder: Path) -> None:
+    """Within an algorithm on a task; there even to fewer records, of another budget."""
+    frames, settings = (0, 200, 400), {"total_frames": 400}
+    new = Cell("walk", "mappo", 1)
+    record(folder, new, {"team": 9.0}, settings=settings, frames=frames, learning=2)
+    selection = select(folder)
+    assert [run.cell for run in selection.runs] == [new] and selection.versions == [2]
+    why = "learning version 1, beside version 2"
+    assert selection.older == tuple((Cell("walk", "mappo", seed), why) for seed in (0, 2, 3))
+    assert {str(c): r for c, r in selection.left_out} == {
+        f"walk ippo seed {s}": "another budget: total_frames 1000 (the others of this task: 400)"
+        for s in range(4)
+    }
+    (folder / new.folder / "SHA256SUMS").unlink()  # what is no record replaces none
+    assert len(select(folder).runs) == 7 and select(folder).older == ()
+
+
+def test_a_version_that_is_no_number(folder: Path) -> None:
+    rewrite(folder / FIRST.folder / "config.json", lambda a: {**a, "learning": "two"})
+    only(select(folder), "not as a run writes it: ValueError")
+
+
 def test_missing_and_foreign_cells(tmp_path: Path, folder: Path) -> None:
     grid = tmp_path / "toy.yaml"
     grid.write_text("tasks: {walk: {}}\nalgorithms: {mappo: {}, happo: {}}\nseeds: 5\n")
