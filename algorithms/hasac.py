@@ -8,6 +8,7 @@ of every agent and alpha_c of the team:
     actor i   E[alpha_i log pi_i(a_i|o_i) - min_k Q_k(s, a_1 .. a_n)]
     alpha_i   -log alpha_i (log pi_i(a_i|o_i) + H_i)
 
+Sums over agents are over the living, and means of one agent over the steps it lives to see.
 G is the n-step sum of rewards and a' comes from the current policies. HASAC's actors move one after
 the other in a random order, each against the actions that those before it take now (its algorithm
 1); MASAC's move together; ISAC's critics see one agent each.
@@ -27,6 +28,7 @@ from marl.algorithm import Setting, check_range
 from marl.distributions import masked_log_softmax
 from marl.errors import UserError
 from marl.joint import team_policy
+from marl.losses import masked_mean, masked_means
 from marl.offpolicy import OffPolicy, OffPolicyConfig
 from marl.optimizer import Optimizer
 from marl.policies import IndependentPolicy
@@ -100,7 +102,8 @@ class HASAC(OffPolicy):
 
     @torch.no_grad()
     def target(self, batch: ReplayBatch, noise: Noise, rivals: Actions) -> Tensor:
-        """y; the entropy counts where the critic is asked, not along the n steps."""
+        """y; the entropy counts where the critic is asked, not along the n steps. Log-probabilities
+        of the absent are 0."""
         action, log_prob = self.policy.sample(batch.next_obs, noise)
         q = self.target_critic(batch.next_obs, {**rivals, **action}).amin(0)  # [M, H]
         each = self._joined(log_prob)
@@ -115,37 +118,39 @@ class HASAC(OffPolicy):
         if self.config.exact:
             return self._exact_losses(batch, noise)
         action, log_prob = self.policy.sample(batch.obs, noise)
-        each = self._joined(log_prob)
-        q = self.q_of_fresh(batch, action, action).amin(0)
-        cost = (self.alpha[:-1] * each).sum(-1, keepdim=True) - q.sum(-1, keepdim=True)
-        return cost.mean(), each
+        each, alive = self._joined(log_prob), self.alive(batch.obs)
+        q = self.by_agent(self.q_of_fresh(batch, action, action).amin(0), alive)
+        return self.of_team(self.alpha[:-1] * each - q, alive), each
 
     def actor_loss(
         self, agent: int, batch: ReplayBatch, noise: Noise, action: Actions
     ) -> tuple[Tensor, Tensor]:
         member = self.members[agent]
         if self.config.exact:
-            return self._exact_loss(agent, member.numbers(batch.obs).squeeze(-2), batch, action)
-        own, log_prob = member.sample(batch.obs, noise)
-        q = self.q_of_one(batch, agent, own, action).amin(0)
-        log_prob = log_prob.squeeze(-1)
-        return (self.alpha[agent] * log_prob - q).mean(), log_prob
+            logits = member.numbers(batch.obs).squeeze(-2)
+            cost, log_prob = self._exact_cost(agent, logits, batch, action)
+        else:
+            own, log_prob = member.sample(batch.obs, noise)
+            q = self.q_of_one(batch, agent, own, action).amin(0)
+            log_prob = log_prob.squeeze(-1)
+            cost = self.alpha[agent] * log_prob - q
+        return self.of_one(cost, agent, batch.obs), log_prob
 
     def _exact_losses(self, batch: ReplayBatch, noise: Noise) -> tuple[Tensor, Tensor]:
         outputs = self.policy.numbers(batch.obs)
         action, _ = self.policy.encoded(outputs, batch.obs, noise)
         found = [
-            self._exact_loss(agent, outputs[name][:, row], batch, action)
+            self._exact_cost(agent, outputs[name][:, row], batch, action)
             for agent, (name, row) in enumerate(self.agents)
         ]
-        losses, log_probs = zip(*found, strict=True)
-        return torch.stack(losses).sum(), torch.stack(log_probs, dim=-1)
+        cost, log_prob = (torch.stack(each, dim=-1) for each in zip(*found, strict=True))
+        return self.of_team(cost, self.alive(batch.obs)), log_prob
 
-    def _exact_loss(
+    def _exact_cost(
         self, agent: int, logits: Tensor, batch: ReplayBatch, action: Actions
     ) -> tuple[Tensor, Tensor]:
-        """E over the agent's own choices ``[M, A]``: ``sum_a pi(a) (alpha log pi(a) - min_k Q_k(s,
-        a, ..))``. Also returns ``sum_a pi(a) log pi(a)``, ``[M]``."""
+        """E over the agent's own choices: ``sum_a pi(a) (alpha log pi(a) - min_k Q_k(s, a, ..))``,
+        ``[M]``. Also returns ``sum_a pi(a) log pi(a)``, ``[M]``."""
         name, row = self.agents[agent]
         mask = batch.obs.groups[name].action_mask
         log_probs = masked_log_softmax(logits, None if mask is None else mask[:, row])
@@ -157,16 +162,17 @@ class HASAC(OffPolicy):
         every[name] = torch.cat([team[:, :, :row], own, team[:, :, row + 1 :]], dim=2)
         q = self.critic(batch.obs, every)[..., agent if self.critic.heads > 1 else 0].amin(0)
         probs = log_probs.exp()
-        loss = (probs * (self.alpha[agent] * log_probs - q.detach())).sum(-1).mean()
-        return loss, (probs * log_probs).sum(-1)
+        cost = (probs * (self.alpha[agent] * log_probs - q.detach())).sum(-1)
+        return cost, (probs * log_probs).sum(-1)
 
-    def _finish(self, loss: Tensor, log_prob: Tensor) -> Tensor:
+    def _finish(self, loss: Tensor, log_prob: Tensor, alive: Tensor | None = None) -> Tensor:
         """Moves the temperatures. They are read by the next update only: one step does for all."""
         if self.config.temperature is None:
-            error = log_prob.mean(0) + self.entropy_target
-            error = torch.cat([error, error.sum(0, keepdim=True)])  # the team's is everyone's
+            error = log_prob + self.entropy_target  # [M, N]
+            team = error if alive is None else error * alive  # of all who live in a step, together
+            error = torch.cat([masked_means(error, alive), team.sum(-1).mean(0, keepdim=True)])
             self.alpha_optimizer.step(-(self.log_alpha * error).sum())
-        return torch.stack([loss, -log_prob.mean(), self.alpha[:-1].mean()])
+        return torch.stack([loss, -masked_mean(log_prob, alive), self.alpha[:-1].mean()])
 
     def _joined(self, log_prob: Mapping[str, Tensor]) -> Tensor:
         """``[M, N]`` over the team's agents."""
@@ -185,10 +191,11 @@ class HASAC(OffPolicy):
 
 
 def entropy_target(spec: ActionSpec, share: float) -> float:
-    """H of one agent: minus the number of dimensions, or a share of the most that choices have."""
+    """H of one agent: minus the number of dimensions that its bounds leave free (the entropy is of
+    actions in [-1, 1]), or a share of the most that choices have."""
     match spec:
         case Continuous():
-            return -float(len(spec.low))
+            return -sum(spec.free)
         case Discrete():
             return share * math.log(spec.n)
         case MultiDiscrete():

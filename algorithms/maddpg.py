@@ -235,13 +235,13 @@ class MADDPG(OffPolicy):
 
     def actors_loss(self, batch: ReplayBatch, noise: Noise) -> tuple[Tensor, Tensor]:
         """The others do what they did, or what they do now."""
-        outputs = self.policy.numbers(batch.obs, noise)
+        outputs, alive = self.policy.numbers(batch.obs, noise), self.alive(batch.obs)
         fresh, log_prob = self.policy.encoded(outputs, batch.obs, noise)
         stored = {n: batch.action[n] for n in self.team}
         others = fresh if self.config.others == "current" else stored
-        q = self.q_of_fresh(batch, fresh, others)[0]  # [M, H]
-        penalty = torch.cat([x.square().mean(-1) for x in outputs.values()], dim=-1).sum(-1)
-        loss = self.config.output_penalty * penalty.mean() - q.sum(-1).mean()
+        q = self.by_agent(self.q_of_fresh(batch, fresh, others)[0], alive)  # [M, N]
+        penalty = torch.cat([x.square().mean(-1) for x in outputs.values()], dim=-1)
+        loss = self.of_team(self.config.output_penalty * penalty - q, alive)
         return loss, torch.cat([log_prob[n] for n in self.team], dim=-1)
 
     def actor_loss(
@@ -251,8 +251,8 @@ class MADDPG(OffPolicy):
         outputs = member.numbers(batch.obs)
         own, log_prob = member.encoded(outputs, batch.obs, noise)
         q = self.q_of_one(batch, agent, own, action)[0]
-        penalty = outputs.square().mean()
-        return self.config.output_penalty * penalty - q.mean(), log_prob.squeeze(-1)
+        cost = self.config.output_penalty * outputs.square().mean((-2, -1)) - q
+        return self.of_one(cost, agent, batch.obs), log_prob.squeeze(-1)
 
     def _kept(self) -> dict[str, Any]:
         kept = {**super()._kept(), "target_policy": self.target_policy}

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from marl.device import constant
 from marl.distributions import Categorical, Distribution, Drawn, distribution, masked_log_softmax
 from marl.errors import UserError
 from marl.types import ActionSpec, Continuous, Discrete, MultiDiscrete
@@ -32,21 +31,18 @@ class Deterministic:
     """A vector within bounds, ``tanh`` of what the network gives, plus noise in half ranges,
     clipped. It has no density: log-probabilities are 0."""
 
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    box: Continuous
 
     @property
     def parameters(self) -> int:
-        return len(self.low)
+        return len(self.box.low)
 
     def noise(self, batch: Sequence[int], generator: torch.Generator) -> Tensor:
-        return torch.randn(*batch, len(self.low), generator=generator, device=generator.device)
+        return torch.randn(*batch, *self.box.shape, generator=generator, device=generator.device)
 
     def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Drawn:
-        low, high = constant(self.low, params), constant(self.high, params)
-        share = params.tanh() if noise is None else (params.tanh() + noise).clamp(-1, 1)
-        action = (low + high) / 2 + (high - low) / 2 * share
-        return action, torch.zeros_like(params[..., 0]), {}
+        action, log_prob = self.encoded(params, mask, noise)
+        return self.box.decode(action), log_prob, {}
 
     def evaluate(
         self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
@@ -56,15 +52,15 @@ class Deterministic:
     def encoded(
         self, params: Tensor, mask: Tensor | None, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        action, log_prob, _ = self.sample(params, mask, noise)
-        return action, log_prob
+        share = params.tanh() if noise is None else (params.tanh() + noise).clamp(-1, 1)
+        return self.box.zero_fixed(share), torch.zeros_like(params[..., 0])
 
 
 def deterministic(spec: ActionSpec, soft: bool = False) -> Distribution:
     """For deterministic policies over ``spec``; choices are drawn, and read ``soft`` or hard."""
     match spec:
         case Continuous():
-            return Deterministic(spec.low, spec.high)
+            return Deterministic(spec)
         case Discrete() if soft:
             return Relaxed(spec.n)
         case MultiDiscrete() if soft:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
 
 import torch
-from torch import Tensor
 
 from marl import ranks
 from marl.errors import UserError
@@ -38,19 +36,6 @@ def _cuda(device: torch.device, name: str) -> torch.device:
             f"device {which!r} is not there: {count} CUDA devices found; take device=cpu"
         )
     return torch.device("cuda", index)
-
-
-def constant(values: tuple[float, ...], like: Tensor) -> Tensor:
-    """``values`` beside ``like`` and of its type, made once, not to be written to: to copy numbers
-    to a GPU the host waits until it has done all it was asked."""
-    if torch.compiler.is_compiling():  # then it is part of the graph
-        return like.new_tensor(values)
-    return _kept(values, like.device, like.dtype)
-
-
-@cache
-def _kept(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    return torch.tensor(values, device=device, dtype=dtype)
 
 
 def keep_freed_memory() -> None:

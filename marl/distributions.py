@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from marl.device import constant
 from marl.types import ActionSpec, Continuous, Discrete, MultiDiscrete
 
 Drawn = tuple[Tensor, Tensor, Mapping[str, Tensor]]  # action, log_prob [..., N], aux
@@ -57,7 +56,7 @@ def distribution(spec: ActionSpec) -> Distribution:
         case MultiDiscrete():
             return MultiCategorical(spec.nvec)
         case Continuous():
-            return TanhGaussian(spec.low, spec.high)
+            return TanhGaussian(spec)
 
 
 def gumbel(batch: Sequence[int], generator: torch.Generator) -> Tensor:
@@ -171,30 +170,29 @@ _WEIGHTS = (
 
 @dataclass(frozen=True)
 class TanhGaussian:
-    """A Gaussian squashed by tanh into the bounds; ``aux`` keeps the action before the squashing.
+    """A Gaussian squashed by tanh into [-1, 1] and scaled to the bounds of ``box``; ``aux`` keeps
+    the action before the squashing.
 
     The network gives mean and raw scale; the standard deviation is ``softplus(raw + c)``, 1 at raw
-    = 0. The log-density counts the squashing and the scaling to the bounds (Haarnoja et al. 2018,
-    appendix C). The entropy has no closed form; its log-Jacobian is integrated with 5 Gauss-Hermite
-    nodes, good to 0.02 nats up to a deviation of 1.7."""
+    = 0. The log-density counts the squashing (Haarnoja et al. 2018, appendix C) and is that in
+    [-1, 1], so that it and the entropy are the same in all units of the action; a dimension whose
+    bounds are the same counts 0. The entropy has no closed form; its log-Jacobian is integrated
+    with 5 Gauss-Hermite nodes, good to 0.02 nats up to a deviation of 1.7."""
 
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    box: Continuous
 
     min_std = 1e-4
 
     @property
     def parameters(self) -> int:
-        return 2 * len(self.low)
+        return 2 * len(self.box.low)
 
     def noise(self, batch: Sequence[int], generator: torch.Generator) -> Tensor:
-        return torch.randn(*batch, len(self.low), generator=generator, device=generator.device)
+        return torch.randn(*batch, *self.box.shape, generator=generator, device=generator.device)
 
     def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Drawn:
-        mean, std = self._mean_std(params)
-        raw = mean if noise is None else mean + std * noise
-        centre, half = self._bounds(params)
-        return centre + half * raw.tanh(), self._log_prob(mean, std, raw), {"raw": raw}
+        raw, log_prob = self._draw(params, noise)
+        return self.box.decode(raw.tanh()), log_prob, {"raw": raw}
 
     def evaluate(
         self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
@@ -205,31 +203,28 @@ class TanhGaussian:
     def encoded(
         self, params: Tensor, mask: Tensor | None, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        action, log_prob, _ = self.sample(params, mask, noise)
-        return action, log_prob
+        raw, log_prob = self._draw(params, noise)
+        return self.box.zero_fixed(raw.tanh()), log_prob
+
+    def _draw(self, params: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        mean, std = self._mean_std(params)
+        raw = mean if noise is None else mean + std * noise
+        return raw, self._log_prob(mean, std, raw)
 
     def _mean_std(self, params: Tensor) -> tuple[Tensor, Tensor]:
         mean, raw = params.chunk(2, dim=-1)
         return mean, F.softplus(raw + math.log(math.e - 1)) + self.min_std
 
-    def _bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = constant(self.low, like), constant(self.high, like)
-        return (low + high) / 2, (high - low) / 2
-
-    @property
-    def _log_scale(self) -> float:
-        return sum(math.log((h - b) / 2) for b, h in zip(self.low, self.high, strict=True))
-
     def _log_prob(self, mean: Tensor, std: Tensor, raw: Tensor) -> Tensor:
         gaussian = -0.5 * ((raw - mean) / std).square() - std.log() - 0.5 * math.log(2 * math.pi)
-        return (gaussian - _log_tanh_slope(raw)).sum(-1) - self._log_scale
+        return self.box.zero_fixed(gaussian - _log_tanh_slope(raw)).sum(-1)
 
     def _entropy(self, mean: Tensor, std: Tensor) -> Tensor:
         gaussian = std.log() + 0.5 * math.log(2 * math.pi * math.e)
         slope = torch.zeros_like(mean)
         for node, weight in zip(_NODES, _WEIGHTS, strict=True):
             slope = slope + weight * _log_tanh_slope(mean + node * std)
-        return (gaussian + slope).sum(-1) + self._log_scale
+        return self.box.zero_fixed(gaussian + slope).sum(-1)
 
 
 def straight_through(scores: Tensor) -> Tensor:

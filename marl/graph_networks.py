@@ -21,12 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from marl.device import constant
 from marl.errors import UserError, unknown
 from marl.graphs import agents_of, edges, egos_of, surroundings
 from marl.layers import layer_norm, linear
 from marl.networks import Network, Perceptron, PerceptronNetwork
-from marl.types import AgentGroup, EntitySpec, Graph, TensorSpec, tree_map
+from marl.types import AgentGroup, EntitySpec, Graph, TensorSpec, constant, tree_map
 
 FORMS = ("auto", "dense", "sparse")
 SMALL = 15  # entities up to which dense is faster (measured: results/informarl/crossover.jsonl)

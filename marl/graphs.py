@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from marl.device import constant
-from marl.types import Graph
+from marl.types import Graph, constant
 
 AGENT = 0  # the kind of an agent
 CELLS = 256  # entities beyond which edges are sought cell by cell

@@ -17,10 +17,11 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from marl.algorithm import team_alive
 from marl.averages import Follower, averaged
 from marl.deterministic import Deterministic, deterministic
-from marl.device import constant
 from marl.distributions import Distribution
+from marl.losses import masked_mean
 from marl.networks import Model, per_agent
 from marl.optimizer import Optimizer
 from marl.policies import IndependentPolicy, Policy
@@ -43,14 +44,13 @@ class Guess(Deterministic):
         self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Up to a constant; the entropy is one too, given as 0."""
-        half = (constant(self.high, params) - constant(self.low, params)) / 2
-        error = (action - self.sample(params, mask, None)[0]) / half
+        error = self.box.encode(action) - self.encoded(params, mask, None)[0]
         return -0.5 * error.square().sum(-1), torch.zeros_like(params[..., 0])
 
 
 def guess(spec: ActionSpec) -> Distribution:
     """Beliefs over ``spec``."""
-    return Guess(spec.low, spec.high) if isinstance(spec, Continuous) else deterministic(spec)
+    return Guess(spec) if isinstance(spec, Continuous) else deterministic(spec)
 
 
 class Inference:
@@ -99,22 +99,28 @@ class Inference:
         return first.noise(batch, generator)
 
     def fit(self, obs: Observation, action: Mapping[str, Tensor]) -> Tensor:
-        """One step on actions ``[M, N, *action shape]``; the mean loss per agent believed."""
-        loss = torch.stack([self._losses(i, obs, action) for i in range(len(self.learners))]).sum()
-        loss = loss / sum(counts.sum() for counts in self.counts.values())
+        """One step on actions ``[M, N, *action shape]`` of the living; the mean loss per agent
+        believed."""
+        losses = [self._losses(i, obs, action) for i in range(len(self.learners))]
+        weights = [self._weights(i, self.groups, obs) for i in range(len(self.learners))]
+        loss = masked_mean(torch.stack(losses), torch.stack(weights))
         self.optimizer.step(loss)
         return loss.detach()
 
     def _losses(self, i: int, obs: Observation, action: Mapping[str, Tensor]) -> Tensor:
-        """Summed over the agents that learner ``i`` believes something of."""
+        """Of what learner ``i`` believes, ``[M, N]`` over the agents of all groups."""
         start = torch.zeros(0)  # no belief has a memory
         none = {name: {} for name in self.groups}
         log_prob, entropy = self.believed[i].evaluate(obs, action, {}, start, none)  # type: ignore[operator]  # a policy
-        parts = [
-            ((-log_prob[n] - self.entropy * entropy[n]).mean(0) * self.counts[n][i]).sum()
-            for n in self.groups
-        ]
-        return torch.stack(parts).sum()
+        return torch.cat([-log_prob[n] - self.entropy * entropy[n] for n in self.groups], dim=-1)
+
+    def _weights(self, i: int, groups: Mapping[str, AgentGroup], obs: Observation) -> Tensor:
+        """1 where learner ``i`` believes something of an agent of ``groups`` and it is alive, else
+        0, ``[M, N]``."""
+        counts = torch.cat([self.counts[name][i] for name in groups])
+        alive = team_alive(obs, groups)
+        batch = len(obs.groups[next(iter(groups))].obs)
+        return counts.expand(batch, -1) if alive is None else counts * alive
 
     @torch.no_grad()
     def actions(self, obs: Observation, noise: Noise) -> dict[str, Tensor]:
@@ -137,8 +143,8 @@ class Inference:
             true = behaviour(policy, name, obs)
             for i, believed in enumerate(self.believed):
                 gap = gaps(self.groups[name].action, true, behaviour(believed, name, obs))  # type: ignore[arg-type]  # a policy
-                total = total + (gap.mean(0) * self.counts[name][i]).sum()
-                count = count + self.counts[name][i].sum()
+                weight = self._weights(i, {name: self.groups[name]}, obs)
+                total, count = total + (gap * weight).sum(), count + weight.sum()
         return total / count
 
 
@@ -176,7 +182,6 @@ def choices(spec: Discrete | MultiDiscrete, device: torch.device) -> Tensor:
 def gaps(spec: ActionSpec, true: Tensor, believed: Tensor) -> Tensor:
     """KL ``[M, N]`` between what ``behaviour`` gave of two policies."""
     if isinstance(spec, Continuous):
-        half = (constant(spec.high, true) - constant(spec.low, true)) / 2
-        return 0.5 * ((true - believed) / half).square().sum(-1)
+        return 0.5 * (spec.encode(true) - spec.encode(believed)).square().sum(-1)
     terms = true.exp() * (true - believed)
     return torch.where(true > -1e8, terms, 0.0).sum(-1)  # what is masked is never played

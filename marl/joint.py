@@ -22,12 +22,13 @@ from marl.distributions import Distribution, distribution
 from marl.errors import UserError
 from marl.layers import linear
 from marl.networks import Model, build_for, outputs
-from marl.policies import NOTHING, IndependentPolicy
+from marl.policies import NOTHING, IndependentPolicy, encode
 from marl.types import (
     ActionSpec,
     AgentGroup,
     Aux,
     Carry,
+    Continuous,
     Metrics,
     Noise,
     Observation,
@@ -48,9 +49,15 @@ class JointPolicy(IndependentPolicy):
 
     The random numbers behind the graph are kept in the ``aux`` of the first group, from which
     ``evaluate`` draws the same graph again, with the parameters as they are then.
+
+    Parents' actions are read as critics read them: vectors in [-1, 1] whatever their bounds, zeros
+    of the absent. Checkpoints without ``version`` were trained on vectors in the environment's own
+    units and on the absent's actions too, and go on so.
     """
 
     cut = False
+    version: Tensor  # of how actions are read
+    own_units = False  # version 1
 
     def __init__(
         self,
@@ -79,6 +86,21 @@ class JointPolicy(IndependentPolicy):
         self.bias = nn.Parameter(torch.zeros(joint.features))
         self.graphs = graphs(joint, groups)
         self.sizes = [group.size for group in groups.values()]
+        self.register_buffer("version", torch.tensor(2))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        state_dict.setdefault(prefix + "version", torch.tensor(1))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self.own_units = int(self.version) == 1
+
+    def _encode(self, action: Mapping[str, Tensor], obs: Observation) -> dict[str, Tensor]:
+        if not self.own_units:
+            return encode(self.groups, action, obs)
+        vectors = {n: action[n] for n, g in self.groups.items() if isinstance(g.action, Continuous)}
+        choices = {n: g for n, g in self.groups.items() if n not in vectors}
+        return {**vectors, **{n: g.action.encode(action[n]) for n, g in choices.items()}}
 
     # ------------------------------------------------------------------------------------ the graph
 
@@ -155,13 +177,13 @@ class JointPolicy(IndependentPolicy):
         encoded, action, log_prob, aux, memories = self._nothing(now), {}, {}, {}, {}
         for _ in range(self.graphs.depth):
             numbers, memories = self._numbers(now, encoded, graph, carry, start.unsqueeze(0))
-            for name, group in self.groups.items():
+            for name in self.groups:
                 action[name], log_prob[name], aux[name] = self.distributions[name].sample(
                     numbers[name].squeeze(0),
                     obs.groups[name].action_mask,
                     None if noise is None else noise[name],
                 )
-                encoded[name] = group.action.encode(action[name]).unsqueeze(0)
+            encoded = {n: x.unsqueeze(0) for n, x in self._encode(action, obs).items()}
         return PolicyStep(action, log_prob, memories, self._kept(noise, aux, graph))
 
     def _seen(self, obs: Observation) -> Observation:
@@ -172,8 +194,7 @@ class JointPolicy(IndependentPolicy):
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
     ) -> Carry:
         graph = self.graph(obs, aux[self.first])
-        encoded = {name: g.action.encode(action[name]) for name, g in self.groups.items()}
-        return self._numbers(obs, encoded, graph, carry, start)[1]
+        return self._numbers(obs, self._encode(action, obs), graph, carry, start)[1]
 
     def numbers(self, obs: Observation, noise: Noise = NOTHING) -> dict[str, Tensor]:
         """What the networks give in the last round, ``[..., N, P]`` by group. Without memory."""
@@ -199,8 +220,7 @@ class JointPolicy(IndependentPolicy):
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         """As ``evaluate``, along this graph."""
         log_prob, entropy = {}, {}
-        encoded = {name: g.action.encode(action[name]) for name, g in self.groups.items()}
-        numbers, _ = self._numbers(obs, encoded, graph, carry, start)
+        numbers, _ = self._numbers(obs, self._encode(action, obs), graph, carry, start)
         for name in self.groups:
             log_prob[name], entropy[name] = self.distributions[name].evaluate(
                 numbers[name], obs.groups[name].action_mask, action[name], aux[name]

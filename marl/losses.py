@@ -18,6 +18,13 @@ def masked_mean(value: Tensor, mask: Tensor | None) -> Tensor:
     return (value * mask).sum() / ranks.average(mask.sum()).clamp_min(1 / ranks.SIZE)
 
 
+def masked_means(value: Tensor, mask: Tensor | None) -> Tensor:
+    """``masked_mean`` of every column: ``[N]`` of ``[M, N]``."""
+    if mask is None:
+        return value.mean(0)
+    return (value * mask).sum(0) / ranks.average(mask.sum(0)).clamp_min(1 / ranks.SIZE)
+
+
 def clipped_surrogate(log_ratio: Tensor, advantage: Tensor, clip: float | None) -> Tensor:
     """PPO's negative surrogate (Schulman et al. 2017, eq. 7): ``-min(r A, clip(r, 1-eps, 1+eps)
     A)``; without ``clip`` it is ``-r A``."""

@@ -10,7 +10,7 @@ from torch.func import functional_call
 from marl.errors import UserError
 from marl.layers import StackedLinear
 from marl.policies import IndependentPolicy
-from marl.types import Aux, Carry, Graph, Noise, Observation, tree_map
+from marl.types import Aux, Carry, Graph, Noise, Observation, tree_map, zero_absent
 
 
 class Member:
@@ -49,9 +49,13 @@ class Member:
 
     def encoded(self, numbers: Tensor, obs: Observation, noise: Noise) -> tuple[Tensor, Tensor]:
         """As IndependentPolicy's, of this agent."""
-        mask, drawn = obs.groups[self.group].action_mask, noise.get(self.group)
-        mask, drawn = (None if x is None else x[..., self.rows, :] for x in (mask, drawn))
-        return self.distribution.encoded(numbers, mask, drawn)
+        seen, drawn = obs.groups[self.group], noise.get(self.group)
+        mask, drawn = (
+            None if x is None else x[..., self.rows, :] for x in (seen.action_mask, drawn)
+        )
+        alive = None if seen.alive is None else seen.alive[..., self.rows]
+        action, log_prob = self.distribution.encoded(numbers, mask, drawn)
+        return zero_absent(action, alive), zero_absent(log_prob, alive)
 
     def numbers(self, obs: Observation) -> Tensor:
         """As IndependentPolicy's, of this agent, ``[..., 1, P]``."""

@@ -14,16 +14,17 @@ import torch
 from torch import Tensor
 
 from marl import ranks
-from marl.algorithm import REWARDS, Setting, check_range, check_word
+from marl.algorithm import REWARDS, Setting, check_range, check_word, team_alive
 from marl.averages import Follower, averaged
 from marl.critics import SCOPES
 from marl.dags import Joint
 from marl.ensemble import MEMBER
 from marl.errors import UserError
+from marl.losses import masked_mean
 from marl.members import Member, members
 from marl.networks import Model, per_agent
 from marl.optimizer import Optimizer, compiled
-from marl.policies import IndependentPolicy, Policy, act, encoded_actions
+from marl.policies import IndependentPolicy, Policy, act, encode, encoded_actions
 from marl.qcritics import Actions, exchanged, joint_actions, q_critics
 from marl.replay import ReplayBatch
 from marl.sequence import update_order
@@ -84,6 +85,10 @@ class OffPolicy:
     """The base of all. A subclass tells the critics' ``target`` and what actors minimise.
 
     With ``sequential`` the update is heterogeneous-agent mirror learning (``marl.sequence``).
+
+    An absent agent's action is all zeros to critics, be it stored or fresh, and its log-probability
+    0; what actors minimise is of those alive in ``obs``, and so is what critics do under ``own``
+    rewards. A team's return goes on without the dead.
     """
 
     names: tuple[str, ...] = ("policy_loss",)  # of what ``_finish`` returns
@@ -180,8 +185,11 @@ class OffPolicy:
         batch = self.replay.transitions(
             index, config.n_step, config.gamma, self.team, config.reward
         )
-        groups = self.setting.everyone.items()
-        return replace(batch, action={n: g.action.encode(batch.action[n]) for n, g in groups})
+        return replace(batch, action=encode(self.setting.everyone, batch.action, batch.obs))
+
+    def alive(self, obs: Observation) -> Tensor | None:
+        """1.0 where an agent of the team is there, ``[M, N]``; None where all always are."""
+        return team_alive(obs, self.team)
 
     def follow(self) -> None:
         """Moves all averaged copies."""
@@ -196,13 +204,14 @@ class OffPolicy:
         raise NotImplementedError
 
     def _improve_critics(self, batch: ReplayBatch, noise: Noise, rivals: Actions) -> Tensor:
-        """Descends the mean squared errors of all critics, summed; tells that and the mean
-        value."""
+        """Descends the mean squared errors of all critics, summed; returns that and the mean
+        value. Under own rewards both are of the living."""
         target = self.target(batch, noise, rivals)
-        q = self.critic(batch.obs, batch.action)
-        loss = (q - target).square().mean((1, 2)).sum()
+        q = self.critic(batch.obs, batch.action)  # [K, M, H]
+        mask = self.alive(batch.obs) if self.config.reward == "own" else None
+        loss = masked_mean((q - target).square().sum(0), mask)
         self.critic_optimizer.step(loss)
-        return torch.stack([loss.detach(), q.detach().mean()])
+        return torch.stack([loss.detach(), masked_mean(q.detach().mean(0), mask)])
 
     def _opponents(self, batch: ReplayBatch) -> Actions:
         if self.config.critic not in ("all", "state"):
@@ -243,12 +252,12 @@ class OffPolicy:
             loss[agent], log_prob[agent], own = self.improve_one[agent](batch, *noise, action)
             action = exchanged(action, *self.agents[agent], own)
         each = torch.stack([log_prob[agent] for agent in range(len(self.agents))], dim=-1)
-        return self._finish(torch.stack(list(loss.values())).mean(), each)
+        return self._finish(torch.stack(list(loss.values())).mean(), each, self.alive(batch.obs))
 
     def _improve_together(self, batch: ReplayBatch, noise: Noise) -> Tensor:
         loss, log_prob = self.actors_loss(batch, noise)
         self.actor_optimizers[0].step(loss)
-        return self._finish(loss.detach(), log_prob.detach())
+        return self._finish(loss.detach(), log_prob.detach(), self.alive(batch.obs))
 
     def _improve_one(
         self, agent: int, batch: ReplayBatch, noise: Noise, later: Noise, action: Actions
@@ -260,9 +269,25 @@ class OffPolicy:
             own, _ = self.members[agent].sample(batch.obs, later)
         return loss.detach(), log_prob.detach(), own
 
-    def _finish(self, loss: Tensor, log_prob: Tensor) -> Tensor:
+    def _finish(self, loss: Tensor, log_prob: Tensor, alive: Tensor | None) -> Tensor:
         """After all actors' step, with its mean loss and ``[M, N]``: the statistics ``names``."""
         return loss.reshape(1)
+
+    def of_team(self, cost: Tensor, alive: Tensor | None) -> Tensor:
+        """What a team of the living costs in the mean, of every agent's ``cost [M, N]``."""
+        return cost.shape[-1] * masked_mean(cost, alive)
+
+    def of_one(self, cost: Tensor, agent: int, obs: Observation) -> Tensor:
+        """The mean of one agent's ``cost [M]`` where it is alive."""
+        alive = self.alive(obs)
+        return masked_mean(cost, None if alive is None else alive[:, agent])
+
+    def by_agent(self, q: Tensor, alive: Tensor | None) -> Tensor:
+        """Q ``[M, H]`` for each agent; where one value is that of all, an equal part of it,
+        ``[M, 1]``, so that over the living it sums up."""
+        if q.shape[-1] == len(self.agents):
+            return q
+        return q / (len(self.agents) if alive is None else alive.sum(-1, keepdim=True).clamp_min(1))
 
     def q_of_fresh(self, batch: ReplayBatch, fresh: Actions, others: Actions) -> Tensor:
         """Q ``[K, M, H]`` of every agent's ``fresh`` action while the ``others`` play theirs; H is

@@ -20,6 +20,7 @@ from marl.types import (
     Observation,
     PolicyStep,
     tree_map,
+    zero_absent,
 )
 
 NOTHING: Noise = {}
@@ -104,7 +105,8 @@ class IndependentPolicy(nn.Module):
 
     def sample(self, obs: Observation, noise: Noise) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Actions as critics read them, ``[..., N, A]``, with gradient, and their
-        log-probabilities ``[..., N]``; greedy in groups that ``noise`` lacks. Without memory."""
+        log-probabilities ``[..., N]``, both 0 of absent agents; greedy in groups that ``noise``
+        lacks. Without memory."""
         return self.encoded(self.numbers(obs, noise), obs, noise)
 
     def encoded(
@@ -113,9 +115,9 @@ class IndependentPolicy(nn.Module):
         """As ``sample``, from what the networks gave."""
         action, log_prob = {}, {}
         for name, given in numbers.items():
-            mask = obs.groups[name].action_mask
-            found = self.distributions[name].encoded(given, mask, noise.get(name))
-            action[name], log_prob[name] = found
+            seen = obs.groups[name]
+            found = self.distributions[name].encoded(given, seen.action_mask, noise.get(name))
+            action[name], log_prob[name] = (zero_absent(x, seen.alive) for x in found)
         return action, log_prob
 
     def remember(
@@ -173,7 +175,7 @@ def act(
 def encoded_actions(
     policies: Mapping[str, Policy], obs: Observation, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """What all of these (by team) do in ``obs``, as critics read it, by group.
+    """What all of these (by team) do in ``obs``, as critics read it, zeros of the absent, by group.
 
     Raises:
         UserError: a policy with memory.
@@ -185,5 +187,16 @@ def encoded_actions(
         batch = len(obs.groups[next(iter(policy.groups))].obs)
         start = torch.ones(batch, dtype=torch.bool, device=generator.device)
         action = act(policy, obs, {}, start, generator, explore=True).action
-        actions |= {n: g.action.encode(action[n]) for n, g in policy.groups.items()}
+        actions |= encode(policy.groups, action, obs)
     return actions
+
+
+def encode(
+    groups: Mapping[str, AgentGroup], action: Mapping[str, Tensor], obs: Observation
+) -> dict[str, Tensor]:
+    """Actions taken in ``obs`` as critics read them, ``[..., N, A]`` by group: zeros of absent
+    agents, whatever was stored for them."""
+    return {
+        name: zero_absent(group.action.encode(action[name]), obs.groups[name].alive)
+        for name, group in groups.items()
+    }

@@ -11,6 +11,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeAlias, TypeVar
 
 import torch
@@ -59,6 +60,27 @@ def take(tree: T, index: Tensor) -> T:
     """The frames of ``index`` (any shape, counting ``t * B + b``) of a tree ``[T, B, ...]``."""
     flat = index.flatten()
     return tree_map(lambda x: x.flatten(0, 1).index_select(0, flat).unflatten(0, index.shape), tree)
+
+
+def constant(values: tuple[float, ...], like: Tensor) -> Tensor:
+    """``values`` beside ``like`` and of its type, made once, not to be written to: to copy numbers
+    to a GPU the host waits until it has done all it was asked."""
+    if torch.compiler.is_compiling():  # then it is part of the graph
+        return like.new_tensor(values)
+    return _constant(values, like.device, like.dtype)
+
+
+@cache
+def _constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(values, device=device, dtype=dtype)
+
+
+def zero_absent(x: Tensor, alive: Tensor | None) -> Tensor:
+    """Returns ``x [..., N, *]`` with zeros where ``alive [..., N]`` is False; None means that all
+    are there."""
+    if alive is None:
+        return x
+    return torch.where(alive.reshape(*alive.shape, *[1] * (x.dim() - alive.dim())), x, 0.0)
 
 
 # ------------------------------------------------------------------------------------------- spaces
@@ -146,8 +168,33 @@ class Continuous:
     def mask_size(self) -> int:
         return 0
 
+    @property
+    def free(self) -> tuple[float, ...]:
+        """1.0 where the bounds leave a choice, 0.0 where they are the same."""
+        return tuple(float(low < high) for low, high in self._bounds)
+
     def encode(self, action: Tensor) -> Tensor:
-        return action
+        """In [-1, 1] whatever the bounds; 0 where they are the same."""
+        centre = constant(self._centre, action)
+        scale = tuple(2 / (high - low) if low < high else 0.0 for low, high in self._bounds)
+        return ((action - centre) * constant(scale, action)).clamp(-1, 1)
+
+    def decode(self, encoded: Tensor) -> Tensor:
+        """The action that ``encode`` gives back as ``encoded``."""
+        half = tuple((high - low) / 2 for low, high in self._bounds)
+        return constant(self._centre, encoded) + constant(half, encoded) * encoded
+
+    def zero_fixed(self, encoded: Tensor) -> Tensor:
+        """``encoded [..., A]`` with zeros where the bounds leave no choice."""
+        return encoded if all(self.free) else encoded * constant(self.free, encoded)
+
+    @property
+    def _bounds(self) -> list[tuple[float, float]]:
+        return list(zip(self.low, self.high, strict=True))
+
+    @property
+    def _centre(self) -> tuple[float, ...]:
+        return tuple((low + high) / 2 for low, high in self._bounds)
 
 
 ActionSpec: TypeAlias = Discrete | MultiDiscrete | Continuous

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from marl.device import constant
 from marl.types import (
     ActionSpec,
     AgentGroup,
@@ -19,6 +18,7 @@ from marl.types import (
     Noise,
     Observation,
     PolicyStep,
+    constant,
 )
 
 

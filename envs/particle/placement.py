@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from envs.particle.physics import distances
-from marl.device import constant
+from marl.types import constant
 
 TRIES = 32
 # Steps from one try to the next in shares of the side, the golden ratio's in two dimensions: tries

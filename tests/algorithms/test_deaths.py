@@ -3,29 +3,81 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from algorithms import ALGORITHMS
 from algorithms.mappo import normalize
 from marl.algorithm import team_alive
-from marl.types import Rollout
+from marl.dags import Joint
+from marl.networks import Perceptron
+from marl.types import Rollout, tree_tensors
+from tests.algorithms.offpolicy_play import FAST, Play
 from tests.scenes import mappo, rollout_of, weights
+from tests.toys import mortal
+
+OFF_POLICY: dict[str, Any] = {**FAST, "warmup": 128, "batch_size": 32}
 
 
-@pytest.mark.parametrize(
-    ("reward", "critic"),
-    [("own", "agent"), ("own", "team"), ("team_mean", "team"), ("team_sum", "all")],
-)
-def test_what_the_dead_do_changes_nothing(reward: str, critic: str) -> None:
+SCOPES: list[dict[str, Any]] = [
+    {"reward": "own", "critic": "agent"},
+    {"reward": "own", "critic": "team"},
+    {"reward": "team_mean", "critic": "team"},
+    {"reward": "team_sum", "critic": "all"},
+]
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("mappo", {"joint": Joint("full")}),
+    ("masac", {"joint": Joint("full")}),
+    ("maddpg", {"joint": Joint("learned")}),
+    ("hasac", {"exact": True}),
+    ("masac", {"exact": True}),
+    ("masac", {"n_step": 3, "reward": "own"}),
+    ("maddpg", {"ensemble": 2}),
+    ("maddpg", {"others": "current"}),
+    ("maddpg", {"gumbel": "soft"}),
+    ("maddpg", {"inference": True}),
+    ("maddpg", {"inference": True, "reward": "own", "critic": "team"}),
+]
+LEARNERS = [name for name in ALGORITHMS if name not in ("random", "scripted", "frozen")]
+ON_POLICY: dict[str, Any] = {"epochs": 3, "minibatch_size": 64, "chunk_length": 4}
+
+
+@pytest.mark.parametrize("options", SCOPES, ids=lambda x: "-".join(x.values()))
+@pytest.mark.parametrize("name", LEARNERS)
+def test_what_the_dead_do_changes_nothing(name: str, options: dict[str, Any]) -> None:
+    check_the_dead(name, options)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
+def test_what_the_dead_do_changes_nothing_either(name: str, options: dict[str, Any]) -> None:
+    check_the_dead(name, options)
+
+
+def check_the_dead(name: str, options: dict[str, Any]) -> None:
+    """Three iterations, with and without other actions of the dead: the same weights, moments and
+    metrics, bit by bit, where the replay draws the same and so do the policies."""
     found = []
     for seed in (None, 1):
-        algorithm = mappo("mortal", reward=reward, critic=critic, epochs=3, minibatch_size=20)
-        rollout = rollout_of("mortal", algorithm)
-        algorithm.update(rollout if seed is None else disturbed(rollout, seed, reward == "own"))
-        found.append(torch.cat([weights(algorithm.policy), weights(algorithm.critic)]))
-    assert torch.equal(*found)
+        config: Any = ALGORITHMS[name]
+        off = getattr(config, "replays", False)
+        play = Play(
+            mortal, config(**(OFF_POLICY if off else ON_POLICY), **options), Perceptron([16]), 16
+        )
+        metrics: Any = {}
+        for _ in range(3):
+            rollout, _ = play.collector.collect()
+            if seed is not None:
+                own = play.first.config.reward == "own"
+                rollout = disturbed(rollout, seed, own)
+            play.replay.append(rollout)
+            metrics = play.first.update(rollout)
+        found.append(tree_tensors([play.first.state_dict(), metrics]))
+        assert (metrics and not off) or play.first.updates > 5
+    assert len(found[0]) > 20
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def disturbed(rollout: Rollout, seed: int, own: bool) -> Rollout:

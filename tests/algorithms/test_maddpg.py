@@ -87,10 +87,8 @@ def test_the_target_is_the_formulas() -> None:
     play.iterate(3)
     algorithm, (batch, noise) = ddpg(play), play.batch()
     numbers = algorithm.target_policy.numbers(batch.next_obs)["arms"]
-    half, centre = torch.tensor([1.0, 2.5]), torch.tensor([0.0, 0.5])
     smoothed = (numbers.tanh() + (0.4 * noise[0]["arms"]).clamp(-0.3, 0.3)).clamp(-1, 1)
-    action = {"arms": centre + half * smoothed}
-    q = algorithm.target_critic(batch.next_obs, action).amin(0)
+    q = algorithm.target_critic(batch.next_obs, {"arms": smoothed}).amin(0)
     expected = batch.reward + batch.discount * q
     torch.testing.assert_close(algorithm.target(batch, noise[0], {}), expected.detach())
 
@@ -215,8 +213,8 @@ def test_masked_choices_are_never_taken() -> None:
 def test_deterministic_numbers() -> None:
     action = deterministic(Continuous((-1.0,), (3.0,)))
     params = torch.tensor([[0.0], [20.0], [0.5]])
-    expected = 1 + 2 * params.tanh()
-    torch.testing.assert_close(action.encoded(params, None, None)[0], expected)
+    torch.testing.assert_close(action.encoded(params, None, None)[0], params.tanh())
+    torch.testing.assert_close(action.sample(params, None, None)[0], 1 + 2 * params.tanh())
     noisy, _, _ = action.sample(params, None, torch.full((3, 1), 0.25))
     torch.testing.assert_close(noisy, 1 + 2 * (params.tanh() + 0.25).clamp(max=1))
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch import distributions as td
 
+from algorithms.hasac import entropy_target
+from marl.deterministic import deterministic
 from marl.distributions import (
     Categorical,
     MultiCategorical,
@@ -17,7 +19,8 @@ from marl.types import Continuous, Discrete, MultiDiscrete
 from marl.uniform import uniform_action, uniform_noise
 
 LOW, HIGH = (-1.0, -2.0), (1.0, 3.0)
-BOX = TanhGaussian(LOW, HIGH)
+SPEC = Continuous(LOW, HIGH)
+BOX = TanhGaussian(SPEC)
 MASK = torch.tensor([[True, False, True, True], [False, True, False, False]])
 
 
@@ -30,12 +33,10 @@ def randn(*shape: int) -> Tensor:
 
 
 def reference(params: Tensor) -> td.Distribution:
-    """The squashed Gaussian over ``BOX``, built from torch's own transforms in double precision."""
+    """The squashed Gaussian in [-1, 1], built from torch's own transforms in double precision."""
     mean, raw = params.double().chunk(2, dim=-1)
     std = torch.log1p(torch.expm1(torch.ones(1, dtype=torch.float64)) * raw.exp()) + 1e-4
-    low, high = torch.tensor(LOW).double(), torch.tensor(HIGH).double()
-    to_box = td.AffineTransform((low + high) / 2, (high - low) / 2)
-    squashed = td.TransformedDistribution(td.Normal(mean, std), [td.TanhTransform(), to_box])
+    squashed = td.TransformedDistribution(td.Normal(mean, std), [td.TanhTransform()])
     return td.Independent(squashed, 1)
 
 
@@ -74,17 +75,20 @@ def test_multi_categorical_is_a_product() -> None:
 def test_tanh_gaussian_equals_torch() -> None:
     params = randn(100, 2, 4)
     action, log_prob, aux = BOX.sample(params, None, BOX.noise((100, 2), generator()))
-    expected = reference(params).log_prob(action.double()).float()
-    torch.testing.assert_close(log_prob, expected, atol=1e-3, rtol=1e-3)
+    encoded, again = BOX.encoded(params, None, BOX.noise((100, 2), generator()))
+    torch.testing.assert_close(encoded, SPEC.encode(action))
+    assert torch.equal(again, log_prob)
+    expected = reference(params).log_prob(encoded.double()).float()
+    torch.testing.assert_close(log_prob, expected, atol=1e-3, rtol=2e-3)
     torch.testing.assert_close(BOX.evaluate(params, None, action, aux)[0], log_prob)
 
 
 @pytest.mark.parametrize("params", [(0.0, 0.0), (1.5, -1.0), (-0.3, 0.7)])
 def test_tanh_gaussian_integrates_to_one(params: tuple[float, float]) -> None:
-    """Over the actions themselves, so that squashing and scaling both count."""
-    dist = TanhGaussian((-2.0,), (3.0,))
-    action = torch.linspace(-2, 3, 200_003, dtype=torch.float64)[1:-1]
-    raw = torch.atanh((action - 0.5) / 2.5).unsqueeze(-1)
+    """Over the actions in [-1, 1], so that squashing counts and the bounds do not."""
+    dist = TanhGaussian(Continuous((-2.0,), (3.0,)))
+    action = torch.linspace(-1, 1, 200_003, dtype=torch.float64)[1:-1]
+    raw = torch.atanh(action).unsqueeze(-1)
     given = torch.tensor(params, dtype=torch.float64).expand(len(raw), 2)
     log_prob, _ = dist.evaluate(given, None, action.unsqueeze(-1), {"raw": raw})
     assert float(torch.trapezoid(log_prob.exp(), action)) == pytest.approx(1.0, abs=1e-3)
@@ -119,11 +123,11 @@ def test_tanh_gaussian_samples_follow_the_density() -> None:
     low, high = torch.tensor(LOW), torch.tensor(HIGH)
     assert ((action >= low) & (action <= high)).all()
     torch.manual_seed(3)
-    other = reference(params[:1]).sample((200_000,)).squeeze(1).float()
+    other = SPEC.decode(reference(params[:1]).sample((200_000,)).squeeze(1).float())
     torch.testing.assert_close(action.mean(0), other.mean(0), atol=0.01, rtol=0)
     torch.testing.assert_close(action.std(0), other.std(0), atol=0.01, rtol=0)
-    # Importance weights against the uniform density average to the box's volume.
-    assert float((-log_prob).exp().mean()) == pytest.approx(2.0 * 5.0, rel=0.1)
+    # Importance weights against the uniform density average to the volume of [-1, 1]^2.
+    assert float((-log_prob).exp().mean()) == pytest.approx(2.0 * 2.0, rel=0.1)
 
 
 @pytest.mark.parametrize("raw", [-2.0, 0.0, 1.0])
@@ -138,7 +142,7 @@ def test_tanh_gaussian_entropy_against_monte_carlo(raw: float) -> None:
 @pytest.mark.parametrize("mean", [0.0, 3.0])
 def test_entropy_gradient_is_that_of_the_integral(mean: float) -> None:
     """d/d(mean, std) of the entropy, by a fine quadrature over the Gaussian."""
-    dist = TanhGaussian((-1.0,), (1.0,))
+    dist = TanhGaussian(Continuous((-1.0,), (1.0,)))
     params = torch.tensor([mean, -0.5], dtype=torch.float64, requires_grad=True)
     raw = torch.zeros(1, dtype=torch.float64)
     (got,) = torch.autograd.grad(dist.evaluate(params, None, raw, {"raw": raw})[1], params)
@@ -203,7 +207,7 @@ def test_uniform_actions_are_allowed_and_even(spec: Discrete | MultiDiscrete | C
     expected = {
         Discrete: torch.tensor([1 / 3, 1 / 3, 0, 1 / 3]),
         MultiDiscrete: torch.tensor([0.5, 0.5, 0, 1]),
-        Continuous: torch.tensor([0.0, 0.5]),
+        Continuous: torch.tensor([0.0, 0.0]),
     }[type(spec)]
     torch.testing.assert_close(encoded, expected, atol=0.02, rtol=0)
 
@@ -212,3 +216,49 @@ def test_every_space_has_its_distribution() -> None:
     assert distribution(Discrete(3)) == Categorical(3)
     assert distribution(MultiDiscrete((2, 3))) == MultiCategorical((2, 3))
     assert distribution(Continuous(LOW, HIGH)) == BOX
+
+
+# -------------------------------------------------------------------------------------------- units
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.1, 0.1), (0.0, 0.01), (0.0, 1000.0), (5.0, 6.0)])
+def test_critics_read_the_same_in_every_unit(low: float, high: float) -> None:
+    """Of the same numbers and noise; and what they read is what the environment gets."""
+    params, noise = randn(100, 2, 4), BOX.noise((100, 2), generator())
+    spec = Continuous((low, low), (high, high))
+    unit = Continuous((-1.0, -1.0), (1.0, 1.0))
+    for make, given in ((distribution, params), (deterministic, params[..., :2])):
+        action, log_prob, aux = make(spec).sample(given, None, noise)
+        encoded, again = make(spec).encoded(given, None, noise)
+        assert torch.equal(encoded, make(unit).sample(given, None, noise)[0])
+        assert torch.equal(again, log_prob)
+        assert torch.equal(log_prob, make(unit).sample(given, None, noise)[1])
+        tolerance = 4e-7 * max(abs(low), abs(high)) / (high - low) + 1e-6
+        torch.testing.assert_close(spec.encode(action), encoded, atol=tolerance, rtol=0)
+    _, _, aux = BOX.sample(params, None, noise)
+    found = [distribution(s).evaluate(params, None, noise, aux) for s in (spec, unit)]
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_bounds_that_are_the_same_leave_nothing_to_read_or_to_draw() -> None:
+    spec, plain = Continuous((3.0, 0.0), (3.0, 2.0)), Continuous((0.0,), (2.0,))
+    params, noise = randn(50, 1, 4).requires_grad_(), randn(50, 1, 2)
+    action, log_prob, aux = distribution(spec).sample(params, None, noise)
+    assert (action[..., 0] == 3).all() and not spec.encode(action)[..., 0].any()
+    assert not distribution(spec).encoded(params, None, noise)[0][..., 0].any()
+    assert not deterministic(spec).encoded(params[..., :2], None, noise)[0][..., 0].any()
+    alone, own = params[..., [1, 3]], {"raw": aux["raw"][..., 1:]}
+    found = distribution(spec).evaluate(params, None, action, aux)
+    expected = distribution(plain).evaluate(alone, None, action[..., 1:], own)
+    for one, other in zip((log_prob, *found), (expected[0], *expected), strict=True):
+        torch.testing.assert_close(one, other)
+    (gradient,) = torch.autograd.grad((found[0] + found[1] + log_prob).sum(), params)
+    assert torch.isfinite(gradient).all()
+    assert entropy_target(spec, 0.2) == -1
+
+
+def test_what_lies_outside_the_bounds_is_read_as_on_them() -> None:
+    """Scripted policies may give it, and environments clip it."""
+    spec = Continuous((0.0,), (1000.0,))
+    read = spec.encode(torch.tensor([[-5.0], [0.0], [750.0], [1000.0], [9e9]]))
+    assert read.flatten().tolist() == [-1, -1, 0.5, 1, 1]

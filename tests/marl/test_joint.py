@@ -296,10 +296,10 @@ def test_the_gradient_of_samples_goes_through_parents() -> None:
     direction = torch.randn_like(head.weight)
     ends = []
     for sign in (1, -1):
-        head.weight.data += sign * 1e-3 * direction
+        head.weight.data += sign * 1e-4 * direction
         ends.append(second().item())
-        head.weight.data -= sign * 1e-3 * direction
-    expected = (ends[0] - ends[1]) / 2e-3
+        head.weight.data -= sign * 1e-4 * direction
+    expected = (ends[0] - ends[1]) / 2e-4
     assert float((gradient * direction).sum()) == pytest.approx(expected, rel=2e-2)
 
 
@@ -360,3 +360,25 @@ def test_the_graph_is_kept_with_the_first_group() -> None:
     }
     again = policy.graph(obs, step.aux["left"])
     assert torch.equal(again, policy.graph(obs, noise))
+
+
+def test_older_checkpoints_read_parents_actions_in_their_own_units() -> None:
+    """As if weights had been scaled from [-1, 1] to the bounds, and offsets moved with them; and
+    once saved again they still do."""
+    new, obs = joint("continuous", "line")
+    state = {k: v for k, v in new.state_dict().items() if k != "version"}
+    old, _ = joint("continuous", "line")
+    old.load_state_dict(state)
+    assert old.own_units and not new.own_units
+    again, _ = joint("continuous", "line")
+    again.load_state_dict(old.state_dict())
+    layer: Any = new.messages["arms"]
+    with torch.no_grad():
+        vector = layer.weight[:, -2:].clone()  # of the action, behind the observation
+        layer.weight[:, -2:] *= torch.tensor([1.0, 2.5])[:, None]
+        layer.bias += torch.tensor([0.0, 0.5]) @ vector
+    steps = [played(policy, obs)[0] for policy in (new, old, again)]
+    for other in steps[1:]:
+        torch.testing.assert_close(steps[0].action, other.action, atol=1e-5, rtol=1e-5)
+    fresh, _ = joint("continuous", "line")
+    assert not torch.allclose(played(fresh, obs)[0].action["arms"], steps[1].action["arms"])
