@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from marl.algorithm import Algorithm
 from marl.env import VectorEnv
 from marl.errors import UserError, unknown
 from marl.evaluation import Limit, evaluate
+from marl.order import Ordered, arranged
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ def enter(
     """The environment that all were trained in, and what each run sends.
 
     Raises:
-        UserError: runs of different tasks or teams, one that is named twice, or no team of the
-            name ``side``.
+        UserError: runs of different tasks, teams or agents, one that is named twice, or no team of
+            the name ``side``.
     """
     found = [runs.newest(path, device, best) for path in paths]
     configs = [runs.read_config(directory) for directory, _, _ in found]
@@ -83,11 +85,12 @@ def enter(
     if side and side not in configs[0]["teams"]:
         raise unknown("team", side, configs[0]["teams"])
     names = _names(paths, [file for _, file, _ in found])
-    env = configs[0]["task"](min(32, episodes), device)
-    entrants = [
-        Entrant(name, file, state["frames"], runs.load_teams(env, c["teams"], state["teams"], file))
-        for name, (_, file, state), c in zip(names, found, configs, strict=True)
-    ]
+    make = Ordered(configs[0]["task"], partial(arranged, saved=configs[0].get("agents")))
+    env = make(min(32, episodes), device)
+    entrants = []
+    for name, (_, file, state), config in zip(names, found, configs, strict=True):
+        teams = runs.load_teams(env, config["teams"], state["teams"], file, config.get("agents"))
+        entrants.append(Entrant(name, file, state["frames"], teams))
     return env, entrants
 
 

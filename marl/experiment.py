@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from marl import absolute, cautions, ranks, runs, seeding
+from marl import absolute, cautions, order, ranks, runs, seeding
 from marl.checkpoint import Checkpoints, random_state, set_random_state
 from marl.collect import Collector
 from marl.device import find_device, keep_freed_memory
@@ -69,8 +70,8 @@ class Experiment:
             torch.set_num_threads(settings.threads)
         seeding.seed_everything(settings.seed)
         num_envs = ranks.part("num_envs", settings.num_envs)
-        self.env = task(num_envs, self.device)
-        evaluation_env = task(min(32, settings.evaluation_episodes), self.device)
+        self.env = self._first_env(num_envs, resume)
+        evaluation_env = self.make(min(32, settings.evaluation_episodes), self.device)
         default = Team(None, algorithm, model or Perceptron(), critic_model)
         self.specs = resolve_teams(self.env, teams or {}, default)
         shape = Shape(num_envs, settings.steps, settings.iterations)
@@ -108,6 +109,22 @@ class Experiment:
         wanted = wanted_sinks(settings, self.directory, config, self.frames, resume)
         self.log = Log([] if ranks.RANK else [self.jsonl, *wanted, *(sinks or [])])
 
+    def _first_env(self, num_envs: int, resume: bool) -> VectorEnv:
+        """Makes the environment to train in, and ``make``, which makes others like it: with the
+        same agents in the same order.
+
+        Raises:
+            UserError: the run to be resumed had others.
+        """
+        saved = order.read(self.directory) if resume else None
+        wanted = partial(order.arranged, saved=saved) if resume else order.new
+        env = order.Ordered(self.task, wanted)(num_envs, self.device)
+        order.check(env, saved, self.directory)
+        self.make = order.Ordered(
+            self.task, partial(order.arranged, saved=order.order_of(env.groups))
+        )
+        return env
+
     @classmethod
     def load(cls, directory: str | Path, **changes: Any) -> Experiment:
         """The run in ``directory``, to be continued from its last checkpoint."""
@@ -130,7 +147,8 @@ class Experiment:
         """What the run is made of, as objects."""
         task = self.task if hasattr(self.task, "__dataclass_fields__") else None
         parts = {"task": task, "settings": self.settings, "teams": self.specs}
-        return {"learning": self.learning, **parts}
+        agents = order.order_of(self.env.groups)
+        return {"learning": self.learning, **parts, "agents": agents}
 
     # ------------------------------------------------------------------------------------- the loop
 
@@ -280,7 +298,7 @@ class Experiment:
 
     def film(self, seed: int = 0) -> list:
         """The frames of one greedy episode, ``[H, W, 3]`` uint8 each."""
-        env = self.task(1, self.device)
+        env = self.make(1, self.device)
         try:
             return film(env, self.teams, seeding.evaluation_seed(self.settings.seed, "film", seed))
         finally:

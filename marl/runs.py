@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 
-from marl import checkpoint, ranks, versions
+from marl import checkpoint, order, ranks, versions
 from marl.algorithm import Algorithm, Scripted, Setting
 from marl.config import from_plain, to_plain
 from marl.env import VectorEnv
 from marl.errors import UserError, unknown
+from marl.order import Order
 from marl.policies import Policy
 from marl.seeding import generator
 from marl.teams import Shape, Team, setting
@@ -181,10 +182,11 @@ def load_policy(path: Path, source: str, target: Setting) -> Policy:
     """The policy of team ``source`` of an earlier run, for the groups of ``target``.
 
     Raises:
-        UserError: no such run or team, or networks of other shapes.
+        UserError: no such run or team, networks of other shapes, or of other agents.
     """
     directory, _, state = newest(path, target.device)
-    teams: dict[str, Team] = read_config(directory)["teams"]
+    config = read_config(directory)
+    teams: dict[str, Team] = config["teams"]
     if not source:
         names = [name for name, team in teams.items() if set(team.groups or []) == set(target.team)]
         source = names[0] if names else ""
@@ -192,15 +194,19 @@ def load_policy(path: Path, source: str, target: Setting) -> Policy:
         raise unknown(
             "team", source or "/".join(target.team), teams, where=f" in run {str(path)!r}"
         )
-    return restore_policy(teams[source], state["teams"][source], target, path)
+    agents = config.get("agents")
+    return restore_policy(teams[source], state["teams"][source], target, path, agents)
 
 
-def restore_policy(team: Team, state: Mapping[str, Any], target: Setting, path: Path) -> Policy:
+def restore_policy(
+    team: Team, state: Mapping[str, Any], target: Setting, path: Path, agents: Order | None
+) -> Policy:
+    """The policy in ``state``, for the groups of ``target``, where its run had these ``agents``
+    (None for a run that does not tell)."""
     if "policy" not in state:
         raise UserError(f"the team of {str(path)!r} holds no policy to load")
-    policy = team.algorithm.policy(
-        replace(target, model=team.model, critic_model=team.critic_model)
-    )
+    target = replace(target, model=team.model, critic_model=team.critic_model)
+    policy = team.algorithm.policy(target)
     try:
         policy.load_state_dict(state["policy"])
     except RuntimeError:
@@ -208,19 +214,29 @@ def restore_policy(team: Team, state: Mapping[str, Any], target: Setting, path: 
             f"the policy of {str(path)!r} does not fit here: groups {list(target.team)} see or do "
             "something else than when it was trained"
         ) from None
+    build = lambda groups: team.algorithm.policy(replace(target, team=groups))  # noqa: E731
+    order.check_places(target.team, agents, path, build)
     policy.requires_grad_(False)
     return policy
 
 
 def load_teams(
-    env: VectorEnv, teams: Mapping[str, Team], states: Mapping[str, Any], path: Path
+    env: VectorEnv,
+    teams: Mapping[str, Team],
+    states: Mapping[str, Any],
+    path: Path,
+    agents: Order | None = None,
 ) -> dict[str, Algorithm]:
-    """The run's teams to play with ``env``: policies only."""
+    """The run's teams to play with ``env``: policies only.
+
+    Raises:
+        UserError: ``env`` has other agents than the run had, whose weights are their own.
+    """
     playing: dict[str, Algorithm] = {}
     for name, team in teams.items():
         chosen = setting(env, name, team, Shape(), {}, generator(env.device, 0, "team", name))
         if "policy" in states[name]:
-            playing[name] = Scripted(restore_policy(team, states[name], chosen, path), None)
+            playing[name] = Scripted(restore_policy(team, states[name], chosen, path, agents), None)
         else:
             playing[name] = team.algorithm.build(chosen)
     return playing

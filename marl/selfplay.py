@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from marl import ranks
+from marl import order, ranks
 from marl.algorithm import Algorithm, Scripted, check_range, check_word
 from marl.checkpoint import Checkpoints, load
 from marl.collect import team_mean_reward
@@ -109,7 +109,7 @@ class SelfPlay:
         """Puts what ``runs`` names into the pools.
 
         Raises:
-            UserError: a run without checkpoints, or one of other teams or shapes.
+            UserError: a run without checkpoints, or one of other teams, shapes or agents.
         """
         for run in map(Path, self.config.runs):
             files = [run] if run.suffix == ".pt" else Checkpoints(run / "checkpoints").all()
@@ -117,9 +117,11 @@ class SelfPlay:
                 raise UserError(f"selfplay.runs: {str(run)!r} holds no checkpoint to play against")
             for file in files:
                 saved = load(file, device)["teams"]
+                agents = order.read(file.absolute().parent.parent)
                 for name, pool in self.pools.items():
                     weights = saved.get(name, {}).get("policy", {})
                     _check_alike(weights, policy_of(self.teams[name]), file, name)
+                    order.check_places(self.teams[name].policy.groups, agents, file)
                     pool.add(weights, self.config.size)
 
     @contextmanager

@@ -7,6 +7,7 @@ import statistics
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 def evaluate(options: Namespace) -> int:
     """``marl evaluate``: returns and metrics over fresh episodes, and a video."""
     from marl import absolute, evaluation, report, runs
+    from marl.order import Ordered, arranged
     from marl.seeding import evaluation_seed
 
     if options.versus:
@@ -34,9 +36,12 @@ def evaluate(options: Namespace) -> int:
     config = runs.read_config(directory)
     if options.video:
         report.check_video(Path(options.video))
-    make = compose.changed(config["task"], options.settings)
+    agents = config.get("agents")
+    make = Ordered(
+        compose.changed(config["task"], options.settings), partial(arranged, saved=agents)
+    )
     env = make(min(32, options.episodes), device)
-    teams = runs.load_teams(env, config["teams"], state["teams"], path)
+    teams = runs.load_teams(env, config["teams"], state["teams"], path, agents)
     seed = evaluation_seed(options.seed, "evaluate")
     limit = _limit(options, config["settings"], "evaluation")
     result = absolute.play(env, teams, options.episodes, seed, options.sample, limit)
@@ -48,7 +53,7 @@ def evaluate(options: Namespace) -> int:
     if options.video:
         env = make(1, device)
         frames = evaluation.film(
-            env, runs.load_teams(env, config["teams"], state["teams"], path), seed
+            env, runs.load_teams(env, config["teams"], state["teams"], path, agents), seed
         )
         print(f"video    {report.write_video(frames, Path(options.video))}", file=sys.stderr)
     return 0
