@@ -20,6 +20,7 @@ from marl.jobs import Job
 from marl.pool import Outcome, Pool
 from marl.standing import standing
 from marl.sweep import Point, Sweep
+from marl.versions import LEARNING
 
 LOOK = 2.0  # seconds between two looks at the metric of what runs
 
@@ -60,7 +61,7 @@ class Search:
         self.sweep, self.trials, self.directory = found, trials, directory
         self.asked = {
             "method": found.method, "seed": seed, "parameters": found.space(),
-            "settings": dict(settings),
+            "settings": dict(settings), "learning": LEARNING,
         }  # fmt: skip
         self.looked, self.ended = 0.0, 0
         self.problem: UserError | None = None
@@ -77,9 +78,10 @@ class Search:
         if not path.exists():
             return []
         before = json.loads(path.read_text())
+        asked = {"learning": 1, **before["asked"]}
         for name, value in self.asked.items():
-            if before["asked"][name] != value:
-                told = _difference(before["asked"][name], value)
+            if asked[name] != value:
+                told = _difference(asked[name], value)
                 raise UserError(
                     f"{str(self.directory)!r} holds another sweep: {name} {told}; "
                     "choose another with --directory, or move it away"

@@ -184,6 +184,12 @@ def test_another_sweep_in_the_same_directory(capsys, folder: Path) -> None:
     code, _, err = called(capsys, "sweep", "toy.yaml", "seed=3")
     assert code == 2 and "holds another sweep: settings seed: None there and 3 here" in err
     assert called(capsys, "sweep", "toy.yaml", "seed=3", "--directory", "runs/b")[0] == 0
+    path = folder / "runs/b/sweep.json"
+    whole = json.loads(path.read_text())
+    del whole["asked"]["learning"]  # as it was before there were versions
+    path.write_text(json.dumps(whole))
+    code, _, err = called(capsys, "sweep", "toy.yaml", "seed=3", "--directory", "runs/b")
+    assert code == 2 and "holds another sweep: learning 1 there and 2 here" in err
 
 
 def test_listed(capsys) -> None:
