@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import hydra
@@ -11,6 +12,7 @@ from hydra import initialize_config_module
 
 from marl import suites
 from marl.cli import compose
+from marl.logging import read_jsonl
 from tests.children import cli
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -39,17 +41,50 @@ def test_the_launcher_of_slurm_takes_the_examples_settings() -> None:
     assert (launcher.partition, launcher.timeout_min, launcher.gpus_per_node) == ("gpu", 600, 1)
 
 
+def words_of(module: Path) -> list[str]:
+    """The settings of the command in an example's first lines."""
+    first = module.read_text().replace("\\\n#", "").splitlines()[0]
+    return shlex.split(first.split("marl train ", 1)[1])
+
+
 @pytest.mark.parametrize(
     "module", ["my_tasks.py", "my_algorithms.py", "my_opponents.py", "my_models.py"]
 )
 def test_the_examples_train(folder: Path, module: str) -> None:
     """With the command of the example's first lines, on a small task where it names none."""
-    first = (folder / module).read_text().replace("\\\n#", "").splitlines()[0]
-    words = first.split("marl train ", 1)[1].split()
+    words = words_of(folder / module)
     task = [] if any(word.startswith("task=") for word in words) else ["task=tests.toys:continuous"]
     result = cli(folder, "train", *words, *task, *SHORT, "directory=run")
     assert result.code == 0, result
     assert (folder / "run" / "curve.png").exists()
+
+
+ROCK = """
+import torch
+
+def rock(group, seen):
+    return torch.zeros(seen.obs.shape[:2], dtype=torch.int64)
+"""
+
+
+def test_the_example_of_rivals_learns(folder: Path) -> None:
+    """With its settings each is a team, and finds what beats a rock in every round; without them
+    the run warns of one team that cannot learn, and gives such settings."""
+    words = words_of(folder / "my_tasks.py")
+    parting = [word for word in words if "groups=" in word]
+    one = [word for word in words if word not in parting]
+    result = cli(folder, "train", *one, *SHORT, "directory=one")
+    assert "marl: warning: team 'team' has nothing to learn" in result.err
+    assert "'task.groups={player_0:[player_0],player_1:[player_1]}'" in result.err
+
+    (folder / "rocks.py").write_text(ROCK)
+    rock = ["teams.right.algorithm=scripted", "teams.right.algorithm.function=rocks:rock"]
+    more = ["total_frames=8000", "num_envs=20", "steps=20", "evaluation_interval=0"]
+    result = cli(folder, "train", *words, *rock, *SHORT, *more, "directory=two")
+    assert result.code == 0 and "warning" not in result.err, result
+    assert "team     left: 1 agent (player_0), mappo" in result.out
+    returns = read_jsonl(folder / "two" / "evaluations.jsonl")[-1]["returns"]
+    assert min(returns["left"]) > 15 and max(returns["right"]) < -15  # of 20 rounds
 
 
 def test_the_example_suite_is_one(tmp_path: Path) -> None:
