@@ -23,6 +23,7 @@ from marl.algorithm import Setting, check_range
 from marl.errors import UserError
 from marl.members import Member, members
 from marl.networks import per_agent
+from marl.observation_norm import observe
 from marl.onpolicy import Batch, Memory, minibatch
 from marl.optimizer import Optimizer, compiled
 from marl.policies import IndependentPolicy
@@ -86,6 +87,7 @@ class HAPPO(MAPPO):
             found.append(self._improve(agent, *own))
             compound = compound * self._ratio(agent, *own)
         steps = [self._epoch(self.step, batch, memory) for _ in range(self.critic_epochs)]
+        observe([self.policy, self.critic], rollout.obs)
         names = ("policy_loss", "entropy", "kl", "clip_fraction", "actor_grad_norm")
         names += ("value_loss", "critic_grad_norm")
         means = [torch.stack(each).mean(0) for each in (found, steps)]

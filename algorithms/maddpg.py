@@ -29,11 +29,12 @@ from marl.ensemble import EnsemblePolicy
 from marl.errors import UserError
 from marl.inference import Inference
 from marl.joint import team_policy
+from marl.observation_norm import observe
 from marl.offpolicy import OffPolicy, OffPolicyConfig
 from marl.policies import IndependentPolicy, Policy
 from marl.qcritics import Actions, joint_actions
 from marl.replay import ReplayBatch
-from marl.types import Continuous, Metrics, Noise, Rollout
+from marl.types import Continuous, Metrics, Noise, Observation, Rollout
 
 OTHERS = ("buffer", "current")
 GUMBEL = ("hard", "soft")
@@ -172,6 +173,11 @@ class MADDPG(OffPolicy):
         seen = self.replay.take(self.replay.latest(self.batch_size))
         gap = self.inference.divergence(self.setting.policies, seen.obs)
         return metrics if gap is None else {**metrics, "inference_kl": gap}
+
+    def observe(self, obs: Observation) -> None:
+        if self.inference is not None:
+            observe([self.inference.believed], obs)
+        super().observe(obs)
 
     def _learn(self) -> Tensor:
         if self.inference is not None:

@@ -35,6 +35,7 @@ from marl.algorithm import (
 from marl.critics import SCOPES, value_critic
 from marl.dags import Joint, density
 from marl.joint import JointPolicy, team_policy
+from marl.observation_norm import observe
 from marl.onpolicy import (
     Batch,
     Memory,
@@ -158,6 +159,7 @@ class MAPPO:
             epochs.append(self._epoch(self.step, batch, memory))
             if self._moved_too_far(kl=epochs[-1][3]):
                 break
+        observe([self.policy, self.critic], rollout.obs)
         names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
         if isinstance(self.policy, JointPolicy):
             names += ("density",)

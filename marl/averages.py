@@ -20,8 +20,16 @@ class Follower:
 
     def __init__(self, copied: nn.Module, module: nn.Module):
         self.copied, self.original = list(copied.parameters()), list(module.parameters())
+        self.buffers = list(zip(copied.buffers(), module.buffers(), strict=True))
 
     @torch.no_grad()
     def move(self, tau: float) -> None:
         """By ``tau`` of the way."""
         torch._foreach_lerp_(self.copied, self.original, tau)  # type: ignore[reportPrivateImportUsage]  # the one fused call for it
+
+    @torch.no_grad()
+    def copy_buffers(self) -> None:
+        """Gives the copy the original's running moments as they are: those of inputs, which mean
+        the same to both."""
+        for copied, original in self.buffers:
+            copied.copy_(original)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from marl.errors import UserError
 from marl.graphs import egos_of
-from marl.networks import Flat, Model, Network, build_for, outputs
+from marl.networks import Flat, Model, Network, build_for, observation_norm, outputs
+from marl.observation_norm import ObservationNorm
 from marl.policies import initial_carry
 from marl.types import AgentGroup, Carry, Observation, TensorSpec
 
@@ -83,6 +84,9 @@ class JointObservation(nn.Module):
         if self.graph is not None and pooled:
             self.encoders, self.features = nn.ModuleDict(), int(self.graph.width)
             return
+        self.state: Any = None  # its normalisation
+        if state_size is not None and getattr(model, "normalize_obs", False):
+            self.state = ObservationNorm(TensorSpec((state_size,)), None)
         groups = {} if self.reads_state else seen
         self.encoders = nn.ModuleDict({name: _encoder(g, model) for name, g in groups.items()})
         self.features = state_size or sum(
@@ -95,7 +99,7 @@ class JointObservation(nn.Module):
     def forward(self, obs: Observation) -> Tensor:
         if self.reads_state:
             assert obs.state is not None
-            return obs.state
+            return obs.state if self.state is None else self.state(obs.state)
         if self.graph is not None and self.pooled:
             return self.graph.pooled(obs.graph)
         parts = [enc(obs.groups[name].obs).flatten(-2) for name, enc in self.encoders.items()]
@@ -150,8 +154,11 @@ class HeadIndex(nn.Module):
 
 
 def _encoder(group: AgentGroup, model: Model) -> nn.Module:
-    is_vector = len(group.observation.shape) < 3
-    return Flat(group.observation) if is_vector else model.encoder(group.observation, group.size)
+    if getattr(model, "normalize_obs", False):
+        return observation_norm(group)
+    if not group.observation.is_image:
+        return Flat(group.observation)
+    return model.encoder(group.observation, group.size)
 
 
 def value_critic(

@@ -21,7 +21,7 @@ from marl.dags import Bernoulli, Draw, Fixed, Graphs, Joint, Learned, density
 from marl.distributions import Distribution, distribution
 from marl.errors import UserError
 from marl.layers import linear
-from marl.networks import Model, build_for, outputs
+from marl.networks import Model, build_for, normalized, outputs
 from marl.policies import NOTHING, IndependentPolicy, encode
 from marl.types import (
     ActionSpec,
@@ -114,7 +114,7 @@ class JointPolicy(IndependentPolicy):
     def graph(self, obs: Observation, noise: Draw | None) -> Tensor:
         """``G [..., N, N]``, ``G[k, i]`` of agents in the order of the groups; ``noise`` under
         prefixed names, greedy where it is None or holds none."""
-        seen = torch.cat([obs.groups[name].obs.flatten(-2) for name in self.groups], dim=-1)
+        seen = torch.cat([self._read(name, obs).flatten(-2) for name in self.groups], dim=-1)
         drawn = {k.removeprefix(GRAPH): v for k, v in (noise or {}).items() if k.startswith(GRAPH)}
         found = self.graphs(seen, drawn or None)
         return torch.zeros_like(found) if self.cut else found
@@ -131,13 +131,17 @@ class JointPolicy(IndependentPolicy):
 
     # ------------------------------------------------------------------------------------- policies
 
+    def _read(self, name: str, obs: Observation) -> Tensor:
+        """The group's observations as its network reads them."""
+        return normalized(self.networks[name], obs.groups[name].obs.float())
+
     def _told(
         self, obs: Observation, action: Mapping[str, Tensor], graph: Tensor
     ) -> dict[str, Tensor]:
         """What every agent's parents tell it, ``[..., N, features]`` by group: a layer over all
         agents' observations and encoded actions, those of others than parents masked."""
         sent = [
-            layer(torch.cat([obs.groups[name].obs.float(), action[name]], dim=-1))
+            layer(torch.cat([self._read(name, obs), action[name]], dim=-1))
             for name, layer in self.messages.items()
         ]
         heard = torch.relu(graph.mT @ torch.cat(sent, dim=-2) + self.bias)

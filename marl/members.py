@@ -34,10 +34,12 @@ class Member:
         if any(value.shape[0] != size for value in named.values()) or not own_weights(self.network):
             raise UserError(
                 f"agents of {group!r} cannot be updated one after the other: each needs weights of "
-                "its own (model.sharing=per_agent), and images are not supported"
+                "its own (model.sharing=per_agent), and convolutions of images are not supported "
+                "(model.images=flatten reads images as numbers)"
             )
         self.weights = {k: v.detach()[self.rows].requires_grad_() for k, v in named.items()}
-        self.constants = {k: v[self.rows] for k, v in self.network.named_buffers()}
+        buffers = dict(self.network.named_buffers())  # others than ids are of all agents alike
+        self.constants = {k: v[self.rows] for k, v in buffers.items() if k.endswith("agent_id")}
 
     @property
     def parameters(self) -> list[Tensor]:

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from marl.encoders import Convolutions, Flat
 from marl.errors import UserError, unknown
 from marl.layers import ACTIVATIONS, GRU, layer_norm, linear
+from marl.observation_norm import ObservationNorm
 from marl.types import AgentGroup, Graph, TensorSpec
 
 SHARING = ("shared", "per_agent")
+IMAGES = ("auto", "convolve", "flatten")
 
 
 class Model(Protocol):
@@ -39,7 +42,9 @@ def per_agent(model: Model) -> Model:
 
 class Network(nn.Module):
     """The base of what a model builds; ``carry_size`` is H, 0 without memory. One that
-    ``reads_graph`` takes ``graph`` too, and ``rows`` for some of the group's agents only."""
+    ``reads_graph`` takes ``graph`` too, and ``rows`` for some of the group's agents only.
+    ``head`` is the linear layer (``weight``, ``bias``) that gives the outputs; only critics of
+    normalised values need one."""
 
     carry_size = 0
     reads_graph = False
@@ -54,11 +59,50 @@ def build_for(
     model: Model, group: AgentGroup, outputs: int, gain: float = 1.0, more: int = 0
 ) -> Network:
     """A network for the agents of ``group``, with ``more`` features behind their observations; one
-    that reads the graph where the model says so."""
+    that reads the graph, or normalises observations, where the model says so."""
+    if getattr(model, "normalize_obs", False):
+        return NormalizedNetwork(model, group, outputs, gain, more)
     if getattr(model, "reads_graph", False):
         return model.build_for(group, outputs, gain, more)  # type: ignore[attr-defined]  # it reads
     seen = TensorSpec((group.observation.size + more,)) if more else group.observation
     return model.build(seen, outputs, group.size, gain)
+
+
+class NormalizedNetwork(Network):
+    """A network of any model behind the running normalisation of its group's observations."""
+
+    def __init__(self, model: Model, group: AgentGroup, outputs: int, gain: float, more: int):
+        super().__init__()
+        self.norm = observation_norm(group)
+        flat = replace(group, observation=TensorSpec((group.observation.size,)))
+        plain = replace(model, normalize_obs=False)  # type: ignore[type-var]  # a dataclass
+        self.network = build_for(plain, flat, outputs, gain, more)
+        self.carry_size = self.network.carry_size
+        self.reads_graph = self.network.reads_graph
+
+    @property
+    def head(self) -> nn.Module | None:
+        return getattr(self.network, "head", None)
+
+    def forward(
+        self, x: Tensor, carry: Tensor | None = None, start: Tensor | None = None, **graph: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        return self.network(self.norm(x), carry, start, **graph)
+
+
+def observation_norm(group: AgentGroup) -> ObservationNorm:
+    """Raises UserError for images."""
+    if group.observation.is_image:
+        raise UserError(
+            f"normalize_obs=true is for vectors, and {group.name!r} observes images, which are "
+            "scaled by their bounds; leave it false"
+        )
+    return ObservationNorm(group.observation, group.name)
+
+
+def normalized(network: nn.Module, x: Tensor) -> Tensor:
+    """Observations as ``network`` reads them."""
+    return network.norm(x) if isinstance(network, NormalizedNetwork) else x
 
 
 def outputs(
@@ -85,7 +129,9 @@ class Perceptron:
     input_norm: bool = False  # LayerNorm over an agent's observation
     gru: int = 0  # units of the recurrent layer, 0 for none
     sharing: str = "shared"  # weights: shared, or per_agent
+    normalize_obs: bool = False  # vectors by the mean and deviation of all observations so far
     agent_id: bool = False  # append the agent's one-hot index to its input
+    images: str = "auto"  # convolve, flatten, or auto: convolve those that are large enough
     channels: list[int] = field(default_factory=lambda: [16, 32, 32])  # of each convolution
     kernels: list[int] = field(default_factory=lambda: [8, 4, 3])  # width of each, pixels
     strides: list[int] = field(default_factory=lambda: [4, 2, 1])  # of each, pixels
@@ -95,6 +141,8 @@ class Perceptron:
             raise unknown("activation", self.activation, ACTIVATIONS)
         if self.sharing not in SHARING:
             raise unknown("sharing", self.sharing, SHARING)
+        if self.images not in IMAGES:
+            raise unknown("images", self.images, IMAGES)
         if self.gru < 0 or any(units < 1 for units in self.hidden):
             raise UserError(
                 f"model sizes must be positive, not hidden={self.hidden}, gru={self.gru}"
@@ -103,9 +151,21 @@ class Perceptron:
             raise UserError("model.channels, kernels and strides must be equally long")
 
     def encoder(self, inputs: TensorSpec, agents: int) -> Flat | Convolutions:
-        """Convolutions for images, the identity for vectors."""
-        is_image = len(inputs.shape) == 3 and inputs.dtype == torch.uint8
-        return Convolutions(self, inputs, agents) if is_image else Flat(inputs)
+        """Convolutions, or one vector of all numbers."""
+        return Convolutions(self, inputs, agents) if self.convolves(inputs) else Flat(inputs)
+
+    def convolves(self, inputs: TensorSpec) -> bool:
+        """Whether ``inputs`` are images that go through convolutions."""
+        if not inputs.is_image or self.images == "flatten":
+            return False
+        return self.images == "convolve" or min(self.convolved(inputs)) > 0
+
+    def convolved(self, inputs: TensorSpec) -> tuple[int, int]:
+        """Height and width of what the convolutions leave of images; below 1 for too small ones."""
+        height, width = inputs.shape[:2]
+        for kernel, stride in zip(self.kernels, self.strides, strict=True):
+            height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
+        return height, width
 
     def build(self, inputs: TensorSpec, outputs: int, agents: int, gain: float = 1.0) -> Network:
         return PerceptronNetwork(self, inputs, outputs, agents, gain)
@@ -151,56 +211,3 @@ def mlp(model: Perceptron, size: int, stacked: int | None) -> tuple[nn.Sequentia
             layers.append(layer_norm(units, stacked))
         size = units
     return nn.Sequential(*layers), size
-
-
-# ----------------------------------------------------------------------------------------- encoders
-
-
-class Flat(nn.Module):
-    """An observation of any shape as one vector."""
-
-    def __init__(self, inputs: TensorSpec):
-        super().__init__()
-        self.axes, self.features = len(inputs.shape), inputs.size
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x if self.axes == 1 else x.flatten(-self.axes).float()
-
-
-class Convolutions(nn.Module):
-    """Images ``[..., N, H, W, C]`` uint8 to features; per-agent weights are one grouped
-    convolution."""
-
-    def __init__(self, model: Perceptron, inputs: TensorSpec, agents: int):
-        super().__init__()
-        self.groups = agents if model.sharing == "per_agent" else 1
-        sizes = [inputs.shape[-1], *model.channels]
-        self.layers = nn.ModuleList(
-            nn.Conv2d(self.groups * a, self.groups * b, kernel, stride, groups=self.groups)
-            for a, b, kernel, stride in zip(
-                sizes, sizes[1:], model.kernels, model.strides, strict=False
-            )
-        )
-        for layer in self.layers:
-            nn.init.orthogonal_(layer.weight, math.sqrt(2))  # type: ignore[arg-type]  # a Conv2d's
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        self.features = self._features(inputs, model)
-
-    def _features(self, inputs: TensorSpec, model: Perceptron) -> int:
-        height, width = inputs.shape[:2]
-        for kernel, stride in zip(model.kernels, model.strides, strict=True):
-            height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
-        if height < 1 or width < 1:
-            raise UserError(
-                f"images of {inputs.shape[0]}x{inputs.shape[1]} pixels are too small for "
-                f"model.kernels={model.kernels}, strides={model.strides}; take smaller ones"
-            )
-        return height * width * model.channels[-1]
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch = x.shape[:-3]
-        images = x.movedim(-1, -3).reshape(-1, self.groups * x.shape[-1], *x.shape[-3:-1])
-        images = images.float() / 255
-        for layer in self.layers:
-            images = torch.relu(layer(images))
-        return images.reshape(*batch, self.features)

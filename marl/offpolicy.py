@@ -23,6 +23,7 @@ from marl.errors import UserError
 from marl.losses import masked_mean
 from marl.members import Member, members
 from marl.networks import Model, per_agent
+from marl.observation_norm import observe
 from marl.optimizer import Optimizer, compiled
 from marl.policies import IndependentPolicy, Policy, act, encode, encoded_actions
 from marl.qcritics import Actions, exchanged, joint_actions, q_critics
@@ -156,12 +157,19 @@ class OffPolicy:
         """As many gradient steps as the frames collected so far are due."""
         config = self.config
         self.frames += rollout.frames * ranks.SIZE
+        self.observe(rollout.obs)
         due = int((self.frames - config.warmup) / config.frames_per_update) - self.updates
         stats = [self._learn() for _ in range(due)]
         if not stats:
             return {}
         names = ("critic_loss", "q", *self.names)
         return dict(zip(names, torch.stack(stats).mean(0).unbind(), strict=True))
+
+    def observe(self, obs: Observation) -> None:
+        """Moves the running moments of observations, of averaged copies too."""
+        observe([self.policy, self.critic], obs)
+        for follower in self.followers:
+            follower.copy_buffers()
 
     def _learn(self) -> Tensor:
         """One step of the critics, and of the actors when it is their turn; the statistics."""

@@ -88,10 +88,24 @@ def zero_absent(x: Tensor, alive: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What one agent observes: a tensor of this shape; images are ``[H, W, C]`` uint8."""
+    """What one agent observes: a tensor of this shape; images are ``[H, W, C]`` of bytes or floats.
+
+    ``low`` and ``high`` are the bounds of an image's channels, between which it is scaled to 0..1
+    before a network reads it; of bytes they are 0 and 255. What has none is no image."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.float32
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.dtype == torch.uint8 and len(self.shape) == 3 and not self.low:
+            object.__setattr__(self, "low", (0.0,) * self.shape[-1])
+            object.__setattr__(self, "high", (255.0,) * self.shape[-1])
+
+    @property
+    def is_image(self) -> bool:
+        return bool(self.low)
 
     @property
     def size(self) -> int:

@@ -49,7 +49,8 @@ def build_groups(
 
 
 def _observation_spec(encoder: Encoder) -> TensorSpec:
-    return TensorSpec(encoder.shape, torch.uint8 if encoder.image else torch.float32)
+    dtype = torch.uint8 if encoder.dtype == "uint8" else torch.float32
+    return TensorSpec(encoder.shape, dtype, *encoder.bounds)
 
 
 def _action_spec(decoder: ActionDecoder) -> ActionSpec:
@@ -66,7 +67,7 @@ def group_layout(group: AgentGroup, profile: Profile) -> GroupLayout:
         agents=group.agents,
         encoders=encoders,
         decoders=decoders,
-        obs=(group.observation.shape, "uint8" if encoders[0].image else "float32"),
+        obs=(group.observation.shape, encoders[0].dtype),
         action=(group.action.shape, "float32" if isinstance(first, Bounded) else "int64"),
         nvec=first.nvec if group.masked and not isinstance(first, Bounded) else (),
         mortal=group.mortal,

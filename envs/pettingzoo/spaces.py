@@ -6,7 +6,7 @@ Plain numpy and plain picklable data, so that worker processes need no torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +15,10 @@ import numpy as np
 from marl.errors import EnvironmentFault, UserError
 
 MASK = "action_mask"
+BOUNDLESS = 1e6  # bounds of an image that are as far as this only say that there are none
+
+Bounds = tuple[tuple[float, ...], tuple[float, ...]]  # low and high of an image's channels
+NO_IMAGE: Bounds = ((), ())
 
 
 class Encoder(Protocol):
@@ -24,17 +28,21 @@ class Encoder(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     @property
-    def image(self) -> bool: ...
+    def dtype(self) -> str: ...
+
+    @property
+    def bounds(self) -> Bounds: ...
 
     def write(self, value: Any, out: np.ndarray) -> None: ...
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """A box or binary vector, as numbers; an image keeps uint8 and gets a channel axis."""
+    """A box or binary vector, as numbers; an image of bytes keeps them and gets a channel axis."""
 
     shape: tuple[int, ...]
-    image: bool = False
+    dtype: str = "float32"
+    bounds: Bounds = NO_IMAGE
 
     def write(self, value: Any, out: np.ndarray) -> None:
         out[...] = value if np.shape(value) == out.shape else np.reshape(value, out.shape)
@@ -62,7 +70,9 @@ class OneHots:
     nvec: tuple[int, ...]
     start: tuple[int, ...]
     whose: Whose
-    image: bool = False
+
+    dtype = "float32"
+    bounds = NO_IMAGE
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -87,7 +97,9 @@ class Bits:
 
     shape: tuple[int, ...]
     whose: Whose
-    image: bool = False
+
+    dtype = "float32"
+    bounds = NO_IMAGE
 
     def write(self, value: Any, out: np.ndarray) -> None:
         bits = np.ravel(value)
@@ -102,7 +114,9 @@ class Concatenation:
 
     keys: tuple[Hashable, ...]
     parts: tuple[Encoder, ...]
-    image: bool = False
+
+    dtype = "float32"
+    bounds = NO_IMAGE
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -121,15 +135,19 @@ class MaskedDict:
     """A dict of observation and ``action_mask``: the mask is read apart, see ``find_mask``."""
 
     inner: Encoder
-    key: str | None  # of the observation; None where the rest of the dict is the observation
+    key: Hashable | None  # of the observation; None where the rest of the dict is the observation
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.inner.shape
 
     @property
-    def image(self) -> bool:
-        return self.inner.image
+    def dtype(self) -> str:
+        return self.inner.dtype
+
+    @property
+    def bounds(self) -> Bounds:
+        return self.inner.bounds
 
     def write(self, value: Any, out: np.ndarray) -> None:
         self.inner.write(value if self.key is None else value[self.key], out)
@@ -154,24 +172,56 @@ def observation_encoder(space: Any, agent: str) -> Encoder:
     if isinstance(space, spaces.Dict):
         return _dict(space, agent)
     if isinstance(space, spaces.Tuple):
-        parts = tuple(observation_encoder(part, agent) for part in space.spaces)
-        return Concatenation(tuple(range(len(parts))), parts)
+        return _concatenation(dict(enumerate(space.spaces)), agent)
     raise UserError(f"agent {agent!r} observes {space}, which cannot be laid out as numbers")
 
 
 def _box(space: Any) -> Numbers:
-    if space.dtype == np.uint8 and len(space.shape) in (2, 3):
-        return Numbers((*space.shape, 1)[:3], image=True)
-    return Numbers(tuple(space.shape) or (1,))
+    """An image is a box of bytes with two axes, or of numbers with three."""
+    shape, dtype = tuple(space.shape), np.dtype(space.dtype)
+    is_bytes = dtype == np.uint8
+    if not (len(shape) == 3 and dtype.kind in "uif") and not (len(shape) == 2 and is_bytes):
+        return Numbers(shape or (1,))
+    shape = (*shape, 1)[:3]
+    return Numbers(shape, "uint8" if is_bytes else "float32", _channel_bounds(space, shape))
+
+
+def _channel_bounds(space: Any, shape: tuple[int, ...]) -> Bounds:
+    """The least and the most that any pixel may be, by channel; infinite where a box does not
+    tell."""
+    low = np.reshape(space.low, shape).min((0, 1)).astype(np.float64)
+    high = np.reshape(space.high, shape).max((0, 1)).astype(np.float64)
+    if max(np.abs(low).max(), np.abs(high).max()) >= BOUNDLESS:
+        return (-math.inf,) * shape[-1], (math.inf,) * shape[-1]
+    return tuple(low.tolist()), tuple(high.tolist())
 
 
 def _dict(space: Any, agent: str) -> Encoder:
     rest = {key: part for key, part in space.spaces.items() if key != MASK}
-    if MASK in space.spaces and list(rest) == ["observation"]:
-        return MaskedDict(observation_encoder(rest["observation"], agent), "observation")
-    parts = tuple(observation_encoder(part, agent) for part in rest.values())
-    whole = Concatenation(tuple(rest), parts)
+    if len(rest) == 1 and (MASK in space.spaces or _is_image(*rest.values())):
+        ((key, part),) = rest.items()
+        return MaskedDict(observation_encoder(part, agent), key)
+    whole = _concatenation(rest, agent)
     return MaskedDict(whole, None) if MASK in space.spaces else whole
+
+
+def _is_image(space: Any) -> bool:
+    from gymnasium import spaces
+
+    return isinstance(space, spaces.Box) and _box(space).bounds != NO_IMAGE
+
+
+def _concatenation(parts: Mapping[Hashable, Any], agent: str) -> Concatenation:
+    """Raises UserError where one of several parts is an image."""
+    for key, part in parts.items():
+        if _is_image(part):
+            raise UserError(
+                f"agent {agent!r} observes an image of shape {part.shape} under key {key!r} beside "
+                "other parts, which no network reads together; let a wrapper give the image alone, "
+                "or flatten it to one axis of numbers from 0 to 1"
+            )
+    encoders = tuple(observation_encoder(part, agent) for part in parts.values())
+    return Concatenation(tuple(parts), encoders)
 
 
 def _ints(values: np.ndarray) -> tuple[int, ...]:

@@ -91,6 +91,7 @@ def _telling(experiment: Experiment) -> int:
     for name, team in experiment.specs.items():
         print(f"team     {describe(name, team, experiment.env.groups)}", flush=True)
     print_replay(experiment)
+    print_images(experiment)
     baseline = random_returns(experiment)
     code = _training(experiment)
     if code:
@@ -123,6 +124,25 @@ def print_replay(experiment: Experiment) -> None:
     print(f"replay   {replay.room:,} frames, up to {weight(replay.weighs)}; {words}", flush=True)
     if experiment.frames and not len(replay):
         print("replay   starts empty, for the checkpoint has none: this run goes on inexactly")
+
+
+def print_images(experiment: Experiment) -> None:
+    """Says how the teams that learn read images, and other observations of many numbers."""
+    from marl.algorithm import Scripted
+    from marl.encoders import reading
+    from marl.networks import Perceptron
+
+    lines: dict[str, None] = {}  # each once, in order
+    for name, team in experiment.specs.items():
+        models = [m for m in (team.model, team.critic_model) if isinstance(m, Perceptron)]
+        if isinstance(experiment.teams[name], Scripted):
+            continue
+        for group in team.groups or []:
+            lines |= dict.fromkeys(
+                filter(None, (reading(experiment.env.groups[group], m) for m in models))
+            )
+    for line in lines:
+        print(f"images   {line}", flush=True)
 
 
 def random_returns(experiment: Experiment) -> dict[str, list[float]]:

@@ -16,6 +16,7 @@ from marl.errors import UserError
 from marl.evaluation import evaluate
 from marl.graph_networks import InforMARL
 from marl.networks import Perceptron
+from marl.observation_norm import ObservationNorm
 from marl.replay import Replay
 from marl.teams import Shape, Team, build_teams, resolve_teams
 from tests.scenes import CPU, SMALL
@@ -113,6 +114,17 @@ def graph_step(config: Any, model: Any, learn: bool = True) -> list[Tensor]:
     if learn:
         built["team"].update(rollout)
     return [p.detach().clone() for part in parts(built["team"]) for p in part.parameters()]
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_every_algorithm_normalises_observations(name: str) -> None:
+    """In every network, by all that the living saw."""
+    model = Perceptron(**SMALL, normalize_obs=True, sharing="per_agent", agent_id=True)
+    built = step("mortal", configured(name), model)
+    for part in parts(built["team"]):
+        norms = [m for m in part.modules() if isinstance(m, ObservationNorm)]
+        assert {norm.source for norm in norms} == {"left", "right"}
+        assert all(0 < int(n.count) < 8 * 10 * (2 if n.source == "left" else 1) for n in norms)
 
 
 @pytest.mark.parametrize("kind", KINDS)

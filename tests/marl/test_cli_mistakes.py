@@ -64,7 +64,7 @@ def test_bad_input_is_one_sentence(
         (["algorithm=frozen"], "frozen needs checkpoint=RUN"),
         (["algorithm=frozen", "algorithm.checkpoint=no/run"], "there is no run directory"),
         (["task=tests.toys:rivals", "teams.right.frozen=no/run"], "there is no run directory"),
-        (["task=tests.toys:images"], "8x8 pixels are too small"),
+        (["task=tests.toys:images", "model=cnn"], "8x8 pixels are too small"),
         (["task=tests.toys:rivals", "teams.left.algorithm=null"], "teams.left.algorithm names no"),
         (["task=tests.toys:rivals", "teams.left=null"], "set teams.left.algorithm=NAME"),
         (["task=tests.toys:rivals", "~algorithm", "teams.left.algorithm=mappo"], "'right' has no"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from marl.encoders import Convolutions, Flat, reading
 from marl.errors import UserError
 from marl.layers import GRU, FastTanh, StackedLayerNorm, Tanh, linear
-from marl.networks import Convolutions, Network, Perceptron
-from marl.types import TensorSpec
+from marl.networks import Network, Perceptron
+from marl.types import AgentGroup, Discrete, TensorSpec
 
 AGENTS = 3
 VECTOR, IMAGE = TensorSpec((5,)), TensorSpec((12, 12, 3), torch.uint8)
@@ -167,9 +170,60 @@ def test_convolutions_equal_torch() -> None:
     torch.testing.assert_close(out[1, 2, 0], layers(image).flatten())
 
 
-def test_too_small_images_are_told() -> None:
+def test_too_small_images_are_flattened_or_refused() -> None:
     with pytest.raises(UserError, match=r"12x12 pixels are too small.*kernels=\[8, 4, 3\]"):
-        Perceptron().build(IMAGE, 2, AGENTS)
+        Perceptron(images="convolve").build(IMAGE, 2, AGENTS)
+    x = torch.randint(0, 256, (2, AGENTS, 12, 12, 3), dtype=torch.uint8)
+    torch.manual_seed(0)
+    numbers = Perceptron().build(TensorSpec((IMAGE.size,)), 2, AGENTS)
+    torch.manual_seed(0)
+    network = Perceptron().build(IMAGE, 2, AGENTS)
+    torch.testing.assert_close(network(x)[0], numbers(x.flatten(-3) / 255)[0])
+
+
+@pytest.mark.parametrize("images", ["convolve", "flatten"])
+@pytest.mark.parametrize("sharing", ["shared", "per_agent"])
+@pytest.mark.parametrize(
+    ("low", "high"), [((0.0,) * 3, (1.0,) * 3), ((-1.0, 0.0, 2.0), (1.0, 9.0, 4.0))]
+)
+def test_images_are_scaled_by_their_bounds(low: Any, high: Any, sharing: str, images: str) -> None:
+    """The same image in bytes and in floats of any unit gives the same."""
+    model = Perceptron([6], sharing=sharing, images=images, **SMALL)
+    floats = TensorSpec(IMAGE.shape, torch.float32, low, high)
+    one, other = build(model, IMAGE), build(model, floats)
+    image = torch.randint(0, 256, (2, AGENTS, 12, 12, 3), dtype=torch.uint8)
+    bounds = torch.tensor(low), torch.tensor(high)
+    x = bounds[0] + image / 255 * (bounds[1] - bounds[0])
+    torch.testing.assert_close(one(image)[0], other(x)[0], atol=1e-5, rtol=1e-5)
+
+
+def test_what_has_no_bounds_is_read_as_it_is() -> None:
+    infinite = TensorSpec(IMAGE.shape, torch.float32, (-math.inf,) * 3, (math.inf,) * 3)
+    constant = TensorSpec(IMAGE.shape, torch.float32, (0.0,) * 3, (0.0, 1.0, 1.0))
+    x = 9 * torch.randn(2, *IMAGE.shape)
+    for spec in (infinite, constant):
+        assert torch.equal(Flat(spec)(x), x.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("spec", "model", "words"),
+    [
+        (TensorSpec((40, 40, 3), torch.uint8), Perceptron(),
+         "eyes: images of 40x40x3, read from 0..255, through 3 convolutions"),
+        (TensorSpec((7, 7, 3), torch.float32, (0.0,) * 3, (5.0,) * 3), Perceptron(),
+         "read from 0..5, flattened to 147 numbers .* too small"),
+        (TensorSpec((40, 40, 3), torch.uint8), Perceptron(images="flatten"),
+         "flattened to 4,800 numbers .*; model=cnn"),
+        (TensorSpec((84, 84)), Perceptron(), "84x84 numbers, flattened to 7,056 .* model=cnn"),
+        (TensorSpec((40, 40, 1), torch.float32, (-math.inf,), (math.inf,)), Perceptron(),
+         "without bounds, through"),
+        (TensorSpec((3000,)), Perceptron(), None),
+        (TensorSpec((3, 4)), Perceptron(), None),
+    ],
+)  # fmt: skip
+def test_how_images_are_read_is_said(spec: TensorSpec, model: Perceptron, words: str) -> None:
+    said = reading(AgentGroup("eyes", ("a",), spec, Discrete(2)), model)
+    assert (said is None) if words is None else re.search(words, said or "")
 
 
 # ------------------------------------------------------------------------------------------ options
