@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from marl import ranks
+from marl import finite, ranks
 from marl.algorithm import Algorithm
 from marl.env import VectorEnv, example_step
 from marl.types import (
@@ -49,9 +49,9 @@ def initial_carry(teams: Teams, num_envs: int) -> Carry:
 class Collector:
     """Steps an environment with all teams for ``steps`` at a time, into storage allocated once.
 
-    The rollout it returns is valid until the next one. Training's episode returns come as metrics:
-    the mean over the episodes that ended, per team the mean over its agents of their summed
-    rewards.
+    The rollout it returns is valid until the next one, and holds finite numbers only. Training's
+    episode returns come as metrics: the mean over the episodes that ended, per team the mean over
+    its agents of their summed rewards. A metric that appears late counts 0 in the episodes before.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Collector:
             name: [g for g in env.groups if g in team.policy.groups] for name, team in teams.items()
         }
         self.storage: Rollout | None = None
-        self.info: dict[str, Tensor] = {}
+        self.info: dict[str, Tensor] = {}  # metrics [T, B], of episodes where they are done
         self.restart(seed)
 
     def restart(self, seed: int) -> None:
@@ -81,12 +81,19 @@ class Collector:
         return replace(example_step(self.env.groups, self.obs), aux=aux)
 
     def collect(self) -> tuple[Rollout, Metrics]:
+        """The next steps, and what is told of the episodes that ended in them.
+
+        Raises:
+            EnvironmentFault: the environment gave what is no number (``marl.finite``).
+        """
         first_carry = self.carry
         for t in range(self.steps):
             self._step(t)
         assert self.storage is not None
         rollout = replace(self.storage, carry=first_carry)
-        return rollout, self._episodes(rollout)
+        told = {name: torch.where(rollout.done, x, 0.0) for name, x in self.info.items()}
+        finite.check_rollout(rollout, told, self.env.groups)
+        return rollout, self._episodes(rollout, told)
 
     def _step(self, t: int) -> None:
         step = act(self.teams, self.obs, self.carry, self.start, self.generator)
@@ -110,23 +117,30 @@ class Collector:
         )
         if self.storage is None:
             self.storage = tree_map(lambda x: x.new_empty(self.steps, *x.shape), record)
-            self.info = {k: v.new_empty(self.steps, *v.shape) for k, v in transition.info.items()}
+            self.info = self._zeros(self.info)
             self.slots = tree_tensors(self.storage)
         for slot, value in zip(self.slots, tree_tensors(record), strict=True):
             slot[t] = value
+        if late := [name for name in transition.info if name not in self.info]:
+            self.info |= self._zeros(late)
         for name, slot in self.info.items():
-            slot[t] = transition.info[name]
+            slot[t] = transition.info.get(name, 0.0)
 
-    def _episodes(self, rollout: Rollout) -> Metrics:
+    def _zeros(self, names: Iterable[str]) -> dict[str, Tensor]:
+        shape, device = (self.steps, self.env.num_envs), self.env.device
+        return {name: torch.zeros(shape, device=device) for name in names}
+
+    def _episodes(self, rollout: Rollout, info: Mapping[str, Tensor]) -> Metrics:
         """Means over the episodes that ended in all ranks' rollouts, NaN where none did."""
         done = rollout.done
-        sums = {"episodes": done.sum().float()}
+        count = done.sum().float()
+        sums = {"episodes": count}
         reward = torch.stack([team_mean_reward(rollout.reward, g) for g in self.members.values()])
         ended, self.episode_return = split_episodes(reward, done, self.episode_return)
         for name, returns in zip(self.teams, ended, strict=True):
             sums[f"return/{name}"] = returns.sum()
-        for name, value in self.info.items():
-            sums[f"info/{name}"] = torch.where(done, value, 0.0).sum()
+        for name in ranks.together(info):  # which another rank may be alone to know
+            sums[f"info/{name}"] = info[name].sum() if name in info else torch.zeros_like(count)
         count, *others = ranks.totals(list(sums.values()))
         return dict(zip(sums, [count, *(x / count for x in others)], strict=True))
 
@@ -137,6 +151,7 @@ class Collector:
             "carry": dict(self.carry),
             "start": self.start,
             "episode_return": self.episode_return,
+            "info": list(self.info),
             "generator": self.generator.get_state(),
         }
 
@@ -144,6 +159,7 @@ class Collector:
         """Restores everything; False where the environment could not tell its state: restart
         it then."""
         self.generator.set_state(state["generator"].cpu())
+        self.info = self._zeros(state.get("info", ()))  # not in older ones
         if state["env"] is None:
             return False
         self.env.load_state_dict(state["env"])

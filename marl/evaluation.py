@@ -8,14 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from marl import ranks, seeding
+from marl import finite, ranks, seeding
 from marl.algorithm import Scripted
 from marl.collect import Teams, act, initial_carry, team_mean_reward
 from marl.env import VectorEnv
@@ -85,6 +85,7 @@ class Evaluations:
         self.env, self.teams, self.settings = env, teams, settings
         self.next, self.done_at = 0, -1  # frames at the next one and at the last
         self.returns: dict[str, list[float]] = {}  # the last one's
+        self.metrics: list[str] = []  # those told so far: one that appears late stays
         self.best: dict[str, float] = {}  # the best mean return so far of every team that learns
 
     def due(self, frames: int) -> bool:
@@ -98,6 +99,9 @@ class Evaluations:
         episodes = 0 if ranks.RANK else self.settings.evaluation_episodes
         limit = Limit(self.settings.evaluation_max_steps, f"evaluation at frame {frames:,}")
         result = evaluate(self.env, self.teams, episodes, seed, limit=limit)
+        self.metrics = list(dict.fromkeys([*self.metrics, *result["metrics"]]))
+        untold = [0.0] * episodes
+        result["metrics"] = {name: result["metrics"].get(name, untold) for name in self.metrics}
         interval = self.settings.evaluation_interval or self.settings.total_frames
         self.returns, self.done_at = result["returns"], frames
         self.next = (frames // interval + 1) * interval
@@ -118,11 +122,13 @@ class Evaluations:
     def state_dict(self) -> dict[str, Any]:
         return {
             "next": self.next, "done_at": self.done_at, "returns": self.returns, "best": self.best,
+            "metrics": self.metrics,
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.next, self.done_at = state["next"], state["done_at"]
         self.returns, self.best = state["returns"], state["best"]
+        self.metrics = state.get("metrics", [])  # not in older ones
 
 
 def evaluate(
@@ -144,14 +150,16 @@ def evaluate(
     """
     limit = limit or Limit()
     returns: dict[str, list[float]] = {name: [] for name in teams}
-    metrics: dict[str, list[float]] = {}
+    rounds: list[tuple[int, dict[str, Tensor]]] = []  # how many episodes of it count, and metrics
     for number in range(-(-episodes // env.num_envs)):
         wanted = min(env.num_envs, episodes - number * env.num_envs)
         played = _play_round(env, teams, seed + 2 * env.num_envs * number, explore, limit)
         for name, values in played[0].items():
             returns[name] += values[:wanted].tolist()
-        for name, values in played[1].items():
-            metrics.setdefault(name, []).extend(values[:wanted].tolist())
+        rounds.append((wanted, played[1]))
+    names = dict.fromkeys(name for _, told in rounds for name in told)
+    none = torch.zeros(env.num_envs)  # of a metric that appeared in a later round
+    metrics = {n: [x for m, told in rounds for x in told.get(n, none)[:m].tolist()] for n in names}
     return {"returns": returns, "metrics": metrics}
 
 
@@ -177,13 +185,18 @@ def _play_round(
 
 
 def episode_steps(env: VectorEnv, teams: Teams, seed: int, explore: bool) -> Iterator[Transition]:
-    """Steps ``env`` without end, from a fresh start with a random stream of its own."""
+    """Steps ``env`` without end, from a fresh start with a random stream of its own.
+
+    Raises:
+        EnvironmentFault: the environment gave what is no number (``marl.finite``).
+    """
     generator = seeding.generator(env.device, seed, "acting")
     obs, carry = env.reset(seed), initial_carry(teams, env.num_envs)
     start = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
-    while True:
+    for number in count(1):
         step = act(teams, obs, carry, start, generator, explore)
         transition = env.step(step.action)
+        finite.check_step(obs, transition, number, env.groups)
         yield transition
         obs, carry, start = transition.obs, step.carry, transition.done
 

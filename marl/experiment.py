@@ -17,7 +17,7 @@ from marl.checkpoint import Checkpoints, random_state, set_random_state
 from marl.collect import Collector
 from marl.device import find_device, keep_freed_memory
 from marl.env import VectorEnv
-from marl.errors import Diverged, EndlessEpisode, UserError, WorkerError
+from marl.errors import Diverged, EndlessEpisode, EnvironmentFault, UserError, WorkerError
 from marl.evaluation import Evaluations, film
 from marl.logging import KINDS, JsonlSink, Log, Sink, finite, require_tensorboard, wanted_sinks
 from marl.networks import Perceptron
@@ -157,6 +157,7 @@ class Experiment:
 
         Raises:
             Diverged: a loss or gradient is not finite.
+            EnvironmentFault: the environment gave what is no number; nothing has learned from it.
             WorkerError: an environment's process failed; what was learned is saved, in a run alone.
             EndlessEpisode: an evaluation's episode is longer than allowed; saved likewise.
         """
@@ -188,6 +189,9 @@ class Experiment:
                 if self._finished():
                     return
                 self._iterate()
+            except EnvironmentFault as fault:
+                last = self.checkpoints.last() or "none"
+                raise EnvironmentFault(f"{fault}; the last good checkpoint is {last}") from None
             except (WorkerError, EndlessEpisode):
                 if ranks.SIZE == 1:  # the others know nothing of it, and wait
                     self.save()

@@ -127,6 +127,15 @@ def word(text: str) -> str:
     return told[0]
 
 
+def together(words: Iterable[str]) -> list[str]:
+    """The words of all ranks, each once, in the same order everywhere. Waits for all of them."""
+    if SIZE == 1:
+        return list(words)
+    told: list[list[str]] = [[] for _ in range(SIZE)]
+    dist.all_gather_object(told, list(words))
+    return sorted({word for part in told for word in part})
+
+
 def highest(number: int) -> int:
     """The highest over the ranks. Waits for all of them."""
     if SIZE == 1:

@@ -127,7 +127,7 @@ class Looking(Scripted):
 def looking(directory: Path, task: str = "identity", sinks: Any = None, **settings: Any):
     """A run whose metrics tell what its replay of 25 steps holds; a rollout has 10."""
     return Experiment(
-        Task(f"tests.toys:{task}"),
+        Task(task if ":" in task else f"tests.toys:{task}"),
         LookingConfig(),
         settings=Settings(**{**SHORT, "replay_size": 100, "video": False, **settings}),
         directory=directory,

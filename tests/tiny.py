@@ -52,6 +52,16 @@ class Tiny(ParallelEnv):
         return observations, rewards, *ended, {a: {} for a in acted}
 
 
+class Once(Tiny):
+    """A reward in the midst of a run is no number, once; with ``at`` 0 the simulator is mended."""
+
+    count, at = 0, 150
+
+    def reward(self, agent: Any, action: Any) -> float:
+        Once.count += 1
+        return float("nan") if Once.count == Once.at else super().reward(agent, action)
+
+
 class Staggered(Tiny):
     """Agents see who they are, and each is truncated after a time of its own; each step pays 1."""
 
@@ -68,3 +78,13 @@ class Staggered(Tiny):
         observations = {a: self.observe(a) for a in acted}
         pay, never = dict.fromkeys(acted, 1.0), dict.fromkeys(acted, False)
         return observations, pay, never, out, {a: {} for a in acted}
+
+
+class LateInfo(Tiny):
+    """``won`` stands in the infos of an episode's last step only, beyond where a probe looks."""
+
+    length = 35
+
+    def step(self, actions: dict) -> Any:
+        *rest, infos = super().step(actions)
+        return *rest, infos if self.agents else {a: {"won": 2.0} for a in infos}

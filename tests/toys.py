@@ -132,6 +132,25 @@ class Poisoned(Game):
         return super()._reward(name, action) * (torch.nan if self.when < 0 else 1.0)
 
 
+class LateMetric(Game):
+    """From its second reset on ``won`` is told too, and is 2."""
+
+    resets = -1  # the first is the constructor's
+
+    def reset(self, seed: int) -> Observation:
+        self.resets += 1
+        return super().reset(seed)
+
+    def step(self, action: Mapping[str, Tensor]) -> Transition:
+        made = super().step(action)
+        won = {"won": torch.full_like(made.info["length"], 2.0)} if self.resets > 1 else {}
+        return replace(made, info={**made.info, **won})
+
+
+def late_metric(num_envs: int, device: torch.device) -> Game:
+    return LateMetric(num_envs, device, PAIR, Rules())
+
+
 def failing(num_envs: int, device: torch.device) -> Game:
     return Failing(num_envs, device, PAIR, Rules())
 

@@ -14,7 +14,7 @@ from marl.collect import Collector, split_episodes
 from marl.networks import Perceptron
 from marl.types import Graph, GroupObservation, Observation, tree_tensors
 from tests.scenes import CPU, SMALL, collector, mappo, randomly, rollout_of
-from tests.toys import Game, identity
+from tests.toys import Game, identity, late_metric
 
 GRU = Perceptron(**SMALL, gru=8)
 
@@ -119,6 +119,30 @@ def test_an_environment_without_state_starts_anew() -> None:
     fresh = Collector(env, randomly(env), 10, 2, torch.Generator())
     assert fresh.load_state_dict(state) is False
     assert fresh.start.all() and torch.equal(fresh.generator.get_state(), state["generator"])
+
+
+def late(steps: int = 10) -> Collector:
+    env = late_metric(4, CPU)
+    return Collector(env, randomly(env), steps, 2, torch.Generator().manual_seed(1))
+
+
+def test_a_metric_that_appears_late_is_0_in_the_episodes_before() -> None:
+    """In the midst of the second rollout, and not again in a resumed run."""
+    collect = late()
+    assert "info/won" not in collect.collect()[1]
+    for t in range(10):
+        collect.env.resets += t == 5  # type: ignore[attr-defined]  # it tells from the second on
+        collect._step(t)
+    assert collect.storage is not None
+    done, told = collect.storage.done, collect.info["won"]
+    assert done[:5].any() and not told[:5].any() and (told[5:] == 2).all()
+    metrics = collect.collect()[1]
+    assert float(metrics["info/won"]) == 2
+    resumed = late()
+    resumed.load_state_dict(collect.state_dict())
+    resumed.env.resets = 0  # type: ignore[attr-defined]  # nothing tells it yet
+    metrics = resumed.collect()[1]
+    assert float(metrics["episodes"]) > 0 and float(metrics["info/won"]) == 0
 
 
 # --------------------------------------------------------------------------------- a team's rewards

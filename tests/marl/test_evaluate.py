@@ -18,7 +18,7 @@ from marl.networks import Perceptron
 from marl.settings import Settings
 from marl.types import tree_tensors
 from tests.scenes import CPU, SMALL, collector, mappo, randomly, setting
-from tests.toys import Game, identity, rivals
+from tests.toys import Game, identity, late_metric, rivals
 
 GRU = Perceptron(**SMALL, gru=8)
 
@@ -45,6 +45,25 @@ def naive_evaluation(
             obs, start = step.obs, step.done
         returns, lengths, number = returns + total, lengths + length, number + 1
     return {"returns": returns[:episodes], "length": lengths[:episodes]}
+
+
+def test_a_metric_that_appears_in_a_later_round_is_0_before() -> None:
+    env = late_metric(4, CPU)
+    metrics = evaluate(env, randomly(env), 10, seed=5)["metrics"]
+    assert metrics["won"] == [0.0] * 4 + [2.0] * 6 and len(metrics["length"]) == 10
+
+
+def test_a_metric_once_told_stays_and_is_kept_in_checkpoints() -> None:
+    """The same environment that forgot it, as a resumed run's has."""
+    settings = Settings(evaluation_episodes=3, total_frames=100, evaluation_interval=10)
+    one, other = (late_metric(4, CPU) for _ in range(2))
+    first = Evaluations(one, randomly(one), settings)
+    assert [list(first.play(n)["metrics"]) for n in (0, 10)] == [["length"], ["length", "won"]]
+    resumed = Evaluations(other, randomly(other), settings)
+    resumed.load_state_dict(first.state_dict())
+    assert resumed.play(20)["metrics"]["won"] == [0.0] * 3
+    older = {k: v for k, v in first.state_dict().items() if k != "metrics"}
+    resumed.load_state_dict(older)
 
 
 @pytest.mark.parametrize("episodes", [1, 3, 4, 10])

@@ -13,13 +13,15 @@ import pytest
 import torch
 
 from algorithms.scripted import RandomConfig
+from envs import Task
 from marl import checkpoint
 from marl.errors import Diverged, UserError, WorkerError
 from marl.experiment import Experiment, Settings
 from marl.logging import read_jsonl
 from marl.runs import newest
 from marl.teams import Team
-from tests.runs import equal, experiment, outcome
+from marl.types import Metrics, Rollout
+from tests.runs import SHORT, equal, experiment, outcome
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -124,10 +126,16 @@ def test_a_file_is_not_a_directory(tmp_path: Path) -> None:
         experiment(tmp_path / "file")
 
 
-def test_divergence_is_named(tmp_path: Path) -> None:
-    """The third iteration's rewards are not numbers; the checkpoint of the first two is named."""
-    run = experiment(tmp_path / "run", task="poisoned", checkpoint_interval=40,
-                     evaluation_interval=0)  # fmt: skip
+def test_divergence_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third iteration learns from no numbers; the checkpoint of the first two is named."""
+    run = experiment(tmp_path / "run", checkpoint_interval=40, evaluation_interval=0)
+    learn = run.learn
+
+    def poisoned(rollout: Rollout) -> dict[str, Metrics]:
+        rollout.reward["left"].mul_(torch.nan if run.iteration == 2 else 1)
+        return learn(rollout)
+
+    monkeypatch.setattr(run, "learn", poisoned)
     with pytest.raises(Diverged) as error:
         run.run()
     last = run.checkpoints.last()
@@ -248,3 +256,22 @@ def test_missing_devices(tmp_path: Path, device: str) -> None:
     with pytest.raises(UserError, match=device):
         experiment(tmp_path / "run", device=device)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_metric_that_appears_late_is_recorded(tmp_path: Path, workers: int) -> None:
+    """Of episodes of 35 steps; the second evaluation ends a run that was resumed."""
+    options: dict[str, Any] = {"evaluation_interval": 0, "video": False}
+    run = Experiment(
+        Task("tests.tiny:LateInfo", workers=workers), RandomConfig(),
+        settings=Settings(**{**SHORT, **options}), directory=tmp_path / "run",
+    )  # fmt: skip
+    run.run()
+    run.close()
+    again = Experiment.load(tmp_path / "run", total_frames=400)
+    again.run()
+    again.close()
+    evaluations = read_jsonl(tmp_path / "run" / "evaluations.jsonl")
+    assert [record["metrics"] for record in evaluations] == [{"won": [2.0] * 3}] * 2
+    metrics = read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    assert [record["info/won"] for record in metrics if record["episodes"]] == [2.0] * 2

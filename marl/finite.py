@@ -1,0 +1,107 @@
+"""Whether what a rollout or a step holds are numbers; and where they are not, in words.
+
+The device is asked once: finite numbers have a finite sum (but for one beyond what a float holds,
+which costs a closer look and no more), and a sum reads everything once and allocates nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from marl.errors import Diverged, EnvironmentFault, UserError
+from marl.types import AgentGroup, Observation, Rollout, Transition, tree_map, tree_tensors
+
+Groups = Mapping[str, AgentGroup]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where numbers stand, and what is said of one that is not finite."""
+
+    words: str
+    values: Tensor  # [T, B, ...]
+    agents: tuple[str, ...] = ()  # of the axis after B, where it is of agents
+    error: type[UserError] = EnvironmentFault
+
+
+def all_finite(tree: Any) -> bool:
+    """Whether no tensor of the tree holds NaN or infinity. Waits for the device."""
+    floats = [x for x in tree_tensors(tree) if x.is_floating_point()]
+    if not floats or bool(torch.stack([x.sum().float() for x in floats]).sum().isfinite()):
+        return True
+    return all(bool(x.isfinite().all()) for x in floats)
+
+
+def check_rollout(rollout: Rollout, info: Mapping[str, Tensor], groups: Groups) -> None:
+    """Looks at what the environment gave in ``rollout``, and at the metrics ``info [T, B]``.
+
+    Raises:
+        EnvironmentFault: a number is not finite; names what and whose, the step and the copy.
+        Diverged: the same of an action, which came first.
+    """
+    if all_finite((rollout.obs, rollout.next_obs, rollout.reward, info)):
+        return
+    places = [
+        *_observed(rollout.obs, groups),
+        *_acted(rollout.action, groups),
+        *_paid(rollout.reward, groups),
+        *_observed(rollout.next_obs, groups),
+        *(Place(f"metric {name!r} is {{value}}", value) for name, value in info.items()),
+    ]
+    raise first_fault(places, "in step {step} of the rollout, in copy {copy}", 1)
+
+
+def check_step(obs: Observation, transition: Transition, step: int, groups: Groups) -> None:
+    """Looks at what the ``step``-th step (from 1) of an episode began with and led to.
+
+    Raises:
+        EnvironmentFault: a number is not finite; names what and whose, the step and the copy.
+    """
+    given = (obs, transition.reward, transition.next_obs)
+    if all_finite(given):
+        return
+    before, reward, after = tree_map(lambda x: x.unsqueeze(0), given)
+    places = [*_observed(before, groups), *_paid(reward, groups), *_observed(after, groups)]
+    raise first_fault(places, "in step {step} of an episode of copy {copy}", step)
+
+
+def first_fault(places: Sequence[Place], when: str, first: int) -> UserError:
+    """The error of what is not finite first in time, and of these of what comes first in
+    ``places``; their steps count from ``first``."""
+    found = [(p, (~p.values.isfinite()).nonzero()) for p in places if p.values.is_floating_point()]
+    place, bad = min((f for f in found if len(f[1])), key=lambda f: int(f[1][0, 0]))
+    step, copy, *entry = index = bad[0].tolist()
+    agent = place.agents[entry.pop(0)] if place.agents else None
+    value = place.values[tuple(index)].item()
+    fact = place.words.format(agent=agent, value=value, entry=entry)
+    return place.error(
+        f"{when.format(step=first + step, copy=copy)}, {fact}; expected a finite number"
+    )
+
+
+def _observed(obs: Observation, groups: Groups) -> Iterator[Place]:
+    for name, group in groups.items():
+        words = f"agent {{agent!r}} of group {name!r} observes {{value}} at {{entry}}"
+        yield Place(words, obs.groups[name].obs, group.agents)
+    if obs.state is not None:
+        yield Place("the state is {value} at {entry}", obs.state)
+    for name in ("position", "velocity", "goal") if obs.graph is not None else ():
+        words = f"the graph's {name} is {{value}} at {{entry}} (entity, coordinate)"
+        yield Place(words, getattr(obs.graph, name))
+
+
+def _paid(reward: Mapping[str, Tensor], groups: Groups) -> Iterator[Place]:
+    for name, group in groups.items():
+        words = f"agent {{agent!r}} of group {name!r} was paid {{value}}"
+        yield Place(words, reward[name], group.agents)
+
+
+def _acted(action: Mapping[str, Tensor], groups: Groups) -> Iterator[Place]:
+    for name, group in groups.items():
+        words = f"the policy of agent {{agent!r}} of group {name!r} acts {{value}} at {{entry}}"
+        yield Place(words, action[name], group.agents, Diverged)
