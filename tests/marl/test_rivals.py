@@ -62,12 +62,13 @@ class Constant(Rivals):
 
 
 class Rounded(Rivals):
-    """Three, whose rewards add up to 0 but for what a float makes of thirds."""
+    """Three, whose rewards add up to 0 but for what a float32 makes of them."""
 
     names = ("a_0", "a_1", "a_2")
 
     def pay(self, good: Mapping[str, float]) -> dict[str, float]:
-        return {a: 10 * (g - sum(good.values()) / 3) for a, g in good.items()}
+        drawn = self.rng.normal(size=3)
+        return dict(zip(good, 100 * (drawn - drawn.mean()), strict=True))
 
 
 class Pairs(Paid):
