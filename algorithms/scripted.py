@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from marl.algorithm import Scripted, Setting
-from marl.config import import_path
+from marl.config import REFERENCE, import_path
 from marl.errors import UserError
 from marl.policies import Policy
 from marl.runs import load_policy
@@ -96,7 +96,8 @@ class FunctionPolicy:
 class FrozenConfig:
     """A team with the policy of an earlier run, which does not learn any more."""
 
-    checkpoint: str = ""  # a run directory, or one of its checkpoint files
+    # A run directory, or one of its checkpoint files.
+    checkpoint: str = field(default="", metadata=REFERENCE)
     source: str = ""  # the team to take from that run; empty for the one with the same groups
     explore: bool = True  # whether it samples its actions while the others train
 

@@ -48,6 +48,12 @@ def _measured(path: Path, best_of: Mapping[str, Path], episodes: int) -> bool:
     return all(there.get(n) == (frames_of(best), episodes) for n, best in best_of.items())
 
 
+def forget(directory: Path) -> None:
+    """Removes what was measured and drawn of a run's end, which is not where it ends any more."""
+    for name in ("absolute.json", "curve.png", "video.mp4"):
+        (directory / name).unlink(missing_ok=True)
+
+
 def play(
     env: VectorEnv,
     teams: Teams,

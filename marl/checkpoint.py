@@ -4,13 +4,11 @@ nothing."""
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import random
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +18,7 @@ import torch
 
 from marl import ranks
 from marl.errors import UserError
+from marl.files import atomic, unfinished, write_atomic
 
 State = dict[str, Any]
 
@@ -29,8 +28,9 @@ class Checkpoints:
     one at which each learning team was best (``best-<team>-….pt``).
 
     A file appears under its name only when it is whole and on the disk, after the ``.sha256``
-    beside it. Other ranks than the first have files of their own beside it (``rank1-….pt``), which
-    are there before it is.
+    beside it. What is best at some frame appears before that frame's checkpoint, and older ones go
+    after it, so that a process killed in between loses neither. Other ranks than the first have
+    files of their own beside it (``rank1-….pt``), which are there before it is.
     """
 
     def __init__(self, folder: Path, keep: int = 2):
@@ -44,16 +44,39 @@ class Checkpoints:
         path = self.folder / f"frames-{frames:012d}.pt"
         whole = state if replay is None else {**state, "replay": replay}
         with ranks.first_rank_last():
-            self._write(of_rank(path, ranks.RANK), whole)
             for team in best:
                 self._write(self.folder / f"best-{team}-{frames:012d}.pt", state)
-                self._forget(self._named(f"best-{team}")[:-1])
+            self._write(of_rank(path, ranks.RANK), whole)
             if ranks.RANK == 0:
-                self._forget(self.all()[: -self.keep])
+                self._prune()
         if ranks.RANK:
             mine = [of_rank(main, ranks.RANK) for main in self.all()]
             self._forget([p for p in self._named(f"rank{ranks.RANK}") if p not in mine])
         return path
+
+    def clean(self) -> None:
+        """Removes what killed writes left: temporary files, checksums without a file, older
+        checkpoints, and the best of frames that never became a checkpoint. Only for the process
+        that trains here."""
+        if not self.folder.is_dir():
+            return
+        alone = [p for p in self.folder.glob("*.pt.sha256") if not p.with_suffix("").exists()]
+        for path in [*unfinished(self.folder), *alone]:
+            path.unlink(missing_ok=True)
+        last = self.last()
+        newest = _frames(last) if last else -1
+        self._forget([best for best in self._bests() if _frames(best) > newest])
+        self._prune()
+
+    def _prune(self) -> None:
+        """Removes all but the newest ``keep`` and every team's newest best."""
+        self._forget(self.all()[: -self.keep])
+        self._forget([p for p in self._bests() if p != self.best(_team(p))])
+
+    def stamp(self) -> str:
+        """Returns the name and the checksum of the newest checkpoint; empty where there is none."""
+        last = self.last()
+        return " ".join([last.name, *_checksums(last)]) if last else ""
 
     def all(self) -> list[Path]:
         """Those that were written in time, the oldest first."""
@@ -96,12 +119,18 @@ class Checkpoints:
                 f"{'are' if ranks.SIZE > 1 else 'is'} {ranks.SIZE}; resume it with {how}"
             )
 
+    def _bests(self) -> list[Path]:
+        """All files of the best of any team."""
+        return self._matching("best-.+")
+
     def _named(self, kind: str) -> list[Path]:
+        return self._matching(re.escape(kind))
+
+    def _matching(self, kind: str) -> list[Path]:
         if not self.folder.is_dir():
             return []
-        return sorted(
-            p for p in self.folder.iterdir() if re.fullmatch(rf"{re.escape(kind)}-\d+\.pt", p.name)
-        )
+        name = re.compile(rf"{kind}-\d+\.pt")
+        return sorted(path for path in self.folder.iterdir() if name.fullmatch(path.name))
 
     def _write(self, path: Path, state: State) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +138,10 @@ class Checkpoints:
             hashed = _Hashed(file)
             torch.save(state, hashed)  # type: ignore[arg-type]  # it writes and flushes only
             hashed.check()
-            write_atomic(checksum_of(path), (hashed.hash.hexdigest() + "\n").encode())
+            # Where a file is written over, a process killed here leaves the old one, still whole.
+            old = _checksums(path) if path.exists() else []
+            sums = dict.fromkeys([hashed.hash.hexdigest(), *old])
+            write_atomic(checksum_of(path), "".join(f"{x}\n" for x in sums).encode())
 
     @staticmethod
     def _forget(paths: list[Path]) -> None:
@@ -134,6 +166,21 @@ def of_rank(path: Path, rank: int) -> Path:
 
 def checksum_of(path: Path) -> Path:
     return path.with_suffix(".pt.sha256")
+
+
+def _checksums(path: Path) -> list[str]:
+    """The checksums that a file may have: its own, and those of files that it was written over;
+    none where they are lost."""
+    file = checksum_of(path)
+    return file.read_text().split() if file.exists() else []
+
+
+def _frames(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
+
+
+def _team(best: Path) -> str:
+    return best.stem.removeprefix("best-").rpartition("-")[0]
 
 
 class _Hashed:
@@ -169,14 +216,14 @@ def load(path: Path, device: torch.device) -> State:
             tensors and plain values.
     """
     try:
-        checksum = checksum_of(path).read_text().strip()
+        checksums = _checksums(path)
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise CorruptCheckpoint(
             f"checkpoint {str(path)!r} cannot be read: {error.strerror}"
         ) from None
-    if found != checksum:
+    if found not in checksums:
         raise CorruptCheckpoint(f"checkpoint {str(path)!r} is corrupt: its checksum does not match")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -194,26 +241,6 @@ def _copied(part: Any, device: torch.device) -> Any:
     elif isinstance(part, (list, tuple)):
         return type(part)(_copied(value, device) for value in part)
     return part
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes a file so that at any moment it is either the old one or the whole new one."""
-    with atomic(path) as file:
-        file.write(data)
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes its place when the block ends well, as ``write_atomic`` does."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def random_state(device: torch.device) -> State:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from marl.errors import UserError
 
 TYPE = "_type_"
+REFERENCE = {"reference": True}  # metadata of a field that names other runs or their files
 
 
 def to_plain(value: Any) -> Any:
@@ -61,3 +62,20 @@ def import_path(path: str) -> Any:
             raise UserError(f"cannot import {path!r}: {module!r} has no {part!r}")
         found = getattr(found, part)
     return found
+
+
+def relocate(value: Any, moved: Callable[[str], str]) -> None:
+    """Replaces every reference to another run, in dataclasses however deep in ``value``, by what
+    ``moved`` makes of its path."""
+    if isinstance(value, Mapping):
+        for item in value.values():
+            relocate(item, moved)
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return
+    for field in dataclasses.fields(value):
+        given = getattr(value, field.name)
+        if "reference" not in field.metadata:
+            relocate(given, moved)
+        else:
+            found = [moved(path) for path in given] if isinstance(given, list) else moved(given)
+            setattr(value, field.name, found)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,14 @@ from marl.checkpoint import Checkpoints, random_state, set_random_state
 from marl.collect import Collector
 from marl.device import find_device, keep_freed_memory
 from marl.env import VectorEnv
-from marl.errors import Diverged, EndlessEpisode, EnvironmentFault, UserError, WorkerError
+from marl.errors import Diverged, EndlessEpisode, EnvironmentFault, UserError, WorkerError, unknown
 from marl.evaluation import Evaluations, film
+from marl.files import Lock, Taken, explained
 from marl.logging import KINDS, JsonlSink, Log, Sink, finite, require_tensorboard, wanted_sinks
 from marl.networks import Perceptron
 from marl.selfplay import SelfPlay
 from marl.settings import Settings
-from marl.stopping import Stop, full_disk_explained
+from marl.stopping import Stop
 from marl.teams import Shape, Team, build_replay, build_teams, resolve_teams
 from marl.types import Metrics, Rollout
 from marl.versions import LEARNING
@@ -42,8 +45,10 @@ class Experiment:
         model, critic_model: of the policies and the critics; the critics' default is the policies'.
         teams: what differs from the environment's own teams, by name.
         directory: where the run is kept; nothing of an earlier run is overwritten.
-        resume: continue the run in ``directory`` from its last checkpoint.
+        resume: continue the run in ``directory`` from its last checkpoint. Only ``run`` writes
+            there, and only while no other process does.
         sinks: loggers besides those of the settings.
+        numbered: where ``directory`` is taken, a number is appended that makes it free.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class Experiment:
         directory: str | Path = "runs/experiment",
         resume: bool = False,
         sinks: list[Sink] | None = None,
+        numbered: bool = False,
     ):
         self.settings = settings = settings or Settings()
         self.device = find_device(settings.device)
@@ -97,17 +103,20 @@ class Experiment:
         self.next_checkpoint = settings.checkpoint_interval
         self.evaluations = Evaluations(evaluation_env, self.teams, settings)
         self.stop = Stop()
-        self.checkpoints = Checkpoints(self.directory / "checkpoints", settings.checkpoints_kept)
         if not resume:
             self.selfplay.fill(self.device)
             if ranks.RANK == 0:
-                runs.create(self.directory, self.config())
+                self.directory = runs.create(self.directory, self.config(), numbered)
+            self.directory = Path(ranks.word(str(self.directory)))
+        self.lock = Lock(self.directory)
+        self.checkpoints = Checkpoints(self.directory / "checkpoints", settings.checkpoints_kept)
         self.jsonl = JsonlSink(self.directory, KINDS if ranks.RANK == 0 else ())
+        self.jsonl.rewind(dict.fromkeys(self.jsonl.paths, 0))
+        self.resumed, self.changes = resume, dict[str, Any]()  # of the settings, to be written
+        self.stamp, self.saved = "", False  # of the newest checkpoint; whether all is in it
         if resume:
             self._resume()
-        config = runs.to_plain(self.config())
-        wanted = wanted_sinks(settings, self.directory, config, self.frames, resume)
-        self.log = Log([] if ranks.RANK else [self.jsonl, *wanted, *(sinks or [])])
+        self.log = Log([] if ranks.RANK else [self.jsonl, *(sinks or [])])
 
     def _first_env(self, num_envs: int, resume: bool) -> VectorEnv:
         """Makes the environment to train in, and ``make``, which makes others like it: with the
@@ -127,7 +136,12 @@ class Experiment:
 
     @classmethod
     def load(cls, directory: str | Path, **changes: Any) -> Experiment:
-        """The run in ``directory``, to be continued from its last checkpoint."""
+        """The run in ``directory``, to be continued from its last checkpoint; ``run`` writes the
+        ``changes`` of its settings to its configuration.
+
+        Raises:
+            UserError: there is no such run or setting, or the setting has no such value.
+        """
         config = runs.read_config(Path(directory))
         teams, settings = config["teams"], config["settings"]
         task: MakeEnv | None = config["task"]
@@ -136,11 +150,15 @@ class Experiment:
                 f"{str(directory)!r} was made from Python by a function without a name; "
                 "build the same Experiment(..., resume=True) there"
             )
-        for name, value in changes.items():
-            setattr(settings, name, value)
+        settings = _changed(settings, changes)
         experiment = cls(task, None, None, None, teams, settings, directory, resume=True)
-        if changes and ranks.RANK == 0:
-            runs.write_config(Path(directory), experiment.config())
+        if "total_frames" in changes and settings.total_frames < experiment.frames:
+            experiment.close()
+            raise UserError(
+                f"total_frames={settings.total_frames} is less than the {experiment.frames} frames "
+                f"that {str(directory)!r} has played; take more, or train a new run"
+            )
+        experiment.changes = {name: getattr(settings, name) for name in changes}
         return experiment
 
     def config(self) -> dict[str, Any]:
@@ -160,17 +178,55 @@ class Experiment:
             EnvironmentFault: the environment gave what is no number; nothing has learned from it.
             WorkerError: an environment's process failed; what was learned is saved, in a run alone.
             EndlessEpisode: an evaluation's episode is longer than allowed; saved likewise.
+            Taken: another process trains in the directory, or did since this object was made.
+            UserError: the directory cannot be written to, or its disk is full.
         """
-        try:
-            with self.stop.on_signals(), full_disk_explained(self.directory):
-                self._caution()
-                self._loop()
-                self.stop.agree()
-            if self.stop.signal is None and ranks.RANK == 0:
-                absolute.measure(self.directory, self.evaluations.env, self.specs, self.settings)
-        finally:
-            self.log.close()
+        with self.locked():
+            try:
+                self._begin()
+                with self.stop.on_signals():
+                    self._caution()
+                    self._loop()
+                    self.stop.agree()
+                if self.stop.signal is None and ranks.RANK == 0:
+                    env = self.evaluations.env
+                    absolute.measure(self.directory, env, self.specs, self.settings)
+            finally:
+                self.log.close()
         return self.evaluations.returns
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training in the directory; what cannot be written there ends
+        in a sentence. May be nested."""
+        with explained(self.directory):
+            if ranks.RANK:
+                yield
+                return
+            with self.lock.held():
+                yield
+
+    def _begin(self) -> None:
+        """Makes the directory what it was at this object's state: all that only the process that
+        trains there may do."""
+        if ranks.RANK:
+            return
+        if self.checkpoints.stamp() != self.stamp:
+            raise Taken(
+                f"{str(self.directory)!r} was trained on since it was loaded here; load it again"
+            )
+        self.checkpoints.clean()
+        runs.clean(self.directory)
+        if self.frames < self.settings.total_frames:
+            absolute.forget(self.directory)
+        if self.changes:
+            runs.change_settings(self.directory, self.changes)
+        if self.stamp:
+            runs.mark_checkpointed(self.directory)
+        self.jsonl.open()
+        config = runs.to_plain(self.config())
+        known = self.settings, self.directory, config, self.frames, self.resumed
+        self.log.sinks += wanted_sinks(*known)
 
     def _caution(self) -> None:
         """Says what will not be learned, once, before the first frame."""
@@ -198,7 +254,7 @@ class Experiment:
                 raise
 
     def _iterate(self) -> None:
-        began = time.perf_counter()
+        began, self.saved = time.perf_counter(), False
         with self.selfplay.dressed(self.frames) as playing:
             rollout, metrics = self.collector.collect()
         self.selfplay.credit(playing, rollout)
@@ -242,7 +298,7 @@ class Experiment:
         self.log.log("timing", {"frames": self.frames, **record})
 
     def _evaluate(self) -> None:
-        began = time.perf_counter()
+        began, self.saved = time.perf_counter(), False
         self.log.log("evaluations", {"frames": self.frames, **self.evaluations.play(self.frames)})
         self.log.log("timing", {"frames": self.frames, "evaluate": time.perf_counter() - began})
         best = self.evaluations.best_now()
@@ -253,6 +309,8 @@ class Experiment:
         """Writes a checkpoint of everything that decides what comes next; kept as the best of the
         teams ``best``."""
         self.next_checkpoint = self.frames + self.settings.checkpoint_interval
+        if self.saved:
+            return
         state = {
             "learning": self.learning,
             "frames": self.frames,
@@ -268,18 +326,18 @@ class Experiment:
         self.checkpoints.save(
             self.frames, state, best, None if replay is None else replay.state_dict()
         )
+        if ranks.RANK == 0:
+            runs.mark_checkpointed(self.directory)
+        self.stamp, self.saved = self.checkpoints.stamp(), True
 
     def _resume(self) -> None:
-        try:
-            self.checkpoints.check_ranks()
-            _, state = self.checkpoints.load_last(self.device)
-        except UserError:
-            if self.checkpoints.last() is not None:
-                raise
-            # Killed before the first checkpoint: from the beginning.
-            self.jsonl.rewind(dict.fromkeys(self.jsonl.files, 0))
+        if self.checkpoints.last() is None:  # killed before the first one: from the beginning
+            runs.check_unstarted(self.directory, self.settings)
             self.selfplay.fill(self.device)
             return
+        self.checkpoints.check_ranks()
+        self.stamp, self.saved = self.checkpoints.stamp(), True
+        _, state = self.checkpoints.load_last(self.device)
         self.frames, self.iteration = state["frames"], state["iteration"]
         self.next_checkpoint = self.frames + self.settings.checkpoint_interval
         self.evaluations.load_state_dict(state["evaluations"])
@@ -311,3 +369,12 @@ class Experiment:
     def close(self) -> None:
         self.env.close()
         self.evaluations.env.close()
+
+
+def _changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """The settings with ``changes``, checked as new ones are."""
+    known = [f.name for f in fields(Settings)]
+    for name in changes:
+        if name not in known:
+            raise unknown("setting", name, known)
+    return replace(settings, **changes)

@@ -7,7 +7,6 @@ file system; the lock's file names the launcher.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -18,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import IO
 
+from marl.files import take_lock
 from marl.versions import LEARNING, learning_of
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -76,7 +75,7 @@ class Job:
         lock."""
         self.directory.parent.mkdir(parents=True, exist_ok=True)
         with open(self.lock, "a") as lock:
-            if not _taken(lock):
+            if not take_lock(lock):
                 return None
             lock.truncate(0)
             lock.write(f"{socket.gethostname()} {os.getpid()}\n")
@@ -106,7 +105,7 @@ class Job:
     def free(self) -> bool:
         """Whether nobody has the lock."""
         with open(self.lock, "a") as lock:
-            return _taken(lock)
+            return take_lock(lock)
 
     def has_launcher(self) -> bool:
         """Whether the one that began a locked job still lives; on another machine it is taken
@@ -127,15 +126,6 @@ class Job:
         if not self.exists or self.outdated or not self.told.exists():
             return ""
         return difference(set(json.loads(self.told.read_text())), set(self.words), self.directory)
-
-
-def _taken(lock: IO[str]) -> bool:
-    """Takes the lock, until the file is closed by all who have it; False where it is another's."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def difference(before: set[str], now: set[str], directory: Path) -> str:

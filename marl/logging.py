@@ -3,7 +3,6 @@ for."""
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import json
 import math
@@ -11,10 +10,12 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from marl.errors import UserError
+from marl.files import write_atomic
 
 if TYPE_CHECKING:
     from marl.settings import Settings
@@ -36,34 +37,63 @@ class JsonlSink:
     """``metrics.jsonl``, ``evaluations.jsonl`` and ``timing.jsonl``: a line per record, flushed at
     once.
 
+    The files are opened by ``open`` or the first record; before that nothing is touched.
     ``position`` and ``rewind`` cut what was written after a checkpoint, so that a resumed run
     continues the very files of the uninterrupted one.
     """
 
     def __init__(self, directory: Path, kinds: Sequence[str] = KINDS):
-        self.files = {
-            kind: open(directory / f"{kind}.jsonl", "ab", buffering=0)  # noqa: SIM115
-            for kind in kinds
-        }
+        self.paths = {kind: directory / f"{kind}.jsonl" for kind in kinds}
+        self.files: dict[str, FileIO] = {}
+        self.start: Mapping[str, int] = {}  # bytes to keep of each when they are opened
+
+    def rewind(self, position: Mapping[str, int]) -> None:
+        """Cuts all files to their sizes at ``position``, as soon as they are open.
+
+        Raises:
+            UserError: a file is shorter than that: some of its records were lost.
+        """
+        for kind, path in self.paths.items():
+            size = path.stat().st_size if path.exists() else 0
+            if size < position[kind]:
+                raise UserError(
+                    f"{str(path)!r} holds {size:,} bytes, and its run's checkpoint was made when "
+                    f"there were {position[kind]:,}: records were lost; put the whole file back to "
+                    "resume the run"
+                )
+        self.start = {kind: position[kind] for kind in self.paths}
+        if self.files:
+            self._cut()
+
+    def open(self) -> None:
+        """Opens the files to append, unless they are open."""
+        if not self.files:
+            for kind, path in self.paths.items():
+                self.files[kind] = open(path, "ab", buffering=0)  # noqa: SIM115  # as long as it logs
+            self._cut()
+
+    def _cut(self) -> None:
+        for kind, size in self.start.items():
+            self.files[kind].truncate(size)
+            self.files[kind].seek(0, os.SEEK_END)
+        self.start = {}
 
     def log(self, kind: str, record: Mapping[str, Any]) -> None:
-        line = (json.dumps(record) + "\n").encode()
-        if self.files[kind].write(line) != len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.open()
+        line = memoryview((json.dumps(record) + "\n").encode())
+        while line:  # where a write is cut short, the next one tells why
+            line = line[self.files[kind].write(line) or 0 :]
 
     def position(self) -> dict[str, int]:
+        self.open()
         for file in self.files.values():
             os.fsync(file.fileno())
         return {kind: file.tell() for kind, file in self.files.items()}
 
-    def rewind(self, position: Mapping[str, int]) -> None:
-        for kind, file in self.files.items():
-            file.truncate(position[kind])
-            file.seek(0, os.SEEK_END)
-
     def close(self) -> None:
         for file in self.files.values():
             file.close()
+        self.files = {}
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -112,7 +142,7 @@ class WandbSink:
             settings=wandb.Settings(silent=True, console="off"),
             **own,
         )
-        (directory / IDENTITY).write_text(self.run.id)
+        write_atomic(directory / IDENTITY, self.run.id.encode())
         self.run.define_metric("*", step_metric="frames")
 
     def log(self, kind: str, record: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marl.errors import UserError
+from marl.files import write_atomic
 
 if TYPE_CHECKING:
     from marl.crossplay import Crossplay
@@ -44,10 +46,11 @@ def draw_curve(directory: Path) -> Path:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    path = directory / "curve.png"
-    figure.savefig(path, dpi=130)
+    image = io.BytesIO()
+    figure.savefig(image, dpi=130)
     plt.close(figure)
-    return path
+    write_atomic(directory / "curve.png", image.getvalue())
+    return directory / "curve.png"
 
 
 def draw_crossplay(found: Crossplay, path: Path) -> Path:

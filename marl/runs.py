@@ -6,11 +6,14 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,15 @@ import torch
 
 from marl import checkpoint, order, ranks, versions
 from marl.algorithm import Algorithm, Scripted, Setting
-from marl.config import from_plain, to_plain
+from marl.config import from_plain, relocate, to_plain
 from marl.env import VectorEnv
 from marl.errors import UserError, unknown
+from marl.files import LOCK, Lock, Taken, explained, unfinished
+from marl.logging import IDENTITY, read_jsonl
 from marl.order import Order
 from marl.policies import Policy
 from marl.seeding import generator
+from marl.settings import Settings
 from marl.teams import Shape, Team, setting
 
 PACKAGES = (
@@ -38,24 +44,94 @@ PACKAGES = (
 )
 
 
-def create(directory: Path, config: Mapping[str, Any]) -> None:
-    """Makes a run directory with its configuration and provenance.
+# What a process killed before it had a configuration leaves of a new run.
+UNBORN = re.compile(rf"{re.escape(LOCK)}|provenance\.json|\.(config|provenance)\.json\.\d+\.tmp")
+CHECKPOINTED = ".checkpointed"  # a file in runs that ever had a checkpoint to continue from
+
+
+def create(directory: Path, config: Mapping[str, Any], numbered: bool = False) -> Path:
+    """Makes a run directory with its provenance and, last, its configuration. Of several processes
+    that want the same directory one gets it.
+
+    Args:
+        numbered: where the directory is taken, takes the first that is free of ``<directory>-2``,
+            ``<directory>-3`` and so on.
+
+    Returns:
+        The directory.
 
     Raises:
-        UserError: the directory holds something already.
+        Taken: the directory holds something already, or another process is at it.
+        UserError: nothing can be written there.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise UserError(
+    for number in count(1):
+        path = directory if number == 1 else directory.with_name(f"{directory.name}-{number}")
+        try:
+            with explained(path):
+                _create(path, config)
+            return path
+        except Taken:
+            if not numbered:
+                raise
+    raise AssertionError("numbers do not end")
+
+
+def _create(directory: Path, config: Mapping[str, Any]) -> None:
+    _check_unused(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    with Lock(directory).held():
+        _check_unused(directory)  # now that nobody else can begin to use it
+        write_json(directory / "provenance.json", provenance(directory))
+        write_json(directory / "config.json", to_plain(config))
+
+
+def _check_unused(directory: Path) -> None:
+    """Raises Taken where there is anything but what a run that never began left."""
+    if not directory.exists():
+        return
+    if not directory.is_dir() or not all(UNBORN.fullmatch(p.name) for p in directory.iterdir()):
+        raise Taken(
             f"{str(directory)!r} is not empty; choose another directory, or continue it with "
             f"'marl resume {directory}'"
         )
-    directory.mkdir(parents=True, exist_ok=True)
-    write_config(directory, config)
-    write_json(directory / "provenance.json", provenance())
 
 
-def write_config(directory: Path, config: Mapping[str, Any]) -> None:
-    write_json(directory / "config.json", to_plain(config))
+def change_settings(directory: Path, changes: Mapping[str, Any]) -> None:
+    """Writes the settings of ``changes`` to the run's configuration, which stays as it is else."""
+    config = json.loads((directory / "config.json").read_text())
+    config["settings"].update(to_plain(changes))
+    write_json(directory / "config.json", config)
+
+
+def check_unstarted(directory: Path, settings: Settings) -> None:
+    """Checks that a run without checkpoints to continue from never had one.
+
+    Raises:
+        UserError: it had, so that it cannot go on, and to begin anew would lose what it learned.
+    """
+    frames = max((r["frames"] for r in read_jsonl(directory / "metrics.jsonl")), default=0)
+    due = frames - settings.frames_per_iteration >= settings.checkpoint_interval
+    best = any((directory / "checkpoints").glob("best-*.pt"))
+    older = best and not (directory / LOCK).exists()  # of a version that wrote the best last
+    if due or older or (directory / CHECKPOINTED).exists():
+        more = "; its best policies are there, for marl evaluate --best" if best else ""
+        raise UserError(
+            f"the checkpoints to continue {str(directory)!r} from are gone (it played {frames:,} "
+            f"frames); put them back, or train anew in another directory{more}"
+        )
+
+
+def mark_checkpointed(directory: Path) -> None:
+    """Notes that there is a checkpoint, so that a run whose checkpoints are gone is not begun
+    anew."""
+    if not (mark := directory / CHECKPOINTED).exists():
+        mark.touch()
+
+
+def clean(directory: Path) -> None:
+    """Removes what killed writes to the files of a run left."""
+    for path in unfinished(directory, (r"(config|random|absolute)\.json", r"curve\.png", IDENTITY)):
+        path.unlink(missing_ok=True)
 
 
 def check(directory: Path) -> None:
@@ -82,7 +158,21 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise UserError(
             f"{str(path)!r} is not a run's configuration: it needs task, settings, teams"
         )
+    relocate(config, partial(_moved, directory))
     return config
+
+
+def _moved(directory: Path, reference: str) -> str:
+    """Where what a run refers to is now: where it was, or where it would be if it was moved
+    together with the run."""
+    try:
+        before = json.loads((directory / "provenance.json").read_text())["directory"]
+    except (OSError, ValueError, KeyError):  # a run of an older version does not know
+        return reference
+    if Path(reference).exists() or before is None:
+        return reference
+    there = Path(os.path.normpath(directory.absolute() / os.path.relpath(reference, before)))
+    return str(there) if there.exists() else reference
 
 
 def resumable(directory: Path) -> int:
@@ -102,8 +192,8 @@ def write_json(path: Path, value: Any) -> None:
     checkpoint.write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
-def provenance() -> dict[str, Any]:
-    """Versions, commit, hardware and command: what a figure needs beside it."""
+def provenance(directory: Path | None = None) -> dict[str, Any]:
+    """Versions, commit, hardware and command: what a figure needs beside it; and where it was."""
     installed = {}
     for package in PACKAGES:
         try:
@@ -113,6 +203,7 @@ def provenance() -> dict[str, Any]:
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
+        "directory": None if directory is None else str(directory.absolute()),
         "commit": git_commit(),
         "python": platform.python_version(),
         "packages": installed,
@@ -184,6 +275,10 @@ def load_policy(path: Path, source: str, target: Setting) -> Policy:
     Raises:
         UserError: no such run or team, networks of other shapes, or of other agents.
     """
+    if not path.exists():
+        raise UserError(
+            f"there is no run or checkpoint file {str(path)!r}, whose policy a frozen team plays"
+        )
     directory, _, state = newest(path, target.device)
     config = read_config(directory)
     teams: dict[str, Team] = config["teams"]

@@ -26,6 +26,7 @@ from marl import order, ranks
 from marl.algorithm import Algorithm, Scripted, check_range, check_word
 from marl.checkpoint import Checkpoints, load
 from marl.collect import team_mean_reward
+from marl.config import REFERENCE
 from marl.errors import UserError
 from marl.types import Rollout
 
@@ -40,7 +41,8 @@ class SelfPlayConfig:
     interval: int = 50_000  # frames between two snapshots
     size: int = 20  # snapshots in each pool; beyond it the oldest goes
     rule: str = "uniform"  # latest, uniform, or prioritised: the more one wins, the likelier
-    runs: list[str] = field(default_factory=list)  # runs or checkpoint files that pools begin with
+    # Runs or checkpoint files that pools begin with.
+    runs: list[str] = field(default_factory=list, metadata=REFERENCE)
 
     def __post_init__(self) -> None:
         check_word("selfplay.rule", self.rule, RULES)
@@ -112,6 +114,8 @@ class SelfPlay:
             UserError: a run without checkpoints, or one of other teams, shapes or agents.
         """
         for run in map(Path, self.config.runs):
+            if not run.exists():
+                raise UserError(f"selfplay.runs: there is no run or checkpoint file {str(run)!r}")
             files = [run] if run.suffix == ".pt" else Checkpoints(run / "checkpoints").all()
             if not files:
                 raise UserError(f"selfplay.runs: {str(run)!r} holds no checkpoint to play against")

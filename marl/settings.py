@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from numbers import Real
+from typing import Any
 
 from marl.algorithm import check_range
 from marl.errors import UserError
@@ -40,6 +43,7 @@ class Settings:
     tensorboard: bool = False  # needs the extra of that name
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_range(
             self, total_frames=(1, math.inf), num_envs=(1, math.inf), steps=(1, math.inf),
             seed=(0, 2**31 - 1), threads=(0, 1024), evaluation_interval=(0, math.inf),
@@ -63,3 +67,54 @@ class Settings:
     def whole_frames(self) -> int:
         """The frames that are played: ``total_frames`` rounded up to whole iterations."""
         return self.iterations * self.frames_per_iteration
+
+
+def check_types(config: Any) -> None:
+    """Checks the fields of a dataclass that are declared as plain types, and converts numbers to
+    them (``1e6`` to a whole number).
+
+    Raises:
+        UserError: a value of another type, or one that is not a number.
+    """
+    for known in fields(config):
+        convert = TYPES.get(str(known.type))
+        if convert is not None:
+            setattr(config, known.name, convert(known.name, getattr(config, known.name)))
+
+
+def _whole(name: str, value: Any) -> int:
+    if not _is_number(value) or value % 1:  # which is not a number for infinity
+        raise _wrong(name, value, "a whole number")
+    return int(value)
+
+
+def _real(name: str, value: Any) -> float:
+    if not _is_number(value) or math.isnan(value):
+        raise _wrong(name, value, "a number")
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _plain(kind: type, what: str) -> Callable[[str, Any], Any]:
+    def check(name: str, value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise _wrong(name, value, what)
+        return value
+
+    return check
+
+
+def _wrong(name: str, value: Any, expected: str) -> UserError:
+    return UserError(f"{name}={value!r} is not {expected}")
+
+
+TYPES: dict[str, Callable[[str, Any], Any]] = {
+    "int": _whole,
+    "float": _real,
+    "bool": _plain(bool, "true or false"),
+    "str": _plain(str, "text"),
+    "list[str]": _plain(list, "a list of texts"),
+}

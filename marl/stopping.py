@@ -1,15 +1,12 @@
-"""How a run ends before its time: signals, and errors that a sentence explains."""
+"""How signals end a run before its time."""
 
 from __future__ import annotations
 
-import errno
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from marl import ranks
-from marl.errors import UserError
 
 
 class Stop:
@@ -45,20 +42,3 @@ class Stop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-@contextmanager
-def full_disk_explained(directory: Path) -> Iterator[None]:
-    """Turns a full disk into a sentence.
-
-    Raises:
-        UserError: there is no space left.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            f"no space left for {str(directory)!r}; free some, then 'marl resume {directory}'"
-        ) from None

@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if separate:
             options.settings += changes
     from marl.errors import UserError
+    from marl.files import sentence
 
     try:
         module, name = COMMANDS[command].split(":")
@@ -52,3 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # as of `marl list tasks | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if not (said := sentence(error)):
+            raise
+        print(f"marl: {said}", file=sys.stderr)
+        sys.exit(2)

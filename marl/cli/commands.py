@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from marl import ranks
+from marl import ranks, runs
 from marl.cli import compose
 from marl.cli.evaluate import spread
 from marl.errors import UserError
 from marl.experiment import Experiment
+from marl.files import Lock
 from marl.replay import weight
+from marl.settings import Settings
 from marl.standing import rounding
 from marl.teams import Team
 from marl.types import AgentGroup
@@ -71,8 +73,9 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def run(experiment: Experiment) -> int:
     """Trains, draws the curve, films, and says where everything lies; 128 + n after signal n. Of
-    several ranks the first does what is not training."""
-    return _training(experiment) if ranks.RANK else _telling(experiment)
+    several ranks the first does what is not training. All the while nobody else trains there."""
+    with experiment.locked():
+        return _training(experiment) if ranks.RANK else _telling(experiment)
 
 
 def _training(experiment: Experiment) -> int:
@@ -149,7 +152,6 @@ def random_returns(experiment: Experiment) -> dict[str, list[float]]:
     """What random teams reach on the same task, kept as ``random.json``."""
     from algorithms.scripted import RandomConfig
     from marl.evaluation import Limit, evaluate
-    from marl.runs import write_json
     from marl.seeding import evaluation_seed
     from marl.teams import Shape, build_teams
 
@@ -161,7 +163,7 @@ def random_returns(experiment: Experiment) -> dict[str, list[float]]:
     teams = build_teams(env, specs, Shape(), settings.seed)
     limit = Limit(settings.evaluation_max_steps, "random play")
     result = evaluate(env, teams, settings.evaluation_episodes, seed, limit=limit)
-    write_json(path, result)
+    runs.write_json(path, result)
     return result["returns"]
 
 
@@ -179,28 +181,37 @@ def summarize(experiment: Experiment, baseline: Mapping[str, list[float]]) -> No
         try:
             print(f"video    {report.write_video(experiment.film(), directory / 'video.mp4')}")
         except Exception as error:  # whatever an environment raises that cannot draw itself
-            print(f"video    none, rendering failed: {error}")
+            (directory / "video.mp4").unlink(missing_ok=True)  # what there is of it
+            why = str(error).splitlines() or [type(error).__name__]
+            print(f"video    none, rendering failed: {why[0]}")
 
 
 def resume(options: Namespace) -> int:
     """``marl resume``: continues a run, possibly to more frames."""
-    changes = dict(setting.partition("=")[::2] for setting in options.settings)
+    directory, changes = Path(options.run), _changes(options.settings)
+    runs.check(directory)
+    if ranks.wanted() == 1:
+        Lock(directory).check()  # before the time is spent to load it
+    experiment = Experiment.load(directory, **changes)
+    if not ranks.RANK and experiment.checkpoints.last() is None:
+        print("resume   there is no checkpoint yet: the run starts from its beginning")
+    return run(experiment)
+
+
+def _changes(words: Sequence[str]) -> dict[str, Any]:
+    """What ``words`` (KEY=VALUE) change of a run's settings, checked as new ones are."""
     allowed = ("total_frames", "absolute_episodes", "evaluation_max_steps", "progress", "threads",
                "device")  # fmt: skip
-    for name in changes:
+    names = []
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if not equals:
+            raise UserError(f"{word!r} is not a setting; expected KEY=VALUE")
         if name not in allowed:
             raise UserError(f"resume changes only {', '.join(allowed)}, not {name!r}")
-    typed = {name: _value(name, text) for name, text in changes.items()}
-    return run(Experiment.load(options.run, **typed))
-
-
-def _value(name: str, text: str) -> Any:
-    if name == "device":
-        return text
-    try:
-        return text.lower() in ("true", "1") if name == "progress" else int(float(text))
-    except ValueError:
-        raise UserError(f"{name}={text} is not a number") from None
+        names.append(name)
+    changed = compose.merged(Settings(), words)
+    return {name: getattr(changed, name) for name in names}
 
 
 def names(options: Namespace) -> int:

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -184,9 +184,19 @@ def changed(task: Any, words: Sequence[str]) -> Any:
         return task
     if not is_dataclass(task):
         raise UserError("the task was made from Python by a function; it has no settings to change")
+    return merged(task, [word.removeprefix("task.") for word in words])
+
+
+def merged(config: Any, words: Sequence[str]) -> Any:
+    """A dataclass with what ``words`` (KEY=VALUE) set otherwise, checked as new ones are."""
     with explained(words):
-        given = OmegaConf.from_dotlist([word.removeprefix("task.") for word in words])
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(task), given))
+        given = OmegaConf.from_dotlist([_with_whole(word) for word in words])
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(config), given))
+
+
+def _with_whole(word: str) -> str:
+    key, _, value = word.partition("=")
+    return f"{key}={_whole(value)}"
 
 
 def typed(config: Any) -> RunConfig:
@@ -231,7 +241,7 @@ class explained:  # a context manager, used like a function
         text = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
         if "not in" in text and key is not None:
             return str(unknown("setting", key, _known(owner, str(key))))
-        if isinstance(error, ConfigCompositionException) and key is not None:
+        if key:
             return f"{key}: {text[0].lower()}{text[1:]}"
         return str(error).splitlines()[0]
 
@@ -264,14 +274,14 @@ def build(run: RunConfig) -> Experiment:
         run.critic_model,
         run.teams,
         run.settings(),
-        run.directory or free_directory(run),
+        run.directory or default_directory(run),
+        numbered=not run.directory,
     )
 
 
-def free_directory(run: RunConfig) -> Path:
-    """``runs/<task>-<algorithm>-seed<seed>-<time>``, numbered where another run had the same
-    moment; with its number where it is a multirun's job, and W&B's id under ``wandb agent``, for
-    such runs may begin together."""
+def default_directory(run: RunConfig) -> Path:
+    """``runs/<task>-<algorithm>-seed<seed>-<time>``; with its number where it is a multirun's job,
+    and W&B's id under ``wandb agent``. Runs that begin in the same second are numbered."""
     import os
     import time
 
@@ -283,8 +293,4 @@ def free_directory(run: RunConfig) -> Path:
         stem += f"-{os.environ.get('WANDB_RUN_ID', '')}"
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         stem += f"-job{HydraConfig.get().job.num}"
-    path, number = Path("runs") / stem, 1
-    while path.exists():
-        number += 1
-        path = Path("runs") / f"{stem}-{number}"
-    return path
+    return Path("runs") / stem

@@ -71,8 +71,8 @@ def test_an_entry_point_is_a_choice(monkeypatch) -> None:
 def test_agents_side_by_side_have_directories_of_their_own(monkeypatch) -> None:
     """They start in the same second, on the same task, with the same seed."""
     run = compose.composed(TOY)
-    plain = compose.free_directory(run).name
+    plain = compose.default_directory(run).name
     monkeypatch.setenv("WANDB_RUN_ID", "x1")
-    assert not compose.free_directory(run).name.endswith("x1")
+    assert not compose.default_directory(run).name.endswith("x1")
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
-    assert compose.free_directory(run).name.endswith("-x1") and not plain.endswith("-x1")
+    assert compose.default_directory(run).name.endswith("-x1") and not plain.endswith("-x1")

@@ -162,15 +162,16 @@ def full(*_: Any) -> None:
 def test_a_full_disk_at_a_checkpoint_is_said(tmp_path: Path, monkeypatch) -> None:
     run = experiment(tmp_path / "run")
     monkeypatch.setattr(checkpoint, "write_atomic", full)
-    with pytest.raises(UserError, match=r"no space left for .* 'marl resume"):
+    with pytest.raises(UserError, match=r"cannot write to .*: no space is left; .* 'marl resume"):
         run.run()
 
 
 def test_a_full_disk_at_a_record_is_said(tmp_path: Path) -> None:
     run = experiment(tmp_path / "run", evaluation_interval=0)
+    run.jsonl.open()
     run.jsonl.files["metrics"].close()
     run.jsonl.files["metrics"] = open("/dev/full", "ab", 0)  # noqa: SIM115  # as the sink opens
-    with pytest.raises(UserError, match="no space left"):
+    with pytest.raises(UserError, match="no space is left"):
         run.run()
 
 
