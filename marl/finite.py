@@ -6,17 +6,17 @@ which costs a closer look and no more), and a sum reads everything once and allo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from marl.errors import Diverged, EnvironmentFault, UserError
-from marl.types import AgentGroup, Observation, Rollout, Transition, tree_map, tree_tensors
+from marl.types import AgentGroup, Observation, Rollout, Transition, tree_map
 
 Groups = Mapping[str, AgentGroup]
+PLACES = ("position", "velocity", "goal")  # of a graph
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Place:
     error: type[UserError] = EnvironmentFault
 
 
-def all_finite(tree: Any) -> bool:
-    """Whether no tensor of the tree holds NaN or infinity. Waits for the device."""
-    floats = [x for x in tree_tensors(tree) if x.is_floating_point()]
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether none of the tensors holds NaN or infinity. Waits for the device."""
+    floats = [x for x in tensors if x.is_floating_point()]
     if not floats or bool(torch.stack([x.sum().float() for x in floats]).sum().isfinite()):
         return True
     return all(bool(x.isfinite().all()) for x in floats)
@@ -44,7 +44,8 @@ def check_rollout(rollout: Rollout, info: Mapping[str, Tensor], groups: Groups) 
         EnvironmentFault: a number is not finite; names what and whose, the step and the copy.
         Diverged: the same of an action, which came first.
     """
-    if all_finite((rollout.obs, rollout.next_obs, rollout.reward, info)):
+    observed = [*_tensors(rollout.obs), *_tensors(rollout.next_obs)]
+    if all_finite([*observed, *rollout.reward.values(), *info.values()]):
         return
     places = [
         *_observed(rollout.obs, groups),
@@ -57,14 +58,18 @@ def check_rollout(rollout: Rollout, info: Mapping[str, Tensor], groups: Groups) 
 
 
 def check_step(obs: Observation, transition: Transition, step: int, groups: Groups) -> None:
-    """Looks at what the ``step``-th step (from 1) of an episode began with and led to.
+    """Looks at what the ``step``-th step (from 1) of an episode began with and led to; where the
+    next one begins with what this one led to, that is left to the next.
 
     Raises:
         EnvironmentFault: a number is not finite; names what and whose, the step and the copy.
     """
-    given = (obs, transition.reward, transition.next_obs)
-    if all_finite(given):
+    observed = _tensors(obs)
+    if transition.next_obs is not transition.obs:
+        observed += _tensors(transition.next_obs)
+    if all_finite([*observed, *transition.reward.values()]):
         return
+    given = (obs, transition.reward, transition.next_obs)
     before, reward, after = tree_map(lambda x: x.unsqueeze(0), given)
     places = [*_observed(before, groups), *_paid(reward, groups), *_observed(after, groups)]
     raise first_fault(places, "in step {step} of an episode of copy {copy}", step)
@@ -84,13 +89,24 @@ def first_fault(places: Sequence[Place], when: str, first: int) -> UserError:
     )
 
 
+def _tensors(obs: Observation) -> list[Tensor]:
+    """What can hold numbers that are not finite. By hand, for a walk of the tree takes longer than
+    a small environment's step has to spare."""
+    found = [seen.obs for seen in obs.groups.values()]
+    if obs.state is not None:
+        found.append(obs.state)
+    if obs.graph is not None:
+        found += [getattr(obs.graph, name) for name in PLACES]
+    return found
+
+
 def _observed(obs: Observation, groups: Groups) -> Iterator[Place]:
     for name, group in groups.items():
         words = f"agent {{agent!r}} of group {name!r} observes {{value}} at {{entry}}"
         yield Place(words, obs.groups[name].obs, group.agents)
     if obs.state is not None:
         yield Place("the state is {value} at {entry}", obs.state)
-    for name in ("position", "velocity", "goal") if obs.graph is not None else ():
+    for name in PLACES if obs.graph is not None else ():
         words = f"the graph's {name} is {{value}} at {{entry}} (entity, coordinate)"
         yield Place(words, getattr(obs.graph, name))
 
