@@ -168,13 +168,13 @@ def _columns(rollout: Rollout) -> Rollout:
 def off_policy(name: str, **more: Any) -> Found:
     """After three gradient steps on fixed batches with fixed noise: weights, and statistics."""
     config, options = OFF_POLICY[name]
-    play = Play(
-        toys.mortal, config(**{**FAST, "batch_size": BATCH, "n_step": 2, **options, **more})
-    )
+    # With Adam's own epsilon, a gradient that is nothing but rounding becomes a step.
+    fixed = {"batch_size": BATCH, "n_step": 2, "adam_eps": 1e-5}
+    play = Play(toys.mortal, config(**{**FAST, **fixed, **options, **more}))
     play.iterate(4, learn=False)
     algorithm: OffPolicy = play.first
     batches = [play.batch(BATCH)[0] for _ in range(3)]
-    random = torch.Generator().manual_seed(6)
+    random = torch.Generator().manual_seed(7)  # whose choices no rounding turns over
     noises = [algorithm.policy.noise(BATCH, random) for _ in range(9)]
     batch, noise = iter(batches), iter(noises)
     algorithm.read = lambda _: tree_map(mine, next(batch))
