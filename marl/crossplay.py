@@ -17,6 +17,7 @@ from marl.env import VectorEnv
 from marl.errors import UserError, unknown
 from marl.evaluation import Limit, evaluate
 from marl.order import Ordered, arranged
+from marl.versions import learning
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def enter(
     env = make(min(32, episodes), device)
     entrants = []
     for name, (_, file, state), config in zip(names, found, configs, strict=True):
-        teams = runs.load_teams(env, config["teams"], state["teams"], file, config.get("agents"))
+        agents, version = config.get("agents"), learning(config)
+        teams = runs.load_teams(env, config["teams"], state["teams"], file, agents, version)
         entrants.append(Entrant(name, file, state["frames"], teams))
     return env, entrants
 

@@ -289,18 +289,24 @@ def load_policy(path: Path, source: str, target: Setting) -> Policy:
         raise unknown(
             "team", source or "/".join(target.team), teams, where=f" in run {str(path)!r}"
         )
-    agents = config.get("agents")
-    return restore_policy(teams[source], state["teams"][source], target, path, agents)
+    agents, version = config.get("agents"), versions.learning(config)
+    return restore_policy(teams[source], state["teams"][source], target, path, agents, version)
 
 
 def restore_policy(
-    team: Team, state: Mapping[str, Any], target: Setting, path: Path, agents: Order | None
+    team: Team,
+    state: Mapping[str, Any],
+    target: Setting,
+    path: Path,
+    agents: Order | None,
+    learning: int,
 ) -> Policy:
     """The policy in ``state``, for the groups of ``target``, where its run had these ``agents``
-    (None for a run that does not tell)."""
+    (None for a run that does not tell) and learned by version ``learning``."""
     if "policy" not in state:
         raise UserError(f"the team of {str(path)!r} holds no policy to load")
-    target = replace(target, model=team.model, critic_model=team.critic_model)
+    groups = {name: versions.as_seen(group, learning) for name, group in target.team.items()}
+    target = replace(target, model=team.model, critic_model=team.critic_model, team=groups)
     policy = team.algorithm.policy(target)
     try:
         policy.load_state_dict(state["policy"])
@@ -321,8 +327,9 @@ def load_teams(
     states: Mapping[str, Any],
     path: Path,
     agents: Order | None = None,
+    learning: int = versions.LEARNING,
 ) -> dict[str, Algorithm]:
-    """The run's teams to play with ``env``: policies only.
+    """The run's teams to play with ``env``: policies only, of that version of ``learning``.
 
     Raises:
         UserError: ``env`` has other agents than the run had, whose weights are their own.
@@ -331,7 +338,8 @@ def load_teams(
     for name, team in teams.items():
         chosen = setting(env, name, team, Shape(), {}, generator(env.device, 0, "team", name))
         if "policy" in states[name]:
-            playing[name] = Scripted(restore_policy(team, states[name], chosen, path, agents), None)
+            policy = restore_policy(team, states[name], chosen, path, agents, learning)
+            playing[name] = Scripted(policy, None)
         else:
             playing[name] = team.algorithm.build(chosen)
     return playing

@@ -28,7 +28,8 @@ from marl.checkpoint import Checkpoints, load
 from marl.collect import team_mean_reward
 from marl.config import REFERENCE
 from marl.errors import UserError
-from marl.types import Rollout
+from marl.types import AgentGroup, Rollout
+from marl.versions import LEARNING, as_seen, learning
 
 RULES = ("uniform", "latest", "prioritised")
 
@@ -120,11 +121,13 @@ class SelfPlay:
             if not files:
                 raise UserError(f"selfplay.runs: {str(run)!r} holds no checkpoint to play against")
             for file in files:
-                saved = load(file, device)["teams"]
+                state = load(file, device)
+                saved = state["teams"]
                 agents = order.read(file.absolute().parent.parent)
                 for name, pool in self.pools.items():
                     weights = saved.get(name, {}).get("policy", {})
                     _check_alike(weights, policy_of(self.teams[name]), file, name)
+                    check_images(self.teams[name].policy.groups, state, file)
                     order.check_places(self.teams[name].policy.groups, agents, file)
                     pool.add(weights, self.config.size)
 
@@ -181,6 +184,15 @@ class SelfPlay:
             self.pools[name].wins = list(saved["wins"])
         self.turn, self.next = state["turn"], state["next"]
         self.random.set_state(state["random"].cpu())
+
+
+def check_images(groups: Mapping[str, AgentGroup], state: Mapping[str, Any], file: Path) -> None:
+    """Raises UserError where the policies of ``state`` read images in other units."""
+    if any(as_seen(group, learning(state)) != group for group in groups.values()):
+        raise UserError(
+            f"selfplay.runs: {str(file)!r} learned from images in other units, by an older version "
+            f"of learning than {LEARNING}; leave it out, or train it anew"
+        )
 
 
 def _check_alike(weights: Mapping[str, Tensor], policy: nn.Module, file: Path, team: str) -> None:

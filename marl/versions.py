@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from marl.errors import UserError
 
+if TYPE_CHECKING:
+    from marl.types import AgentGroup
+
 # 1  Up to commit a3ab744.
-# 2  Off policy: the losses leave out dead agents, and critics read actions, and entropies are
-#    counted, in [-1, 1] whatever the bounds of the action space. PettingZoo: what an agent is paid
-#    after it left counts, and an agent truncated alone bootstraps from its own last observation.
-#    Value normalisation preserves the critic's values when its statistics move. Images are scaled
-#    by the bounds of their space.
+# 2  Off policy: losses, entropies and beliefs leave out dead agents, and critics read actions, and
+#    entropies are counted, in [-1, 1] whatever the bounds of the action space. PettingZoo: what an
+#    agent is paid after it left counts, and an agent truncated alone bootstraps from its own last
+#    observation; kinds of agents make teams whatever the case of their letters. Value normalisation
+#    preserves the critic's values when its statistics move. Images are scaled by the bounds of
+#    their space, and those of floats go through convolutions.
 LEARNING = 2
 LAST_OF = {1: "commit a3ab744"}  # where a run of an older version goes on
 
@@ -56,6 +61,13 @@ def check_resumable(directory: Path, version: int, config: Mapping[str, Any]) ->
         f"which it would go on to other results; {where}, or train it anew (marl evaluate plays it "
         "as ever)"
     )
+
+
+def as_seen(group: AgentGroup, version: int) -> AgentGroup:
+    """Returns the group with its observation as networks of ``version`` read it: in 1 images of
+    bytes as numbers of 0 to 255, whatever their bounds, and other images as no images."""
+    seen = group.observation
+    return group if version > 1 else replace(group, observation=type(seen)(seen.shape, seen.dtype))
 
 
 def same_in_1_and_2(config: Mapping[str, Any]) -> bool:

@@ -28,6 +28,7 @@ def evaluate(options: Namespace) -> int:
     from marl import absolute, evaluation, report, runs
     from marl.order import Ordered, arranged
     from marl.seeding import evaluation_seed
+    from marl.versions import learning
 
     if options.versus:
         return versus(options)
@@ -41,7 +42,8 @@ def evaluate(options: Namespace) -> int:
         compose.changed(config["task"], options.settings), partial(arranged, saved=agents)
     )
     env = make(min(32, options.episodes), device)
-    teams = runs.load_teams(env, config["teams"], state["teams"], path, agents)
+    parts = config["teams"], state["teams"], path, agents, learning(config)
+    teams = runs.load_teams(env, *parts)
     seed = evaluation_seed(options.seed, "evaluate")
     limit = _limit(options, config["settings"], "evaluation")
     result = absolute.play(env, teams, options.episodes, seed, options.sample, limit)
@@ -52,9 +54,7 @@ def evaluate(options: Namespace) -> int:
         _print_evaluation(path, state["frames"], result)
     if options.video:
         env = make(1, device)
-        frames = evaluation.film(
-            env, runs.load_teams(env, config["teams"], state["teams"], path, agents), seed
-        )
+        frames = evaluation.film(env, runs.load_teams(env, *parts), seed)
         print(f"video    {report.write_video(frames, Path(options.video))}", file=sys.stderr)
     return 0
 

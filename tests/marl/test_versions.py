@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from algorithms.hasac import HASACConfig
 from algorithms.mappo import IPPOConfig, MAPPOConfig
@@ -20,10 +22,13 @@ from marl import checkpoint
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings
 from marl.networks import Perceptron
+from marl.selfplay import check_images
 from marl.teams import Team
-from marl.versions import LEARNING, check_resumable, learning, learning_of, same_in_1_and_2
+from marl.types import AgentGroup, Discrete, TensorSpec
+from marl.versions import LEARNING, as_seen, check_resumable, learning, learning_of, same_in_1_and_2
 from tests.runs import SHORT, equal, experiment, outcome
 from tests.scenes import CPU
+from tests.tiny import Tiny
 from tests.words import called
 
 PLAIN = MAPPOConfig(epochs=1, normalize_value=False)
@@ -114,6 +119,54 @@ def test_resuming_from_python_asks_too(tmp_path: Path) -> None:
             run.task, None, teams=dict(run.specs), settings=run.settings,
             directory=tmp_path / "run", resume=True,
         )  # fmt: skip
+
+
+class Pictures(Tiny):
+    """Two agents see noise from 0 to 1."""
+
+    def observation_space(self, agent: str) -> spaces.Space:
+        return spaces.Box(0, 1, (40, 40, 3), np.float32)
+
+    def observe(self, agent: str) -> np.ndarray:
+        return self.rng.random((40, 40, 3), np.float32)
+
+
+def pictures() -> Pictures:
+    return Pictures()
+
+
+def test_images_of_an_old_run_are_read_as_they_were(capsys, tmp_path: Path) -> None:
+    """Floats were flattened; from 0 to 1 that is what version 2 does where it is asked to."""
+    run = Experiment(
+        Task("tests.marl.test_versions:pictures"),
+        MAPPOConfig(epochs=1),
+        Perceptron(hidden=[8], images="flatten"),
+        settings=Settings(**{**SHORT, "total_frames": 40}),
+        directory=tmp_path / "run",
+    )
+    run.run()
+    words = ("evaluate", str(tmp_path / "run"), "--json", "--sample")
+    before = called(capsys, *words)
+    make_old(tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    path.write_text(path.read_text().replace('"images": "flatten", ', ""))  # that there was not
+    assert called(capsys, *words) == before and before[0] == 0
+
+
+def test_how_version_1_read_images() -> None:
+    def group(spec: TensorSpec) -> AgentGroup:
+        return AgentGroup("a", ("a_0",), spec, Discrete(2))
+
+    ten = group(TensorSpec((8, 8, 1), torch.uint8, (0,), (10,)))
+    assert as_seen(ten, 2) == ten
+    assert as_seen(ten, 1).observation.high == (255,)
+    byte = group(TensorSpec((8, 8, 1), torch.uint8))
+    floats = group(TensorSpec((8, 8, 1), torch.float32, (0,), (1,)))
+    assert as_seen(byte, 1) == byte and not as_seen(floats, 1).observation.is_image
+    check_images({"a": ten}, {"learning": 2}, Path("run"))
+    check_images({"a": byte}, {}, Path("run"))
+    with pytest.raises(UserError, match="'run' learned from images in other units"):
+        check_images({"a": byte, "b": ten}, {}, Path("run"))
 
 
 @pytest.mark.parametrize(
