@@ -174,7 +174,8 @@ class OffPolicy:
     def _learn(self) -> Tensor:
         """One step of the critics, and of the actors when it is their turn; the statistics."""
         config, random = self.config, self.setting.generator
-        batch = self.read(self.replay.draw(self.batch_size, random))
+        index = self.replay.draw(self.batch_size, random)
+        batch = self.read(index, self.replay.successors.rows)
         draws = 3 if self.members else 2  # for the target, the gradient, and those who follow
         members = {f"{n}/{k}": v for n, aux in batch.aux.items() for k, v in aux.items()}
         first, *others = [
@@ -187,11 +188,12 @@ class OffPolicy:
             self.follow()
         return torch.cat([stats, self.told])
 
-    def _read(self, index: Tensor) -> ReplayBatch:
-        """What follows the frames of ``index``, with actions as critics read them."""
+    def _read(self, index: Tensor, rows: Observation | None = None) -> ReplayBatch:
+        """What follows the frames of ``index``, with actions as critics read them; ``rows`` as in
+        ``Replay.transitions``."""
         config = self.config
         batch = self.replay.transitions(
-            index, config.n_step, config.gamma, self.team, config.reward
+            index, config.n_step, config.gamma, self.team, config.reward, rows
         )
         return replace(batch, action=encode(self.setting.everyone, batch.action, batch.obs))
 

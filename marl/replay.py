@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from marl.algorithm import team_done, team_reward, team_successor, team_terminated
-from marl.ensemble import MEMBER
 from marl.errors import UserError
+from marl.frames import Frames, ended, packed, unpacked
 from marl.returns import n_step
+from marl.successors import Successors, first
 from marl.types import (
     AgentGroup,
     Aux,
@@ -26,6 +27,7 @@ from marl.types import (
 )
 
 GIB = 2**30
+LAYOUT = 2  # of what checkpoints hold; 1 (without the word) held every next_obs
 
 
 @register
@@ -45,8 +47,12 @@ class ReplayBatch:
 class Replay:
     """A ring over time of the last ``frames`` joint steps of ``num_envs`` copies, ``[C, B, ...]``.
 
-    Storage is allocated once, by ``allocate`` or the first ``append``; on the CPU its memory is
-    taken as it fills. A frame's index is its place in the ring, ``slot * B + b``, and stays valid
+    Observations are stored once: ``next_obs`` is what the next step observed, except where an
+    episode ended, an agent was truncated alone or nothing is stored yet (``marl.successors``).
+
+    Storage is allocated once, by ``allocate`` or the first ``append``, but for the room for
+    successors, which doubles as episodes turn out short; on the CPU its memory is taken as it
+    fills. A frame's index is its place in the ring, ``slot * B + b``, and stays valid
     until the next ``append``. Nothing waits for the device. (An empty one is false: ask ``is not
     None``.)
 
@@ -62,7 +68,8 @@ class Replay:
         self.capacity = -(-frames // num_envs)  # C
         self.steps, self.head = 0, 0  # how many are stored, and the slot of the next one
         self.newest = torch.zeros((), dtype=torch.int64, device=device)  # slot of the last one
-        self.storage: Rollout | None = None  # as ``kept``
+        self.storage: Frames | None = None
+        self.successors = Successors(num_envs, self.capacity, device)
 
     def __len__(self) -> int:
         """How many frames are stored."""
@@ -75,8 +82,14 @@ class Replay:
 
     @property
     def weighs(self) -> int:
-        """Bytes of its storage when full."""
-        return sum(x.nbytes for x in tree_tensors(self.storage))
+        """Bytes of its storage when full, with as much room for successors as there is."""
+        return sum(x.nbytes for x in tree_tensors((self.storage, self.successors.rows)))
+
+    @property
+    def most(self) -> int:
+        """Bytes of its storage where every step ends an episode."""
+        successors = self.successors
+        return self.weighs + successors.row_bytes * (self.room - successors.size)
 
     @property
     def device(self) -> torch.device:
@@ -85,9 +98,10 @@ class Replay:
     # ----------------------------------------------------------------------------------- writing
 
     def nbytes(self, rollout: Rollout) -> int:
-        """What the whole storage weighs for frames like those of ``rollout``."""
-        frame = sum(x.nbytes for x in tree_tensors(kept(rollout))) // rollout.frames
-        return frame * self.room
+        """What the whole storage weighs for frames like those of ``rollout``, with the first room
+        for successors."""
+        rows = self.successors.empty(rollout.obs, self.successors.size, "meta")
+        return sum(x.nbytes for x in tree_tensors((self._empty(rollout, "meta"), rows)))
 
     def allocate(self, rollout: Rollout) -> None:
         """Storage for frames like those of ``rollout``.
@@ -96,8 +110,13 @@ class Replay:
             UserError: it would weigh more than it may.
         """
         self._check_weight(self.nbytes(rollout))
-        self.storage = tree_map(
-            lambda x: x.new_empty(self.capacity, *x.shape[1:], device=self.device), kept(rollout)
+        self.storage = self._empty(rollout, self.device)
+        self.successors.allocate(rollout.obs)
+
+    def _empty(self, rollout: Rollout, device: torch.device | str) -> Frames:
+        rank = torch.zeros(1, self.num_envs, dtype=self.successors.rank_type)
+        return tree_map(
+            lambda x: x.new_empty(self.capacity, *x.shape[1:], device=device), packed(rollout, rank)
         )
 
     def _check_weight(self, nbytes: int) -> None:
@@ -114,22 +133,64 @@ class Replay:
         """Stores a rollout over the oldest steps.
 
         Raises:
-            UserError: it has more steps than there is room for.
+            UserError: it has more steps than there is room for, or its episodes are so short that
+                their ends weigh more than they may.
         """
         steps = rollout.steps
         check_room(self.room, steps * self.num_envs)
         if self.storage is None:
             self.allocate(rollout)
-        first = min(steps, self.capacity - self.head)  # then the ring begins anew
-
-        def copy(slots: Tensor, value: Tensor) -> None:
-            slots[self.head : self.head + first] = value[:first]
-            slots[: steps - first] = value[first:]
-
-        tree_map(copy, self.storage, kept(rollout))
+        self._make_room((steps + 1) * self.num_envs)
+        if self.steps:
+            self._keep_newest(rollout.start[0])
+        before, rank = self.successors.add(rollout.next_obs, where := ended(rollout))
+        self.successors.set_newest(tree_map(lambda x: x[-1], rollout.next_obs))
+        rank = torch.where(where, rank, self.successors.none).to(self.successors.rank_type)
+        self._write(self.successors.before, before)
+        tree_map(self._write, self.storage, packed(rollout, rank))
         self.head = (self.head + steps) % self.capacity
         self.steps = min(self.steps + steps, self.capacity)
         self.newest.fill_((self.head - 1) % self.capacity)
+        self.successors.send(self.oldest)
+
+    @property
+    def oldest(self) -> int:
+        """The slot of the oldest step."""
+        return (self.head - self.steps) % self.capacity
+
+    def _write(self, slots: Tensor, value: Tensor) -> None:
+        steps = len(value)
+        until_wrap = min(steps, self.capacity - self.head)  # then the ring begins anew
+        slots[self.head : self.head + until_wrap] = value[:until_wrap]
+        slots[: steps - until_wrap] = value[until_wrap:]
+
+    def _make_room(self, more: int) -> None:
+        """For so many successors more.
+
+        Raises:
+            UserError: the storage would weigh more than it may.
+        """
+        now, wanted = self.successors.size, self.successors.wanted(more)
+        if wanted <= now:
+            return
+        row, free = self.successors.row_bytes, self.gib * GIB - self.weighs
+        if row * (wanted - now) > free:
+            raise UserError(
+                f"episodes are so short that a replay of {self.room:,} frames comes to weigh more "
+                f"than {weight(self.weighs + row * (wanted - now))}, and replay_gib={self.gib:g} "
+                "is the limit; raise replay_gib, or take a smaller replay_size"
+            )
+        self.successors.resize(max(wanted, int(min(2 * now, self.room, now + free // row))))
+
+    def _keep_newest(self, start: Tensor) -> None:
+        """Keeps what follows the newest step in those copies where an episode starts all the same:
+        those of a resumed run that could only start new ones."""
+        newest = (self.head - 1) % self.capacity
+        rank = self._stored().rank[newest]
+        where = start & (rank == self.successors.none)
+        number, own = self.successors.add(self.successors.newest(), where.unsqueeze(0))
+        own = own[0] + number - self.successors.before[newest]
+        rank.copy_(torch.where(where, own.to(rank.dtype), rank))
 
     # ----------------------------------------------------------------------------------- reading
 
@@ -145,7 +206,8 @@ class Replay:
 
     def take(self, index: Tensor) -> Rollout:
         """The frames of ``index``, whose shape takes the place of ``[T, B]``."""
-        return take(self._stored(), index)
+        frames = unpacked(take(self._stored(), index))
+        return replace(frames, next_obs=self._next_obs(index, self.successors.all_rows()))
 
     def transitions(
         self,
@@ -154,34 +216,41 @@ class Replay:
         gamma: float,
         team: Mapping[str, AgentGroup],
         reward: str,
+        rows: Observation | None = None,
     ) -> ReplayBatch:
         """What follows the frames of ``index [M]`` within ``steps`` steps, as ``team`` is rewarded
         (``own``, ``team_sum`` or ``team_mean``): see ``marl.returns.n_step``.
 
         A window ends with its episode, under ``own`` rewards also where an agent of the team is
         truncated, and before what is not stored yet or follows by chance: where a resumed run could
-        only start new episodes.
+        only start new episodes. ``rows`` are those of ``successors``: compiled code takes them as
+        an argument, for there may be more at the next call.
         """
-        stored = self._stored()
+        stored, rows = self._stored(), rows or self.successors.all_rows()
         if steps == 1:
-            now = take(stored, index)
+            now = replace(unpacked(take(stored, index)), next_obs=self._next_obs(index, rows))
             over = team_terminated(now, team, reward)
             gained = team_reward(now, team, reward)
             after = team_successor(now, team, reward)
             return ReplayBatch(now.obs, now.action, after, gained, gamma * ~over, now.aux)
         window, there = self._windows_from(index, steps)
-        blind = replace(stored, obs=Observation({}), next_obs=Observation({}), action={}, aux={})
-        seen = take(blind, window)
+        blind = replace(stored, obs=Observation({}), action={}, aux={})
+        seen = unpacked(take(blind, window))
         there = there & (seen.start.cumsum(0) == seen.start[0])
         rewards, over = team_reward(seen, team, reward), team_terminated(seen, team, reward)
         ends = team_done(seen, team, reward).any(-1)
         gained, discount, length = n_step(rewards, over, ends, there, gamma)
         last = window.gather(0, (length - 1).unsqueeze(0)).squeeze(0)
-        after = team_successor(take(replace(blind, next_obs=stored.next_obs), last), team, reward)
+        final = replace(unpacked(take(blind, last)), next_obs=self._next_obs(last, rows))
         return ReplayBatch(
-            take(stored.obs, index), take(stored.action, index), after,
-            gained, discount, take(stored.aux, index),
+            take(stored.obs, index), take(stored.action, index),
+            team_successor(final, team, reward), gained, discount, take(stored.aux, index),
         )  # fmt: skip
+
+    def _next_obs(self, index: Tensor, rows: Observation) -> Observation:
+        """The true successors of frames."""
+        stored = self._stored()
+        return self.successors.read(index, stored.obs, stored.rank, self.newest, rows)
 
     def _windows_from(self, index: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """The indices of so many steps from ``index [M]`` on, and which are stored, ``[steps,
@@ -205,9 +274,8 @@ class Replay:
             )
         highest = starts * self.num_envs
         drawn = torch.randint(highest, (count,), generator=generator, device=self.device)
-        oldest = (self.head - self.steps) % self.capacity
         step = torch.arange(steps, device=self.device).unsqueeze(-1)
-        slot = (oldest + drawn // self.num_envs + step) % self.capacity
+        slot = (self.oldest + drawn // self.num_envs + step) % self.capacity
         return slot * self.num_envs + drawn % self.num_envs
 
     def sequences(
@@ -217,7 +285,7 @@ class Replay:
         inside (``start``); the first ``burn_in`` steps are for memories to build up."""
         return self.take(self.draw_windows(count, burn_in + length, generator))
 
-    def _stored(self) -> Rollout:
+    def _stored(self) -> Frames:
         assert self.storage is not None, "nothing was stored yet"
         return self.storage
 
@@ -227,19 +295,26 @@ class Replay:
         """All that is stored, to be written before the next ``append``: where that goes without a
         copy, the tensors are the storage itself."""
         return {
+            "layout": LAYOUT,
             "capacity": self.capacity,
             "num_envs": self.num_envs,
             "steps": self.steps,
             "head": self.head,
-            "storage": [_filled(x, self.steps) for x in tree_tensors(self.storage)],
+            "storage": [first(x, self.steps) for x in tree_tensors(self.storage)],
+            "successors": self.successors.state_dict(self.steps),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what was stored, place by place; ``allocate`` comes first.
 
         Raises:
-            UserError: it was of another size.
+            UserError: it was of another size or layout, or weighs more than it may.
         """
+        if (layout := state.get("layout", 1)) != LAYOUT:
+            raise UserError(
+                f"the checkpoint's replay has layout {layout} and this version of marl reads "
+                f"{LAYOUT}; resume the run with the version that wrote it, or train it anew"
+            )
         capacity, num_envs = state["capacity"], state["num_envs"]
         if (capacity, num_envs) != (self.capacity, self.num_envs):
             raise UserError(
@@ -252,12 +327,7 @@ class Replay:
         slots = tree_tensors(self._stored())
         for slot, value in zip(slots, state["storage"], strict=True):
             slot[: self.steps] = value
-
-
-def kept(rollout: Rollout) -> Rollout:
-    """What is stored of a rollout: of ``aux``, which sub-policy acted."""
-    aux = {n: {MEMBER: given[MEMBER]} for n, given in rollout.aux.items() if MEMBER in given}
-    return replace(rollout, log_prob={}, aux=aux, carry={})
+        self.successors.load_state_dict(state["successors"], self.oldest)
 
 
 def check_room(frames: int, needed: int) -> None:
@@ -272,15 +342,6 @@ def check_room(frames: int, needed: int) -> None:
 def weight(nbytes: int) -> str:
     """``0.9 GiB``"""
     return f"{nbytes / GIB:.1f} GiB" if nbytes > GIB / 10 else f"{nbytes / 2**20:.1f} MiB"
-
-
-def _filled(slots: Tensor, steps: int) -> Tensor:
-    """The first ``steps`` of a tensor, which are all that a checkpoint of them writes."""
-    if steps == len(slots):
-        return slots
-    if slots.device.type == "cpu":  # shares memory, unlike a slice as if it were all there is
-        return torch.from_numpy(slots[:steps].numpy())
-    return slots[:steps].cpu()
 
 
 def _rounded(number: int) -> int:

@@ -27,7 +27,8 @@ COPIES = 4
 
 def rollouts(steps: Sequence[int]) -> Iterator[Rollout]:
     """Rollouts of so many steps, one after the other, with deaths, truncations, terminations and
-    random rewards. An observation tells its step and copy, ``t + b / 8``; a successor ``+ 0.5``."""
+    random rewards. An observation tells its step and copy, ``t + b / 8``; a successor that no
+    next step shows ``+ 0.5``."""
     env, random, done = mortal(COPIES, CPU), torch.Generator().manual_seed(5), 0
     collector = Collector(env, randomly(env), 1, 2, random)
     for count in steps:
@@ -35,9 +36,15 @@ def rollouts(steps: Sequence[int]) -> Iterator[Rollout]:
         rollout, _ = collector.collect()
         stamp = torch.arange(done, done + count).unsqueeze(-1) + torch.arange(COPIES) / 8
         reward = {k: torch.randn(x.shape, generator=random) for k, x in rollout.reward.items()}
-        seen, later = _stamped(rollout.obs, stamp), _stamped(rollout.next_obs, stamp + 0.5)
+        after = stamp + torch.where(apart(rollout), 0.5, 1.0)
+        seen, later = _stamped(rollout.obs, stamp), _stamped(rollout.next_obs, after)
         yield replace(rollout, obs=seen, next_obs=later, reward=reward)
         done += count
+
+
+def apart(rollout: Rollout) -> Tensor:
+    """Where an episode ended or an agent was truncated, ``[T, B]``."""
+    return rollout.done | torch.stack([x.any(-1) for x in rollout.truncated.values()]).any(0)
 
 
 def _stamped(obs: Observation, stamp: Tensor) -> Observation:

@@ -124,7 +124,8 @@ def print_replay(experiment: Experiment) -> None:
         return
     kept = experiment.settings.replay_checkpoint
     words = "each checkpoint holds it" if kept else "no checkpoint does: resuming is not exact"
-    print(f"replay   {replay.room:,} frames, up to {weight(replay.weighs)}; {words}", flush=True)
+    size = f"{weight(replay.weighs)} (short episodes: up to {weight(replay.most)})"
+    print(f"replay   {replay.room:,} frames, {size}; {words}", flush=True)
     if experiment.frames and not len(replay):
         print("replay   starts empty, for the checkpoint has none: this run goes on inexactly")
 

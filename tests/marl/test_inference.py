@@ -191,8 +191,8 @@ def test_a_team_that_believes_is_restored() -> None:
     one, other = (ddpg(play) for play in plays)
     assert one.inference is not None and other.inference is not None
     assert torch.equal(weights(one.inference.target), weights(other.inference.target))
-    other.replay.storage, other.replay.steps = one.replay.storage, one.replay.steps
-    other.replay.newest.copy_(one.replay.newest)
+    other.replay.allocate(plays[1].collector.example())
+    other.replay.load_state_dict(one.replay.state_dict())
     assert torch.equal(one._learn(), other._learn())
     assert torch.equal(weights(one.inference.believed), weights(other.inference.believed))
 

@@ -15,7 +15,8 @@ from torch._dynamo.testing import CompileCounter
 from marl.algorithm import team_done, team_reward, team_successor, team_terminated
 from marl.env import example_step
 from marl.errors import UserError
-from marl.replay import Replay, kept, weight
+from marl.frames import kept
+from marl.replay import Replay, weight
 from marl.types import Rollout, tree_map, tree_tensors
 from tests.replaying import COPIES, joined, naive_n_step, rollouts, stamps
 from tests.scenes import CPU, randomly, rollout_of
@@ -43,10 +44,7 @@ def filled(history: Sequence[int], frames: int = 40) -> tuple[Replay, Rollout]:
 
 def newest(rollout: Rollout, steps: int) -> Rollout:
     """The last steps of a rollout."""
-    index = torch.arange(rollout.frames).reshape(rollout.steps, -1)[-steps:]
-    replay = Replay(rollout.frames, COPIES, CPU)
-    replay.append(rollout)
-    return replay.take(index)
+    return tree_map(lambda x: x[-steps:], rollout)
 
 
 def in_order(replay: Replay) -> Tensor:
@@ -206,11 +204,13 @@ def test_one_graph_serves_while_the_ring_turns(steps: int) -> None:
         return replay.transitions(index, steps, 0.9, GROUPS, "own")
 
     compiled: Callable = torch.compile(draw, backend=counter, fullgraph=True, dynamic=False)
-    for part in rollouts([4, 4, 4, 4]):
+    sizes = set()
+    for part in rollouts([4, 4, 4, 4, 4, 4]):
         replay.append(part)
+        sizes.add(replay.successors.size)
         index = replay.draw(8, generator())
         assert same(compiled(index), draw(index))
-    assert counter.frame_count == 1
+    assert counter.frame_count == len(sizes) == 2, "one for each room that there was"
 
 
 # ------------------------------------------------------------------------------------- checkpoints
@@ -245,6 +245,14 @@ def test_a_restored_ring_goes_on_as_the_first(history: list[int]) -> None:
 def test_a_checkpoint_holds_no_more_than_is_stored() -> None:
     replay, _ = filled([4], frames=400_000)
     assert through_a_file(replay.state_dict())[1] < 100_000 < replay.weighs
+
+
+def test_a_replay_of_the_first_layout_is_refused() -> None:
+    state = {k: v for k, v in filled([4])[0].state_dict().items() if k != "layout"}
+    replay, part = Replay(40, COPIES, CPU), next(rollouts([4]))
+    replay.allocate(part)
+    with pytest.raises(UserError, match="has layout 1 and this version of marl reads 2; resume"):
+        replay.load_state_dict(state)
 
 
 def test_an_empty_one_is_saved_too() -> None:

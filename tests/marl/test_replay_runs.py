@@ -101,7 +101,8 @@ def test_the_start_says_what_it_weighs(tmp_path: Path) -> None:
     words += ["task=tests.toys:identity", "algorithm=tests.replaying:LookingConfig"]
     result = cli(tmp_path, "train", *words, "video=false", "replay_size=30000", "directory=run")
     assert result.code == 0, result
-    assert "replay   30,000 frames, up to 3.5 MiB; each checkpoint holds it" in result.out
+    size = "2.4 MiB (short episodes: up to 3.5 MiB)"
+    assert f"replay   30,000 frames, {size}; each checkpoint holds it" in result.out
     played = cli(tmp_path, "evaluate", "run", "--episodes", "2")
     assert played.code == 0 and "frames-" in played.out
 
