@@ -36,6 +36,8 @@ from marl.qcritics import Actions
 from marl.replay import ReplayBatch
 from marl.types import ActionSpec, Continuous, Discrete, MultiDiscrete, Noise
 
+MOST = math.log(2)  # nats that one dimension in [-1, 1] can have
+
 
 @dataclass
 class HASACConfig(OffPolicyConfig):
@@ -45,11 +47,15 @@ class HASACConfig(OffPolicyConfig):
     alpha_lr: float = 3e-4
     temperature: float | None = None  # a fixed one for all; null to learn them
     entropy_target: float = 0.2  # H_i of choices, as a share of log(number of them)
+    entropy_per_dimension: float = -1.0  # H_i of vectors, nats for each dimension in [-1, 1]
     exact: bool = False  # the expectation over an agent's own choices, not a sample of it
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(self, alpha_lr=(0, 1), temperature=(0, math.inf), entropy_target=(0, 1))
+        check_range(
+            self, alpha_lr=(0, 1), temperature=(0, math.inf), entropy_target=(0, 1),
+            entropy_per_dimension=(-100, MOST),
+        )  # fmt: skip
         if self.exact and self.joint.graph != "none":
             raise UserError("exact=true is of independent policies; set joint.graph=none")
 
@@ -84,7 +90,10 @@ class HASAC(OffPolicy):
         specs = [self.team[name].action for name, _ in self.agents]
         if config.exact and not all(isinstance(spec, Discrete) for spec in specs):
             raise UserError("exact=true needs agents that have one choice each (Discrete actions)")
-        targets = [entropy_target(spec, config.entropy_target) for spec in specs]
+        targets = [
+            entropy_target(spec, config.entropy_target, config.entropy_per_dimension)
+            for spec in specs
+        ]
         self.entropy_target = torch.tensor(targets, device=setting.device)  # [N]
         first = math.log(config.temperature) if config.temperature else 0.0
         self.log_alpha = torch.full((len(specs) + 1,), first, device=setting.device)
@@ -190,12 +199,12 @@ class HASAC(OffPolicy):
             self.log_alpha.copy_(state["log_alpha"])
 
 
-def entropy_target(spec: ActionSpec, share: float) -> float:
-    """H of one agent: minus the number of dimensions that its bounds leave free (the entropy is of
-    actions in [-1, 1]), or a share of the most that choices have."""
+def entropy_target(spec: ActionSpec, share: float, each: float = -1.0) -> float:
+    """Returns H of one agent, in nats: ``each`` for every dimension that its bounds leave free (of
+    actions in [-1, 1]; -1 is Haarnoja et al.'s), or a ``share`` of the most that choices have."""
     match spec:
         case Continuous():
-            return -sum(spec.free)
+            return each * sum(spec.free)
         case Discrete():
             return share * math.log(spec.n)
         case MultiDiscrete():

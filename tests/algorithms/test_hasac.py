@@ -207,6 +207,8 @@ def test_a_fixed_temperature_stays() -> None:
 
 def test_entropy_targets() -> None:
     assert entropy_target(Continuous((0.0, 0.0), (1.0, 2.0)), 0.5) == -2
+    assert entropy_target(Continuous((0.0, 0.0), (1.0, 2.0)), 0.5, -0.3) == -0.6
+    assert entropy_target(Continuous((0.0, 1.0), (1.0, 1.0)), 0.5, -0.3) == -0.3
     assert entropy_target(Discrete(5), 0.5) == pytest.approx(0.8047, abs=1e-4)
     assert entropy_target(MultiDiscrete((2, 3)), 1.0) == pytest.approx(1.7918, abs=1e-4)
 
