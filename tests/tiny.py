@@ -88,3 +88,26 @@ class LateInfo(Tiny):
     def step(self, actions: dict) -> Any:
         *rest, infos = super().step(actions)
         return *rest, infos if self.agents else {a: {"won": 2.0} for a in infos}
+
+
+class Sacrifice(Tiny):
+    """a_0 may give itself up in the first of three steps. In the end all are paid, the dead too:
+    1 each if it did, else 0.6."""
+
+    length = 3
+
+    def observe(self, agent: Any) -> Any:
+        return np.array([self.t == 0, agent == "a_0"], np.float32)
+
+    def step(self, actions: dict) -> Any:
+        self.t += 1
+        if self.t == 1:
+            self.gone = actions["a_0"] == 1
+        told, over = list(self.agents), self.t >= self.length
+        dead = {"a_0": bool(self.gone), "a_1": False}
+        self.agents = [] if over else [a for a in told if not dead[a]]
+        everyone = self.possible_agents
+        pay = (1.0 if self.gone else 0.6) if over else 0.0
+        ended = {a: dead[a] or over for a in everyone}
+        rewards, never = dict.fromkeys(everyone, pay), dict.fromkeys(everyone, False)
+        return {a: self.observe(a) for a in told}, rewards, ended, never, {a: {} for a in everyone}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from envs.pettingzoo.factories import create
-from envs.pettingzoo.finite import find_fault
+from envs.pettingzoo.finite import Watch
 from envs.pettingzoo.layout import Arrays, Factory, Frame, GroupArrays, GroupLayout, Layout
 from envs.pettingzoo.report import Report, add_infos
 from envs.pettingzoo.spaces import Bounded, find_mask, write_mask
@@ -33,6 +33,7 @@ class Copies:
         self._played = dict.fromkeys(rows, 0)  # and of the one that the last step was of
         self._living: dict[int, set[str]] = {}  # who acts next
         self._totals: dict[int, dict[str, float]] = {}  # of the infos so far
+        self._watch = Watch(layout, arrays, rows)
         self._report = Report()
         self._warned = False  # of a mask that allows nothing
 
@@ -55,7 +56,7 @@ class Copies:
                 function(row)
             except EnvironmentFault as fault:
                 raise EnvironmentFault(f"{_when(row, self._age[row])}, {fault}") from None
-        if fault := find_fault(self.layout, self.arrays, self.rows):
+        if fault := self._watch.find():
             row = fault.row
             when = _when(row, (self._age if fault.after else self._played)[row])
             raise EnvironmentFault(f"{when}, {fault.fact}; expected a finite number")

@@ -22,17 +22,24 @@ class Fault:
     after: bool  # seen after the restart, where the row's episode is done
 
 
-def find_fault(layout: Layout, arrays: Arrays, rows: range) -> Fault | None:
-    """The first observation, reward or state of ``rows`` that is not finite."""
-    part = slice(rows.start, rows.stop)
-    blocks = [array[part] for _, array, _, _ in _places(layout, arrays)]
-    if all(np.isfinite(block).all() for block in blocks):
-        return None
-    for row in rows:
-        for words, array, agents, after in _places(layout, arrays):
-            if fact := _bad_entry(words, array[row], agents):
-                return Fault(row, fact, after)
-    raise AssertionError("what was not finite in the block is not in any of its rows")
+class Watch:
+    """Watches the ``rows`` of ``arrays``: all that can hold numbers that are not finite."""
+
+    def __init__(self, layout: Layout, arrays: Arrays, rows: range) -> None:
+        self.rows = rows
+        self._places = [place for place in _places(layout, arrays) if place[1].dtype.kind == "f"]
+        parts = [array[rows.start : rows.stop] for _, array, _, _ in self._places]
+        self._blocks = [part for part in parts if part.size]
+
+    def find(self) -> Fault | None:
+        """The first observation, reward or state that is not finite."""
+        if all(np.isfinite(block).all() for block in self._blocks):
+            return None
+        for row in self.rows:
+            for words, array, agents, after in self._places:
+                if fact := _bad_entry(words, array[row], agents):
+                    return Fault(row, fact, after)
+        raise AssertionError("what was not finite in the block is not in any of its rows")
 
 
 def _places(
