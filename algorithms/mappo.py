@@ -278,6 +278,11 @@ class MAPPO:
         whole = self.setting.steps * self.setting.num_envs
         return ranks.part("minibatch_size", self.config.minibatch_size) or whole
 
+    @property
+    def minibatch_frames(self) -> int:
+        """How many frames each gradient step reads, on this rank."""
+        return self._frames
+
     # ---------------------------------------------------------------------------------------- state
 
     def _schedule(self) -> None:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from marl import absolute, cautions, order, ranks, runs, seeding
+from marl import absolute, cautions, memory, order, ranks, run_directory, runs, seeding
 from marl.checkpoint import Checkpoints, random_state, set_random_state
 from marl.collect import Collector
+from marl.config import to_plain
 from marl.device import find_device, keep_freed_memory
 from marl.env import VectorEnv
-from marl.errors import Diverged, EndlessEpisode, EnvironmentFault, UserError, WorkerError, unknown
+from marl.errors import Diverged, EndlessEpisode, EnvironmentFault, UserError, WorkerError
 from marl.evaluation import Evaluations, film
 from marl.files import Lock, Taken, explained
 from marl.logging import KINDS, JsonlSink, Log, Sink, finite, require_tensorboard, wanted_sinks
 from marl.networks import Perceptron
 from marl.selfplay import SelfPlay
-from marl.settings import Settings
+from marl.settings import Settings, changed
 from marl.stopping import Stop
 from marl.teams import Shape, Team, build_replay, build_teams, resolve_teams
 from marl.types import Metrics, Rollout
@@ -94,6 +94,7 @@ class Experiment:
             seeding.training_seed(settings.seed, *own),
             seeding.generator(self.device, settings.seed, "acting", *own),
         )
+        memory.check(self.env, self.teams, self.collector.obs, settings)
         if self.replay is not None:
             self.replay.allocate(self.collector.example())
         past = seeding.generator(torch.device("cpu"), settings.seed, "selfplay")
@@ -106,7 +107,7 @@ class Experiment:
         if not resume:
             self.selfplay.fill(self.device)
             if ranks.RANK == 0:
-                self.directory = runs.create(self.directory, self.config(), numbered)
+                self.directory = run_directory.create(self.directory, self.config(), numbered)
             self.directory = Path(ranks.word(str(self.directory)))
         self.lock = Lock(self.directory)
         self.checkpoints = Checkpoints(self.directory / "checkpoints", settings.checkpoints_kept)
@@ -150,7 +151,7 @@ class Experiment:
                 f"{str(directory)!r} was made from Python by a function without a name; "
                 "build the same Experiment(..., resume=True) there"
             )
-        settings = _changed(settings, changes)
+        settings = changed(settings, changes)
         experiment = cls(task, None, None, None, teams, settings, directory, resume=True)
         if "total_frames" in changes and settings.total_frames < experiment.frames:
             experiment.close()
@@ -215,16 +216,10 @@ class Experiment:
             raise Taken(
                 f"{str(self.directory)!r} was trained on since it was loaded here; load it again"
             )
-        self.checkpoints.clean()
-        runs.clean(self.directory)
-        if self.frames < self.settings.total_frames:
-            absolute.forget(self.directory)
-        if self.changes:
-            runs.change_settings(self.directory, self.changes)
-        if self.stamp:
-            runs.mark_checkpointed(self.directory)
+        ended = self.frames >= self.settings.total_frames
+        run_directory.begin(self.directory, self.checkpoints, ended, self.changes)
         self.jsonl.open()
-        config = runs.to_plain(self.config())
+        config = to_plain(self.config())
         known = self.settings, self.directory, config, self.frames, self.resumed
         self.log.sinks += wanted_sinks(*known)
 
@@ -327,12 +322,12 @@ class Experiment:
             self.frames, state, best, None if replay is None else replay.state_dict()
         )
         if ranks.RANK == 0:
-            runs.mark_checkpointed(self.directory)
+            run_directory.mark_checkpointed(self.directory)
         self.stamp, self.saved = self.checkpoints.stamp(), True
 
     def _resume(self) -> None:
         if self.checkpoints.last() is None:  # killed before the first one: from the beginning
-            runs.check_unstarted(self.directory, self.settings)
+            run_directory.check_unstarted(self.directory, self.settings)
             self.selfplay.fill(self.device)
             return
         self.checkpoints.check_ranks()
@@ -369,12 +364,3 @@ class Experiment:
     def close(self) -> None:
         self.env.close()
         self.evaluations.env.close()
-
-
-def _changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """The settings with ``changes``, checked as new ones are."""
-    known = [f.name for f in fields(Settings)]
-    for name in changes:
-        if name not in known:
-            raise unknown("setting", name, known)
-    return replace(settings, **changes)

@@ -4,13 +4,14 @@ surroundings."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from marl.types import Graph, constant
+from marl.types import Graph, constant, tree_map
 
 AGENT = 0  # the kind of an agent
 CELLS = 256  # entities beyond which edges are sought cell by cell
@@ -142,9 +143,41 @@ class Surroundings:
     distance: Tensor  # [L]
 
 
+_imagined: list[Graph] = []  # the innermost one's last
+
+
+@contextmanager
+def imagined(graph: Graph | None) -> Iterator[None]:
+    """Within it, graphs on the meta device, which have no contents, have surroundings as large as
+    those of ``graph [G, E, ...]``."""
+    if graph is None:
+        yield
+        return
+    _imagined.append(graph)
+    try:
+        yield
+    finally:
+        _imagined.pop()
+
+
+def _as_large_as_imagined(
+    graph: Graph, egos: Sequence[int], hops: int, nearest: int
+) -> Surroundings:
+    some = tree_map(lambda x: x[:2], _imagined[-1])  # two copies tell
+    found = surroundings(some, egos, hops, nearest)
+    times = graph.mask.shape[0] / some.mask.shape[0]
+
+    def larger(x: Tensor) -> Tensor:
+        return x.new_empty(*x.shape[:-1], int(x.shape[-1] * times), device=graph.mask.device)
+
+    return Surroundings(*(larger(getattr(found, field.name)) for field in fields(Surroundings)))
+
+
 def surroundings(graph: Graph, egos: Sequence[int], hops: int, nearest: int = 0) -> Surroundings:
     """The in-neighbourhood of ``hops`` of the entities ``egos`` in ``G`` graphs ``[G, E, ...]``;
     the K are counted by graph, then ego. Time and memory grow with what is within reach."""
+    if graph.mask.is_meta:
+        return _as_large_as_imagined(graph, egos, hops, nearest)
     found, total = edge_list(graph, nearest), graph.mask.numel()
     starts = torch.arange(0, total, graph.mask.shape[-1], device=graph.mask.device)
     chosen = constant(tuple(egos), starts)

@@ -123,7 +123,7 @@ class Replay:
         if nbytes <= self.gib * GIB:
             return
         steps = int(self.gib * GIB / (nbytes // self.capacity))
-        fits = f"replay_size={_rounded(steps * self.num_envs)}" if steps else "fewer num_envs"
+        fits = f"replay_size={rounded(steps * self.num_envs)}" if steps else "fewer num_envs"
         raise UserError(
             f"a replay of {self.room:,} frames weighs {weight(nbytes)}, and replay_gib="
             f"{self.gib:g} is the limit; take {fits}, or raise replay_gib"
@@ -344,7 +344,7 @@ def weight(nbytes: int) -> str:
     return f"{nbytes / GIB:.1f} GiB" if nbytes > GIB / 10 else f"{nbytes / 2**20:.1f} MiB"
 
 
-def _rounded(number: int) -> int:
+def rounded(number: int) -> int:
     """Down to two digits that are not zero."""
     unit = 10 ** max(0, len(str(number)) - 2)
     return number // unit * unit

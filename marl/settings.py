@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from typing import Any
 
 from marl.algorithm import check_range
-from marl.errors import UserError
+from marl.errors import UserError, unknown
 from marl.selfplay import SelfPlayConfig
 
 
@@ -31,6 +31,7 @@ class Settings:
     checkpoints_kept: int = 2  # the newest; 0 for all, to play against them later
     replay_size: int = 1_000_000  # frames that off-policy algorithms draw from
     replay_gib: float = 8.0  # the most they may weigh, in GiB, of each rank
+    memory_gib: float = 16.0  # the most that a rollout and learning from it may weigh, of each rank
     replay_checkpoint: bool = True  # checkpoints hold them; without, resuming is not exact
     selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)  # against the teams' past
     video: bool = True  # film the learned policy at the end
@@ -50,6 +51,7 @@ class Settings:
             evaluation_episodes=(1, math.inf), evaluation_max_steps=(1, math.inf),
             absolute_episodes=(0, math.inf), checkpoint_interval=(1, math.inf),
             checkpoints_kept=(0, math.inf), replay_size=(1, math.inf), replay_gib=(0, math.inf),
+            memory_gib=(0, math.inf),
         )  # fmt: skip
         for tag in self.wandb_tags:
             if not 1 <= len(tag) <= 64:
@@ -67,6 +69,19 @@ class Settings:
     def whole_frames(self) -> int:
         """The frames that are played: ``total_frames`` rounded up to whole iterations."""
         return self.iterations * self.frames_per_iteration
+
+
+def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Returns the settings with ``changes``, checked as new ones are.
+
+    Raises:
+        UserError: an unknown setting, or a value that it cannot have.
+    """
+    known = [f.name for f in fields(Settings)]
+    for name in changes:
+        if name not in known:
+            raise unknown("setting", name, known)
+    return replace(settings, **changes)
 
 
 def check_types(config: Any) -> None:

@@ -16,7 +16,7 @@ import pytest
 from algorithms.mappo import MAPPOConfig
 from algorithms.scripted import FrozenConfig
 from envs import Task
-from marl import runs
+from marl import run_directory, runs
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings
 from marl.files import LOCK, Lock, Taken
@@ -108,7 +108,7 @@ def create_at_once(directory: Path, numbered: bool, monkeypatch) -> list[Path | 
     def create() -> None:
         barrier.wait()
         try:
-            found.append(runs.create(directory, {"settings": {}}, numbered))
+            found.append(run_directory.create(directory, {"settings": {}}, numbered))
         except Taken as error:
             found.append(error)
 
@@ -183,7 +183,7 @@ def test_lost_records_are_not_made_up(copy: Path, kind: str, size: int | None) -
 def test_lost_checkpoints_are_not_trained_anew(copy: Path, lost: str, older: bool) -> None:
     for path in copy.glob(lost):
         path.unlink()
-    for name in (LOCK, runs.CHECKPOINTED) if older else ():
+    for name in (LOCK, run_directory.CHECKPOINTED) if older else ():
         (copy / name).unlink()
     best = ".*its best policies are there" if lost.endswith("frames-*") else ""
     check_refused(copy, rf"the checkpoints to continue .* are gone \(it played 240 frames\){best}")
