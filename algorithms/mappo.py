@@ -119,6 +119,7 @@ class MAPPO:
         self.critic = critic.to(setting.device)
         norm = returns.ValueNorm() if config.normalize_value else returns.NoNorm()
         self.value_norm = norm.to(setting.device)
+        self.value_layers = critic.last_layers if config.normalize_value else []
         self.optimizer = Optimizer(
             {"actor": self.policy.parameters(), "critic": self.critic.parameters()},
             {"actor": config.actor_lr, "critic": config.critic_lr},
@@ -245,8 +246,8 @@ class MAPPO:
             self.config.gamma,
             self.config.gae_lambda,
         )
-        mask = self._value_mask(alive)
-        self.value_norm.update(target, torch.ones_like(target) if mask is None else mask)
+        rescaling = self.value_norm.update(target, value, self._value_mask(alive))
+        rescaling.of_layers(self.value_layers)
         if self.config.normalize_advantage:
             live = alive if alive is not None and alive.shape == shape else None
             advantage = normalize(advantage, live)
@@ -258,7 +259,7 @@ class MAPPO:
             log_prob=torch.cat([rollout.log_prob[name] for name in self.team], dim=-1),
             alive=alive,
             advantage=advantage,
-            value=value,
+            value=rescaling(value),
             target=self.value_norm.normalize(target),
         )
         return batch, Memory(rollout_carries(self.policy, rollout, self.chunk), critic_memory)

@@ -29,6 +29,15 @@ class ValueCritic(Protocol):
         """K."""
         ...
 
+    @property
+    def last_layers(self) -> list[nn.Module]:
+        """The linear layers that give the values, of all its networks.
+
+        Raises:
+            UserError: a network does not tell its own.
+        """
+        ...
+
     def initial_carry(self, num_envs: int) -> Carry: ...
 
     def __call__(
@@ -48,6 +57,10 @@ class LocalCritic(nn.Module):
             {name: build_for(model, group, 1) for name, group in groups.items()}
         )
         self.heads = sum(group.size for group in groups.values())
+
+    @property
+    def last_layers(self) -> list[nn.Module]:
+        return [_last_layer(network) for network in self.networks.values()]
 
     def initial_carry(self, num_envs: int) -> Carry:
         return initial_carry(self.networks, self.groups, num_envs)
@@ -125,6 +138,10 @@ class CentralCritic(nn.Module):
         size = self.joint.features + self.ids.features
         self.network: Network = model.build(TensorSpec((size,)), 1, heads)
 
+    @property
+    def last_layers(self) -> list[nn.Module]:
+        return [_last_layer(self.network)]
+
     def initial_carry(self, num_envs: int) -> Carry:
         size = self.network.carry_size
         device = next(self.parameters()).device
@@ -151,6 +168,17 @@ class HeadIndex(nn.Module):
             return x
         x = x.expand(*x.shape[:-2], self.heads, -1)
         return torch.cat([x, self.eye.expand(*x.shape[:-1], -1)], dim=-1)
+
+
+def _last_layer(network: nn.Module) -> nn.Module:
+    layer = getattr(network, "head", None)
+    if not all(isinstance(getattr(layer, x, None), nn.Parameter) for x in ("weight", "bias")):
+        raise UserError(
+            f"the critic's network {type(network).__name__} has no head: normalize_value needs the "
+            "linear layer (weight and bias) that gives the values, to rescale it; keep that as "
+            "self.head, or set algorithm.normalize_value=false"
+        )
+    return layer  # type: ignore[return-value]  # with weight and bias
 
 
 def _encoder(group: AgentGroup, model: Model) -> nn.Module:

@@ -91,6 +91,10 @@ class GraphNetwork(Network):
         self.rest = PerceptronNetwork(model, inputs, outputs, group.size, gain)
         self.carry_size = self.rest.carry_size
 
+    @property
+    def head(self) -> nn.Module:
+        return self.rest.head
+
     def forward(
         self,
         x: Tensor,

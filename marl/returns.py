@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -69,22 +72,50 @@ def _before(flag: Tensor) -> Tensor:
     return flag.cumsum(0) - flag.long() > 0
 
 
+@dataclass(frozen=True)
+class Rescaling:
+    """How normalised values are read in new units: ``scale * value + shift``."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __call__(self, value: Tensor) -> Tensor:
+        return value * self.scale + self.shift
+
+    @torch.no_grad()
+    def of_layers(self, layers: Iterable[nn.Module]) -> None:
+        """Makes linear layers give their values in the new units, in place. The scale goes into
+        their weights: behind them it would change how far the optimizer's steps move values."""
+        for layer in layers:
+            layer.weight.mul_(self.scale)  # type: ignore[operator, union-attr]  # a Parameter
+            layer.bias.mul_(self.scale).add_(self.shift)  # type: ignore[operator, union-attr]
+
+
 class ValueNorm(nn.Module):
     """Running mean and standard deviation of the value targets (Yu et al. 2022, section 5.1): an
-    exponential average, debiased, with variance at least 0.01."""
+    exponential average, debiased, with variance at least 0.01.
+
+    When they move, whoever gives normalised values has to follow (PopArt, van Hasselt et al. 2016):
+    else values are multiplied, targets with them, and the deviation grows without end. Differences
+    between values are preserved. Their mean becomes the targets' instead of staying: it is what the
+    optimizer would approach in many small steps, each of which moves the differences too.
+    """
 
     def __init__(self, beta: float = 0.99999):
         super().__init__()
         self.beta = beta
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("square", torch.zeros(()))
-        self.register_buffer("weight", torch.zeros(()))
+        for name in ("mean", "square", "weight"):  # double: the variance is a difference
+            self.register_buffer(name, torch.zeros((), dtype=torch.float64))
         self.mean: Tensor
         self.square: Tensor
         self.weight: Tensor
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation; 0 and 1 before the first update."""
+        mean, std = self._moments()
+        return mean.float(), std.float()
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
         known = self.weight > 0
         weight = self.weight.clamp_min(1e-8)
         mean = self.mean / weight
@@ -92,28 +123,51 @@ class ValueNorm(nn.Module):
         return torch.where(known, mean, 0.0), torch.where(known, variance.sqrt(), 1.0)
 
     @torch.no_grad()
-    def update(self, target: Tensor, mask: Tensor) -> None:
-        """Takes in the targets of all ranks where ``mask`` (float, same shape) is 1."""
-        for average, value in (
-            (self.mean, ranks.average(masked_mean(target, mask))),
-            (self.square, ranks.average(masked_mean(target.square(), mask))),
+    def update(self, target: Tensor, value: Tensor, mask: Tensor | None) -> Rescaling:
+        """Takes in the targets of all ranks where ``mask`` (float, same shape) is 1.
+
+        Args:
+            value: what the critic gave in the targets' places, normalised.
+
+        Returns what makes those values out of them that have the targets' mean and the differences
+        they had. A network's first values mean nothing, and may be huge: they get a deviation of at
+        most 1.
+        """
+        known, (_, old_std) = self.weight > 0, self._moments()
+        target_mean, target_square = _mean_and_square(target, mask)
+        for average, new in (
+            (self.mean, target_mean),
+            (self.square, target_square),
             (self.weight, torch.ones_like(self.weight)),
         ):
-            average.lerp_(value, 1 - self.beta)
+            average.lerp_(new, 1 - self.beta)
+        mean, std = self._moments()
+        value_mean, value_square = _mean_and_square(value, mask)
+        spread = (value_square - value_mean.square()).clamp_min(1.0).sqrt()
+        scale = torch.where(known, old_std / std, 1 / spread)
+        return Rescaling(scale.float(), ((target_mean - mean) / std - scale * value_mean).float())
 
     def normalize(self, value: Tensor) -> Tensor:
         mean, std = self.moments()
         return (value - mean) / std
 
     def denormalize(self, value: Tensor) -> Tensor:
+        """0 before the first update: nothing is known yet of values."""
         mean, std = self.moments()
-        return value * std + mean
+        return torch.where(self.weight > 0, value * std + mean, 0.0)
+
+
+def _mean_and_square(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Of all ranks, in float64."""
+    x = x.double()
+    return ranks.average(masked_mean(x, mask)), ranks.average(masked_mean(x.square(), mask))
 
 
 class NoNorm(nn.Module):
     """Values as they are."""
 
-    def update(self, target: Tensor, mask: Tensor) -> None: ...
+    def update(self, target: Tensor, value: Tensor, mask: Tensor | None) -> Rescaling:
+        return Rescaling(target.new_ones(()), target.new_zeros(()))
 
     def normalize(self, value: Tensor) -> Tensor:
         return value

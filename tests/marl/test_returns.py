@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from marl.returns import NoNorm, ValueNorm, gae, n_step
+from marl.layers import linear
+from marl.returns import NoNorm, Rescaling, ValueNorm, gae, n_step
 from tests.replaying import naive_n_step
 
 
@@ -118,18 +119,20 @@ def test_n_step_against_a_naive_loop(steps: int, gamma: float) -> None:
 
 # ------------------------------------------------------------------------------ value normalisation
 
+ZERO = torch.zeros(())
 
-def test_moments_before_any_update_change_nothing() -> None:
+
+def test_before_any_update_values_are_unknown() -> None:
     norm = ValueNorm()
     x = torch.tensor([-3.0, 0.0, 7.0])
-    assert torch.equal(norm.normalize(x), x) and torch.equal(norm.denormalize(x), x)
+    assert torch.equal(norm.normalize(x), x) and torch.equal(norm.denormalize(x), torch.zeros(3))
 
 
 def test_the_first_update_is_debiased() -> None:
     """However slow the average, one batch gives that batch's own moments."""
     norm = ValueNorm(beta=0.9)
     target = torch.tensor([1.0, 3.0, 5.0, 7.0])
-    norm.update(target, torch.ones(4))
+    norm.update(target, torch.zeros(4), None)
     mean, std = norm.moments()
     assert float(mean) == pytest.approx(4.0, rel=1e-5)
     assert float(std) == pytest.approx(float(target.std(correction=0)), rel=1e-4)
@@ -146,28 +149,68 @@ def test_many_updates_against_the_definition() -> None:
         mean = beta * mean + (1 - beta) * sum(seen) / len(seen)
         square = beta * square + (1 - beta) * sum(x * x for x in seen) / len(seen)
         weight = beta * weight + (1 - beta)
-        norm.update(target, mask)
+        norm.update(target, torch.zeros(20), mask)
     mean, square = mean / weight, square / weight
     got = [float(x) for x in norm.moments()]
     assert got == pytest.approx([mean, (square - mean**2) ** 0.5], rel=1e-4)
 
 
+def test_a_large_mean_does_not_hide_the_deviation() -> None:
+    norm = ValueNorm()
+    target = 1e5 + torch.tensor([-1.0, 1.0])
+    for _ in range(3):
+        norm.update(target, torch.zeros(2), None)
+    assert float(norm.moments()[1]) == pytest.approx(1.0, rel=1e-3)
+
+
 def test_what_the_mask_hides_has_no_influence() -> None:
     one, two = ValueNorm(), ValueNorm()
     mask = torch.tensor([1.0, 0.0, 1.0])
-    one.update(torch.tensor([1.0, 1e6, 2.0]), mask)
-    two.update(torch.tensor([1.0, -5.0, 2.0]), mask)
+    for _ in range(2):
+        first = one.update(torch.tensor([1.0, 1e6, 2.0]), torch.tensor([0.0, 1e6, 1.0]), mask)
+        other = two.update(torch.tensor([1.0, -5.0, 2.0]), torch.tensor([0.0, -5.0, 1.0]), mask)
+        assert torch.equal(first(ZERO + 2), other(ZERO + 2))
     assert torch.equal(one.mean, two.mean) and torch.equal(one.square, two.square)
 
 
 def test_variance_has_a_floor() -> None:
     norm = ValueNorm()
-    norm.update(torch.full((10,), 3.0), torch.ones(10))
+    norm.update(torch.full((10,), 3.0), torch.zeros(10), None)
     assert float(norm.moments()[1]) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("norm", [ValueNorm(), NoNorm()])
 def test_denormalize_inverts_normalize(norm: ValueNorm | NoNorm) -> None:
-    norm.update(torch.tensor([-40.0, 60.0]), torch.ones(2))
+    norm.update(torch.tensor([-40.0, 60.0]), torch.zeros(2), None)
     x = torch.linspace(-100, 100, 9)
     torch.testing.assert_close(norm.denormalize(norm.normalize(x)), x)
+
+
+@pytest.mark.parametrize("target", [[-40.0, 60.0, 7.0], [1e4, 1e4 + 1, 1e4 + 2], [0.1, 0.1, 0.1]])
+def test_rescaled_values_keep_their_differences_and_have_the_targets_mean(target: list) -> None:
+    """In the units of the environment, whatever the moments were and become."""
+    norm, mask = ValueNorm(), torch.tensor([1.0, 1.0, 0.0])
+    norm.update(torch.tensor([2.0, 8.0, 5.0]), torch.zeros(3), None)
+    value, targets = torch.tensor([-0.5, 1.5, 0.3]), torch.tensor(target)
+    before = norm.denormalize(value)
+    after = norm.denormalize(norm.update(targets, value, mask)(value))
+    torch.testing.assert_close(after - after[0], before - before[0], atol=2e-3, rtol=1e-4)
+    torch.testing.assert_close(after[:2].mean(), targets[:2].mean(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("spread", "expected"), [(300.0, 1.0), (0.2, 0.2)])
+def test_first_values_are_not_multiplied(spread: float, expected: float) -> None:
+    norm, value = ValueNorm(), spread * torch.tensor([-1.0, 1.0])
+    after = norm.update(torch.tensor([50.0, 90.0]), value, None)(value)
+    assert after.tolist() == pytest.approx([-expected, expected])
+
+
+def test_layers_are_rescaled_in_place() -> None:
+    for layer in (linear(3, 2, None, 1.0), linear(3, 2, 4, 1.0)):
+        x, weights = torch.randn(5, 4, 3), list(layer.parameters())
+        torch.nn.init.normal_(layer.bias)  # type: ignore[arg-type]  # a Parameter
+        before = layer(x)
+        rescaling = Rescaling(torch.tensor(0.3), torch.tensor(-7.0))
+        rescaling.of_layers([layer])
+        torch.testing.assert_close(layer(x), rescaling(before))
+        assert all(a is b for a, b in zip(weights, layer.parameters(), strict=True))
