@@ -20,7 +20,7 @@ from algorithms.maddpg import (
 from marl.deterministic import deterministic
 from marl.errors import UserError
 from marl.networks import Perceptron
-from marl.types import Continuous, Discrete, MultiDiscrete
+from marl.types import Continuous, Discrete, MultiDiscrete, tree_tensors
 from tests.algorithms.offpolicy_play import FAST, Play
 from tests.scenes import weights
 from tests.toys import continuous, identity, mortal, rivals
@@ -179,6 +179,24 @@ def test_compiled_steps_equal_eager_ones(config: Any, make: Any) -> None:
         algorithm = play.first
         found.append(torch.cat([weights(algorithm.policy), weights(algorithm.critic)]))
     torch.testing.assert_close(*found, atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.slow
+def test_compiled_reading_follows_the_room_for_successors() -> None:
+    """Episodes are short and agents leave them, so that room doubles between updates."""
+    found, sizes = [], set()
+    for compiled in (False, True):
+        play = Play(mortal, MADDPGConfig(**{**FAST, "compile": compiled}), Perceptron([16]))
+        play.iterate(1)
+        for _ in range(3):
+            play.iterate(4, learn=False)
+            algorithm, index = play.first, play.replay.latest(512)
+            found.append(algorithm.read(index, play.replay.successors.all_rows()))
+            sizes.add(play.replay.successors.size)
+    assert len(sizes) > 1
+    for eager, other in zip(found[:3], found[3:], strict=True):
+        for one, two in zip(tree_tensors(eager), tree_tensors(other), strict=True):
+            assert torch.equal(one, two)
 
 
 # ------------------------------------------------------------------------------- Gumbel gradients
