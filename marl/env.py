@@ -9,7 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marl.types import AgentGroup, GroupObservation, Observation, Rollout, Transition, tree_map
+from marl.types import (
+    AgentGroup,
+    GroupObservation,
+    Observation,
+    Rollout,
+    Transition,
+    tree_map,
+    tree_tensors,
+)
 from marl.uniform import uniform_action, uniform_noise
 
 
@@ -158,8 +166,19 @@ def _check_transition(env: VectorEnv, transition: Transition) -> None:
         assert not any(cut.any() for cut in transition.truncated.values()), (
             "where an agent was truncated, next_obs shows its last observation and obs does not"
         )
+    _check_successors(transition)
     for name, value in transition.info.items():
         _check_tensor(f"info {name}", value, (env.num_envs,), torch.float32)
+
+
+def _check_successors(transition: Transition) -> None:
+    """Replays store one of the two where nothing ended."""
+    cut = torch.cat(list(transition.truncated.values()), dim=-1).any(-1)
+    going_on = ~(transition.done | cut)
+    pairs = zip(tree_tensors(transition.obs), tree_tensors(transition.next_obs), strict=True)
+    assert all(torch.equal(now[going_on], last[going_on]) for now, last in pairs), (
+        "in a copy where nothing ended, obs and next_obs are the same"
+    )
 
 
 def _check_ends(name: str, transition: Transition) -> None:

@@ -84,7 +84,7 @@ def test_a_run_on_the_gpu(tmp_path: Path, family: str) -> None:
     after = [x for team in run.teams.values() for x in module_tensors(team)]
     stored = [*tree_tensors(run.collector.storage), *tree_tensors(run.collector.obs)]
     if run.replay is not None:
-        stored += tree_tensors(run.replay.storage)
+        stored += tree_tensors((run.replay.storage, run.replay.successors.rows))
     run.close()
     assert {x.device.type for x in [*after, *stored]} == {DEVICE.type}
     assert all(x.isfinite().all() for x in after)

@@ -65,6 +65,25 @@ def test_check_env_names_what_is_broken(change: dict, words: str) -> None:
         check_env(wrong, steps=3)
 
 
+class Forgetful(Game):
+    """Observes anew, and something else, what was not the end of anything."""
+
+    def step(self, action) -> Transition:
+        transition = super().step(action)
+        seen = transition.next_obs.groups["left"]
+        other = dataclasses.replace(seen, obs=1 - seen.obs)
+        groups = {**transition.next_obs.groups, "left": other}
+        next_obs = dataclasses.replace(transition.next_obs, groups=groups)
+        return dataclasses.replace(transition, next_obs=next_obs)
+
+
+def test_successors_are_what_is_acted_on_next_where_nothing_ended() -> None:
+    toy = identity(2, CPU, length=100, end=0.0)
+    wrong = Forgetful(2, CPU, {n: (g.size, g.action) for n, g in toy.groups.items()}, toy.rules)
+    with pytest.raises(AssertionError, match="obs and next_obs are the same"):
+        check_env(wrong, steps=3)
+
+
 def test_training_and_evaluation_copies_never_share_a_seed() -> None:
     assert not set(copy_seeds(1000, 64)) & set(copy_seeds(1001, 64))
     assert len(set(copy_seeds(7, 64))) == 64

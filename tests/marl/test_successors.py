@@ -143,7 +143,14 @@ def test_rare_ends_take_no_more_room() -> None:
     parts = [play.rollout(5) for _ in range(400)]
     for part in parts:
         replay.append(part)
-    assert replay.successors.size == 300 * COPIES // 20 < int(replay.successors.count)
+    size = replay.successors.size
+    assert size == 300 * COPIES // 20 < int(replay.successors.count)
+    check(replay, kept(joined(parts)))
+    play.rate = 0.5  # in the midst of a turn, room has to be made
+    for _ in range(5):
+        parts.append(play.rollout(5))
+        replay.append(parts[-1])
+    assert replay.successors.size > size
     check(replay, kept(joined(parts)))
 
 
