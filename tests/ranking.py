@@ -19,6 +19,7 @@ from algorithms.mappo import IPPOConfig, MAPPOConfig
 from envs import Task
 from marl import ranks
 from marl.cli import main
+from marl.collect import Collector
 from marl.experiment import Experiment, Settings
 from marl.networks import Perceptron
 from marl.offpolicy import OffPolicy
@@ -28,7 +29,7 @@ from tests import toys
 from tests.algorithms.offpolicy_play import FAST, Play
 from tests.children import Child, Result
 from tests.runs import SHORT, train
-from tests.scenes import CPU, collector
+from tests.scenes import CPU, collector, randomly
 
 Found = dict[str, list[Tensor]]
 ENVS, STEPS, BATCH = 8, 10, 32
@@ -71,6 +72,18 @@ def differ() -> None:
     ranks.start(CPU)
     torch.manual_seed(ranks.RANK)
     ranks.check_alike(iter([torch.zeros(2), torch.randn(3)]))
+
+
+def share_words() -> None:
+    """Metrics that each rank is alone to know: the numbers stay in one order everywhere."""
+    ranks.start(CPU)
+    assert ranks.together(["length", "won"][: 2 - ranks.RANK]) == ["length", "won"]
+    env = toys.late_metric(4, CPU)
+    collect = Collector(env, randomly(env), 10, 2, torch.Generator())
+    env.resets = 1 + ranks.RANK  # so that only the second rank's tells `won`
+    metrics = collect.collect()[1]
+    count = ranks.total(torch.tensor(float(len(metrics))))
+    assert "info/won" in metrics and count == 2 * len(metrics) and metrics["info/won"] > 0
 
 
 def train_replaying(directory: Path, resume: bool, frames: int) -> None:

@@ -147,7 +147,7 @@ class LateMetric(Game):
         return replace(made, info={**made.info, **won})
 
 
-def late_metric(num_envs: int, device: torch.device) -> Game:
+def late_metric(num_envs: int, device: torch.device) -> LateMetric:
     return LateMetric(num_envs, device, PAIR, Rules())
 
 

@@ -30,6 +30,7 @@ from tests.ranking import (
     ON_POLICY,
     cli_in_ranks,
     differ,
+    share_words,
     start_ranks,
     train_in_ranks,
     train_replaying,
@@ -108,6 +109,11 @@ def test_parts(monkeypatch) -> None:
 def test_other_weights_are_noticed(tmp_path: Path) -> None:
     for result in waited(start_ranks(tmp_path, 2, differ)):
         assert result.code == 1 and "ranks began with other weights" in result.err
+
+
+def test_a_metric_that_one_rank_alone_knows(tmp_path: Path) -> None:
+    for result in waited(start_ranks(tmp_path, 2, share_words)):
+        assert result.code == 0, result.err
 
 
 # ------------------------------------------------------------------------------------ whole runs
