@@ -190,7 +190,7 @@ def off_policy(name: str, **more: Any) -> Found:
     random = torch.Generator().manual_seed(7)  # whose choices no rounding turns over
     noises = [algorithm.policy.noise(BATCH, random) for _ in range(9)]
     batch, noise = iter(batches), iter(noises)
-    algorithm.read = lambda _: tree_map(mine, next(batch))
+    algorithm.read = lambda *_: tree_map(mine, next(batch))
     algorithm.policy.noise = lambda num_envs, generator: tree_map(mine, next(noise))
     stats = [ranks.average(algorithm._learn()) for _ in batches]
     return {
