@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 # 2  Off policy: losses, entropies and beliefs leave out dead agents, and critics read actions, and
 #    entropies are counted, in [-1, 1] whatever the bounds of the action space. PettingZoo: what an
 #    agent is paid after it left counts, and an agent truncated alone bootstraps from its own last
-#    observation; kinds of agents make teams whatever the case of their letters. Value normalisation
-#    preserves the critic's values when its statistics move. Images are scaled by the bounds of
-#    their space, and those of floats go through convolutions.
+#    observation; kinds of agents make teams whatever the case of their letters. Value
+#    normalisation preserves the differences of the critic's values when its moments move. Images
+#    are scaled by the bounds of their space, and those of floats go through convolutions.
 LEARNING = 2
 LAST_OF = {1: "commit a3ab744"}  # where a run of an older version goes on
 
