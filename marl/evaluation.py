@@ -62,7 +62,8 @@ class Watch:
         if steps >= self.limit.steps:
             raise EndlessEpisode(
                 f"{self.limit.name}: {left} of {number} episodes have not ended after {steps:,} "
-                "steps; end them by task.max_steps=1000, for instance, or allow longer ones by "
+                f"steps; end them by task.max_steps={min(1000, steps)}, for instance, or allow "
+                "longer ones by "
                 f"{self.limit.setting}={10 * steps}"
             )
         self.next = 2 * passed
@@ -181,6 +182,7 @@ def _play_round(
         if not running.any():
             break
         watch(steps, running)
+    finite.check_metrics(metrics)
     return returns, metrics
 
 

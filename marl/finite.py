@@ -75,6 +75,18 @@ def check_step(obs: Observation, transition: Transition, step: int, groups: Grou
     raise first_fault(places, "in step {step} of an episode of copy {copy}", step)
 
 
+def check_metrics(metrics: Mapping[str, Tensor]) -> None:
+    """Looks at the metrics ``[B]`` of evaluated episodes.
+
+    Raises:
+        EnvironmentFault: one is not finite; names it and the copy.
+    """
+    if all_finite(metrics.values()):
+        return
+    places = [Place(f"metric {n!r} is {{value}}", v.unsqueeze(0)) for n, v in metrics.items()]
+    raise first_fault(places, "at the end of an episode of copy {copy}", 0)
+
+
 def first_fault(places: Sequence[Place], when: str, first: int) -> UserError:
     """The error of what is not finite first in time, and of these of what comes first in
     ``places``; their steps count from ``first``."""

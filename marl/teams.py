@@ -116,11 +116,19 @@ def build_replay(
     """The replay of a run in which a team asks for one; this rank's part of it.
 
     Raises:
-        UserError: it could not hold the steps of one iteration.
+        UserError: it could not hold the steps of one iteration, or a team's batch.
     """
-    if not any(getattr(team.algorithm, "replays", False) for team in teams.values()):
+    learners = {n: t.algorithm for n, t in teams.items() if getattr(t.algorithm, "replays", False)}
+    if not learners:
         return None
     check_room(settings.replay_size, settings.frames_per_iteration)
+    for name, algorithm in learners.items():
+        if getattr(algorithm, "batch_size", 0) > settings.replay_size:
+            raise UserError(
+                f"team {name!r} draws batch_size={algorithm.batch_size:,} transitions from a "
+                f"replay of {settings.replay_size:,} frames; take a smaller algorithm.batch_size "
+                "(256 is usual), or a larger replay_size"
+            )
     frames, copies = -(-settings.replay_size // ranks.SIZE), settings.num_envs // ranks.SIZE
     return Replay(frames, copies, device, settings.replay_gib)
 

@@ -6,7 +6,7 @@ the training process or in a worker, and imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from envs.pettingzoo.factories import create
 from envs.pettingzoo.finite import Watch
 from envs.pettingzoo.layout import Arrays, Factory, Frame, GroupArrays, GroupLayout, Layout
-from envs.pettingzoo.report import Report, add_infos
+from envs.pettingzoo.report import Report, add_infos, is_number
 from envs.pettingzoo.spaces import Bounded, find_mask, write_mask
 from marl.errors import EnvironmentFault
 
@@ -179,9 +179,19 @@ def _write_outcome(
     cut: Container[str],
 ) -> None:
     """What everyone is paid, those too who are gone; who died, and who was cut off."""
-    arrays.reward[row] = [rewards.get(a, 0.0) for a in group.agents]
+    paid = [rewards.get(a, 0.0) for a in group.agents]
+    try:
+        arrays.reward[row] = paid
+    except (TypeError, ValueError):
+        raise _no_number(group.agents, paid) from None
     arrays.terminated[row] = [a in died for a in group.agents]
     arrays.truncated[row] = [a in cut for a in group.agents]
+
+
+def _no_number(agents: Sequence[str], paid: Sequence[Any]) -> EnvironmentFault:
+    """Returns the error that one of the agents was paid something else than one number."""
+    agent, value = next((a, x) for a, x in zip(agents, paid, strict=True) if not is_number("", x))
+    return EnvironmentFault(f"agent {agent!r} was paid {value!r}; expected one number")
 
 
 def _write_frame(
@@ -195,9 +205,11 @@ def _write_frame(
     """What those who are ``seen`` observe and may do. Returns whose mask allows nothing.
 
     Raises:
-        EnvironmentFault: no observation, or one outside of its space.
+        EnvironmentFault: no observation, one outside of its space, or a mask of a group that had
+            none when the environment was probed.
     """
     obs, mask, blocked = frame.obs[row], frame.mask[row], []
+    unmasked = not group.nvec and not isinstance(group.decoders[0], Bounded)
     for n, agent in enumerate(group.agents):
         here = agent in seen
         frame.alive[row, n] = here
@@ -218,4 +230,9 @@ def _write_frame(
             found = find_mask(observations[agent], infos.get(agent)) if here else None
             if not write_mask(found, group.nvec, mask[n]):
                 blocked.append(agent)
+        elif unmasked and here and find_mask(observations[agent], infos.get(agent)) is not None:
+            raise EnvironmentFault(
+                f"agent {agent!r} has an action mask, and none of its group had one in the first "
+                "steps; give masks from reset on, all True where everything is allowed"
+            )
     return blocked

@@ -37,18 +37,6 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """A box or binary vector, as numbers; an image of bytes keeps them and gets a channel axis."""
-
-    shape: tuple[int, ...]
-    dtype: str = "float32"
-    bounds: Bounds = NO_IMAGE
-
-    def write(self, value: Any, out: np.ndarray) -> None:
-        out[...] = value if np.shape(value) == out.shape else np.reshape(value, out.shape)
-
-
-@dataclass(frozen=True)
 class Whose:
     """Whose observations an encoder writes, for its errors."""
 
@@ -61,6 +49,41 @@ class Whose:
         return EnvironmentFault(
             f"agent {self.agent!r} observes {found}, which is outside of its space {self.space}"
         )
+
+    def refuses_shape(self, value: Any) -> EnvironmentFault:
+        """The error that ``value`` is of another shape than the space."""
+        return EnvironmentFault(
+            f"agent {self.agent!r} observes an array of shape {np.shape(value)}, which is not that "
+            f"of its space {self.space}"
+        )
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A box or binary vector, as numbers; an image of bytes keeps them and gets a channel axis."""
+
+    shape: tuple[int, ...]
+    whose: Whose
+    dtype: str = "float32"
+    bounds: Bounds = NO_IMAGE
+
+    def write(self, value: Any, out: np.ndarray) -> None:
+        given = np.shape(value)
+        if given != out.shape:
+            self._check(value, given, out)
+            value = np.reshape(value, out.shape)
+        out[...] = value
+
+    def _check(self, value: Any, given: tuple[int, ...], out: np.ndarray) -> None:
+        """Refuses another number of entries, and axes in another order; a flat array will do."""
+        swapped = len(given) > 1 and _long(given) != _long(self.shape)
+        if math.prod(given) != out.size or swapped:
+            raise self.whose.refuses_shape(value)
+
+
+def _long(shape: tuple[int, ...]) -> list[int]:
+    """The axes that hold more than one entry."""
+    return [size for size in shape if size != 1]
 
 
 @dataclass(frozen=True)
@@ -162,7 +185,7 @@ def observation_encoder(space: Any, agent: str) -> Encoder:
     from gymnasium import spaces
 
     if isinstance(space, spaces.Box):
-        return _box(space)
+        return _box(space, agent)
     if isinstance(space, spaces.Discrete):
         return OneHots((int(space.n),), (int(space.start),), Whose(agent, str(space)))
     if isinstance(space, spaces.MultiDiscrete):
@@ -176,14 +199,15 @@ def observation_encoder(space: Any, agent: str) -> Encoder:
     raise UserError(f"agent {agent!r} observes {space}, which cannot be laid out as numbers")
 
 
-def _box(space: Any) -> Numbers:
+def _box(space: Any, agent: str) -> Numbers:
     """An image is a box of bytes with two axes, or of numbers with three."""
-    shape, dtype = tuple(space.shape), np.dtype(space.dtype)
+    whose, shape, dtype = Whose(agent, str(space)), tuple(space.shape), np.dtype(space.dtype)
     is_bytes = dtype == np.uint8
     if not (len(shape) == 3 and dtype.kind in "uif") and not (len(shape) == 2 and is_bytes):
-        return Numbers(shape or (1,))
+        return Numbers(shape or (1,), whose)
     shape = (*shape, 1)[:3]
-    return Numbers(shape, "uint8" if is_bytes else "float32", _channel_bounds(space, shape))
+    kind = "uint8" if is_bytes else "float32"
+    return Numbers(shape, whose, kind, _channel_bounds(space, shape))
 
 
 def _channel_bounds(space: Any, shape: tuple[int, ...]) -> Bounds:
@@ -208,7 +232,7 @@ def _dict(space: Any, agent: str) -> Encoder:
 def _is_image(space: Any) -> bool:
     from gymnasium import spaces
 
-    return isinstance(space, spaces.Box) and _box(space).bounds != NO_IMAGE
+    return isinstance(space, spaces.Box) and _box(space, "").bounds != NO_IMAGE
 
 
 def _concatenation(parts: Mapping[Hashable, Any], agent: str) -> Concatenation:

@@ -48,7 +48,9 @@ class Plan:
     prune: bool = False  # whether a recorded run loses what only continuing needs
 
     def job(self, cell: Cell) -> Job:
-        words = [*self.suite.words(cell), f"video={str(cell.seed == self.suite.seeds[0]).lower()}"]
+        words = self.suite.words(cell)
+        if not any(word.startswith("video=") for word in words):  # else the suite decides
+            words = [*words, f"video={str(cell.seed == self.suite.seeds[0]).lower()}"]
         name = f"{cell.task}-{cell.algorithm}-{cell.seed}"
         aside = self._wandb(cell) if self.wandb else ()
         return Job(str(cell), tuple(words), (self.runs / name).absolute(), aside)

@@ -6,13 +6,16 @@ from __future__ import annotations
 import functools
 import re
 import warnings
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from envs.pettingzoo.env import PettingZooEnv
 from marl.errors import EnvironmentFault
 from tests.envs.faulty import INF, NAN, Blocked, Faulty, LateInfo, Silent
+from tests.tiny import Tiny
 
 
 def steps(env: PettingZooEnv, count: int) -> None:
@@ -101,3 +104,31 @@ def test_a_mask_at_the_end_of_an_episode_says_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         steps(PettingZooEnv(Ended, 4), 12)
+
+
+class LateMask(Tiny):
+    """Masks appear in the 40th step only, later than anyone looks for them beforehand."""
+
+    length = 60
+
+    def step(self, actions: dict) -> Any:
+        *rest, infos = super().step(actions)
+        mask = np.array([0, 1], np.int8)
+        return *rest, {a: {"action_mask": mask} if self.t >= 40 else {} for a in infos}
+
+
+def test_a_mask_that_comes_late_is_not_ignored() -> None:
+    words = "in step 40 of an episode of copy 0, agent 'a_0' has an action mask, and none of its"
+    with pytest.raises(EnvironmentFault, match=words):
+        steps(PettingZooEnv(LateMask, 4), 45)
+
+
+class Arrays(Tiny):
+    def reward(self, agent: Any, action: Any) -> Any:
+        return np.ones(2) if agent == "a_1" else 1.0
+
+
+def test_a_reward_that_is_not_one_number_is_named() -> None:
+    words = r"in step 1 of an episode of copy 0, agent 'a_1' was paid array\(\[1., 1.\]\); expected"
+    with pytest.raises(EnvironmentFault, match=words):
+        steps(PettingZooEnv(Arrays, 4), 1)

@@ -104,6 +104,36 @@ def test_integers_outside_of_their_space_are_refused(space: Any, value: Any, whe
         play(env, 1)
 
 
+@pytest.mark.parametrize(
+    ("shape", "given", "fits"),
+    [
+        ((4,), (5,), False),
+        ((4,), (3,), False),
+        ((2, 3), (3, 2), False),  # as many entries, in another order
+        ((2, 3), (6,), True),
+        ((4,), (4, 1), True),
+        ((), (1,), True),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_observations_of_another_shape_are_refused(
+    shape: tuple[int, ...], given: tuple[int, ...], fits: bool, inside: bool
+) -> None:
+    space, value = Box(0, 1, shape), np.ones(given, np.float32)
+    whole: Any = Dict({"x": UNIT, "y": space}) if inside else space
+    wrong = {"x": [0.5], "y": value} if inside else value
+    env = scripted([Step({"a": whole.sample()}, ["a"]), Step({"a": wrong}, ["a"])], {"a": whole})
+    if fits:
+        play(env, 1)
+        return
+    words = (
+        f"in step 1 of an episode of copy 0, agent 'a' observes an array of shape {given}, which "
+        f"is not that of its space {space}"
+    )
+    with pytest.raises(EnvironmentFault, match=re.escape(words)):
+        play(env, 1)
+
+
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3)])
 def test_images_stay_bytes(shape: tuple[int, ...]) -> None:
     image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)

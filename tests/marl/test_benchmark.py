@@ -94,6 +94,7 @@ def test_a_suite_of_ones_own_needs_no_word_on_the_absolute_metric(folder: Path, 
     assert len(found["returns"]["team"]) == 320
     config = json.loads((folder / RECORD / "config.json").read_text())
     assert config["learning"] == LEARNING and config["settings"]["total_frames"] == 100
+    assert not (folder / RECORD / "video.mp4").exists()  # as the suite says
 
     code, out, _ = own(folder, capsys, ", absolute_episodes: 6")
     assert code == 1 and "320 episodes where now absolute_episodes=6 is asked; remove it" in out

@@ -129,6 +129,21 @@ def test_in_evaluation_too() -> None:
         evaluate(env, randomly(env), 2, seed=1)
 
 
+class OddMetric(Game):
+    def step(self, action: Any) -> Transition:
+        made = super().step(action)
+        info = {name: torch.where(made.done, NAN, value) for name, value in made.info.items()}
+        return dataclasses.replace(made, info=info)
+
+
+def test_a_metric_of_an_evaluation_is_looked_at() -> None:
+    env = OddMetric(2, CPU, PAIR, Rules(length=3, end=0.0))
+    with pytest.raises(
+        EnvironmentFault, match=r"the end of an episode of copy 0, metric '\w+' is n"
+    ):
+        evaluate(env, randomly(env), 2, seed=1)
+
+
 # --------------------------------------------------------------------------------------------- runs
 
 

@@ -57,7 +57,7 @@ def test_an_evaluation_says_how_far_it_is_and_then_that_it_is_refused(capsys) ->
     ]
     assert str(refused.value) == (
         "evaluation at frame 0: 3 of 3 episodes have not ended after 10 steps; end them by "
-        "task.max_steps=1000, for instance, or allow longer ones by evaluation_max_steps=100"
+        "task.max_steps=10, for instance, or allow longer ones by evaluation_max_steps=100"
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from algorithms.maddpg import MADDPGConfig
 from algorithms.scripted import RandomConfig
 from envs import Task
 from marl import checkpoint
@@ -16,7 +18,7 @@ from marl.errors import UserError
 from marl.experiment import Experiment, Settings
 from marl.logging import read_jsonl
 from marl.runs import newest
-from marl.teams import Team
+from marl.teams import Team, build_replay
 from tests.children import cli
 from tests.replaying import LookingConfig, looking
 from tests.runs import SHORT, Kill, equal, outcome
@@ -144,6 +146,14 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
     with pytest.raises(UserError, match=words):
         looking(tmp_path / "run", **settings)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_larger_than_the_replay_is_refused() -> None:
+    teams = {"a": Team(["left"], LookingConfig()), "b": Team(["right"], MADDPGConfig())}
+    settings = Settings(num_envs=4, steps=10, replay_size=200)
+    with pytest.raises(UserError, match=r"team 'b' draws batch_size=256 .* replay of 200 frames"):
+        build_replay(teams, settings, CPU)
+    assert build_replay(teams, replace(settings, replay_size=256), CPU) is not None
 
 
 def test_a_large_checkpoint_is_read_as_it_is_used(tmp_path: Path) -> None:
