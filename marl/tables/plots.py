@@ -100,9 +100,10 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
     for panel in axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
+    width = max(1.3, 0.6 + 0.08 * max(map(len, handles)))  # inches of the longest entry
     figure.legend(
         list(handles.values()), list(handles), loc="outside lower center", frameon=False,
-        ncols=min(int(figure.get_figwidth() / 1.3), len(handles)),  # as many as have room
+        ncols=max(1, min(int(figure.get_figwidth() / width), len(handles))),
     )  # fmt: skip
 
 
