@@ -102,8 +102,8 @@ def _sentence(name: str, team: Team, env: VectorEnv, rewards: Tensor) -> str:
         f"team {name!r} has nothing to learn: in {steps:,} random steps what its agents earned "
         f"always added up to {round(total, 4) + 0:g}, and it learns from "
         f"{team.algorithm.reward} alone; rivals need a team each, for instance\n"
-        f"    {words}\n  or their own rewards: algorithm.reward=own (their mean return, which "
-        "evaluations tell, remains what it is)"
+        f"    {words}\n  or their own rewards: algorithm.reward=own (evaluations then "
+        "show their mean return, which never changes)"
     )
 
 

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 LEARNING = 2
 LAST_OF = {1: "commit a3ab744"}  # where a run of an older version goes on
 
-# Own batched environments, in which nobody dies, is truncated alone or sees images.
-UNCHANGED_SINCE_1 = ("games/", "mpe/", "navigation/", "vmas/")
+# Batched environments in which nobody dies, is truncated alone or sees images, and whose vectors of
+# actions lie in [-1, 1] (elsewhere the entropy that is logged is another).
+UNCHANGED_SINCE_1 = (
+    "games/", "mpe/", "navigation/", "vmas/balance", "vmas/navigation", "vmas/transport",
+)  # fmt: skip
 
 
 def learning(config: Mapping[str, Any]) -> int:
@@ -74,8 +77,13 @@ def same_in_1_and_2(config: Mapping[str, Any]) -> bool:
     """Returns whether nothing that the run uses was changed by version 2: every team learns on
     policy without value normalisation, in an environment that the list above vouches for."""
     task = str(getattr(config["task"], "name", ""))
-    return task.startswith(UNCHANGED_SINCE_1) and all(
-        getattr(team.algorithm, "normalize_value", None) is False
-        and not getattr(team.algorithm, "replays", False)
-        for team in config["teams"].values()
+    other_units = getattr(config["task"], "kwargs", {}).get("continuous_actions", False)
+    return (
+        task.startswith(UNCHANGED_SINCE_1)
+        and not other_units
+        and all(
+            getattr(team.algorithm, "normalize_value", None) is False
+            and not getattr(team.algorithm, "replays", False)
+            for team in config["teams"].values()
+        )
     )

@@ -174,6 +174,7 @@ def test_how_version_1_read_images() -> None:
     [
         ("games/climbing", PLAIN, True),
         ("vmas/balance", IPPOConfig(normalize_value=False), True),
+        ("vmas/football", PLAIN, False),  # not known to act in [-1, 1]
         ("mpe/simple_spread", MAPPOConfig(), False),  # normalises values
         ("mpe2/simple_spread_v3", PLAIN, False),  # agents may leave
         ("my_tasks:mine", PLAIN, False),  # it is not known
@@ -183,6 +184,8 @@ def test_how_version_1_read_images() -> None:
 )
 def test_what_version_2_left_alone(task: str, algorithm: Any, same: bool) -> None:
     team = Team(["agents"], algorithm)
+    in_other_units = Task(task, kwargs={"continuous_actions": True})
+    assert same_in_1_and_2({"task": in_other_units, "teams": {"a": team}}) is False
     assert same_in_1_and_2({"task": Task(task), "teams": {"a": team}}) is same
     changed = replace(team, algorithm=MAPPOConfig())
     teams = {"a": team, "b": changed}
