@@ -1,31 +1,6 @@
-"""The algorithms, one file each."""
+from typing import TYPE_CHECKING
 
-from algorithms.happo import HAA2CConfig, HAPPOConfig
-from algorithms.hasac import HASACConfig, ISACConfig, MASACConfig
-from algorithms.maddpg import (
-    HADDPGConfig,
-    HATD3Config,
-    IDDPGConfig,
-    MADDPGConfig,
-    MATD3Config,
-)
-from algorithms.mappo import IPPOConfig, MAPPOConfig
-from algorithms.scripted import FrozenConfig, RandomConfig, ScriptedConfig
+from marl.utils.moved import old_names
 
-ALGORITHMS = {
-    "mappo": MAPPOConfig,
-    "ippo": IPPOConfig,
-    "happo": HAPPOConfig,
-    "haa2c": HAA2CConfig,
-    "hasac": HASACConfig,
-    "masac": MASACConfig,
-    "isac": ISACConfig,
-    "maddpg": MADDPGConfig,
-    "iddpg": IDDPGConfig,
-    "matd3": MATD3Config,
-    "haddpg": HADDPGConfig,
-    "hatd3": HATD3Config,
-    "random": RandomConfig,
-    "scripted": ScriptedConfig,
-    "frozen": FrozenConfig,
-}
+if not TYPE_CHECKING:
+    __getattr__ = old_names("algorithms")

@@ -7,7 +7,7 @@ The loss of the agents i_1 ... i_N, in a random order, with ratios r_i = pi_new,
 
 M holds the finished ratios of those who went before, on every frame of the rollout: the advantage
 as it is now that they have changed. HAA2C does not clip: -r M, in a single step. The template that
-both come from is told in ``marl.sequence``.
+both come from is told in ``marl.learning.sequential``.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from algorithms.mappo import MAPPO, MAPPOConfig
-from marl.algorithm import Setting, check_range
+from marl.algorithm import Context
+from marl.algorithms.mappo import MAPPO, MAPPOConfig
 from marl.errors import UserError
-from marl.members import Member, members
-from marl.networks import per_agent
-from marl.observation_norm import observe
-from marl.onpolicy import Batch, Memory, minibatch
-from marl.optimizer import Optimizer, compiled
-from marl.policies import IndependentPolicy
-from marl.sequence import update_order
+from marl.learning.on_policy import Batch, Memory, minibatch
+from marl.learning.optimizer import Optimizer
+from marl.learning.sequential import Member, members, update_order
+from marl.networks.base import per_agent
+from marl.networks.observation_norm import observe
+from marl.policies.independent import IndependentPolicy
 from marl.types import Metrics, Rollout
+from marl.utils.compilation import compiled
+from marl.utils.validation import check_range
 
 
 @dataclass
@@ -45,11 +46,11 @@ class HAPPOConfig(MAPPOConfig):
         if self.joint.graph != "none":
             raise UserError("agents of a joint policy do not move one by one; take algorithm=mappo")
 
-    def policy(self, setting: Setting) -> IndependentPolicy:
-        return super().policy(replace(setting, model=per_agent(setting.model)))
+    def policy(self, context: Context) -> IndependentPolicy:
+        return super().policy(replace(context, model=per_agent(context.model)))
 
-    def build(self, setting: Setting) -> HAPPO:
-        return HAPPO(self, setting)
+    def build(self, context: Context) -> HAPPO:
+        return HAPPO(self, context)
 
 
 @dataclass
@@ -62,8 +63,8 @@ class HAA2CConfig(HAPPOConfig):
 
 
 class HAPPO(MAPPO):
-    def __init__(self, config: HAPPOConfig, setting: Setting):
-        super().__init__(config, setting)
+    def __init__(self, config: HAPPOConfig, context: Context):
+        super().__init__(config, context)
         self.critic_epochs = config.critic_epochs or config.epochs
         self.members = members(self.policy)
         actors = {f"actor_{i}": member.parameters for i, member in enumerate(self.members)}
@@ -82,7 +83,7 @@ class HAPPO(MAPPO):
         self._schedule()
         batch, memory = self._prepare(rollout)
         compound, found = batch.advantage, []  # M, [T, B, K]
-        for agent in update_order(len(self.members), self.setting.generator):
+        for agent in update_order(len(self.members), self.context.generator):
             own = self._own(agent, replace(batch, advantage=compound), memory)
             found.append(self._improve(agent, *own))
             compound = compound * self._ratio(agent, *own)

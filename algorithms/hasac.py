@@ -24,17 +24,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from marl.algorithm import Setting, check_range
-from marl.distributions import masked_log_softmax
+from marl.algorithm import Context
+from marl.algorithms.off_policy import OffPolicy, OffPolicyConfig
+from marl.critics.action_value import Actions
 from marl.errors import UserError
-from marl.joint import team_policy
-from marl.losses import masked_mean, masked_means
-from marl.offpolicy import OffPolicy, OffPolicyConfig
-from marl.optimizer import Optimizer
-from marl.policies import IndependentPolicy
-from marl.qcritics import Actions
-from marl.replay import ReplayBatch
+from marl.learning.losses import masked_mean, masked_means
+from marl.learning.optimizer import Optimizer
+from marl.learning.replay import ReplayBatch
+from marl.policies.bayesian import team_policy
+from marl.policies.distributions import masked_log_softmax
+from marl.policies.independent import IndependentPolicy
 from marl.types import ActionSpec, Continuous, Discrete, MultiDiscrete, Noise
+from marl.utils.validation import check_range
 
 MOST = math.log(2)  # nats that one dimension in [-1, 1] can have
 
@@ -59,11 +60,11 @@ class HASACConfig(OffPolicyConfig):
         if self.exact and self.joint.graph != "none":
             raise UserError("exact=true is of independent policies; set joint.graph=none")
 
-    def policy(self, setting: Setting) -> IndependentPolicy:
-        return team_policy(setting.team, self.model(setting), self.joint).to(setting.device)
+    def policy(self, context: Context) -> IndependentPolicy:
+        return team_policy(context.team, self.model(context), self.joint).to(context.device)
 
-    def build(self, setting: Setting) -> HASAC:
-        return HASAC(self, setting)
+    def build(self, context: Context) -> HASAC:
+        return HASAC(self, context)
 
 
 @dataclass
@@ -84,8 +85,8 @@ class ISACConfig(MASACConfig):
 class HASAC(OffPolicy):
     names = ("policy_loss", "entropy", "temperature")
 
-    def __init__(self, config: HASACConfig, setting: Setting):
-        super().__init__(config, setting, config.policy(setting), k=2)
+    def __init__(self, config: HASACConfig, context: Context):
+        super().__init__(config, context, config.policy(context), k=2)
         self.config: HASACConfig = config
         specs = [self.team[name].action for name, _ in self.agents]
         if config.exact and not all(isinstance(spec, Discrete) for spec in specs):
@@ -94,9 +95,9 @@ class HASAC(OffPolicy):
             entropy_target(spec, config.entropy_target, config.entropy_per_dimension)
             for spec in specs
         ]
-        self.entropy_target = torch.tensor(targets, device=setting.device)  # [N]
+        self.entropy_target = torch.tensor(targets, device=context.device)  # [N]
         first = math.log(config.temperature) if config.temperature else 0.0
-        self.log_alpha = torch.full((len(specs) + 1,), first, device=setting.device)
+        self.log_alpha = torch.full((len(specs) + 1,), first, device=context.device)
         self.alpha_optimizer = Optimizer(
             {"": [self.log_alpha.requires_grad_()]},
             {"": config.alpha_lr},

@@ -21,20 +21,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from marl import ranks
-from marl.algorithm import Setting, check_range, check_word
-from marl.averages import Follower, averaged
-from marl.deterministic import deterministic
-from marl.ensemble import EnsemblePolicy
+from marl.algorithm import Context
+from marl.algorithms.off_policy import OffPolicy, OffPolicyConfig
+from marl.critics.action_value import Actions, joint_actions
 from marl.errors import UserError
-from marl.inference import Inference
-from marl.joint import team_policy
-from marl.observation_norm import observe
-from marl.offpolicy import OffPolicy, OffPolicyConfig
-from marl.policies import IndependentPolicy, Policy
-from marl.qcritics import Actions, joint_actions
-from marl.replay import ReplayBatch
+from marl.learning.opponent_models import Inference
+from marl.learning.replay import ReplayBatch
+from marl.learning.target_networks import Follower, averaged
+from marl.networks.observation_norm import observe
+from marl.policies.base import Policy
+from marl.policies.bayesian import team_policy
+from marl.policies.deterministic import deterministic
+from marl.policies.ensemble import EnsemblePolicy
+from marl.policies.independent import IndependentPolicy
 from marl.types import Continuous, Metrics, Noise, Observation, Rollout
+from marl.utils import distributed
+from marl.utils.validation import check_range, check_word
 
 OTHERS = ("buffer", "current")
 GUMBEL = ("hard", "soft")
@@ -84,18 +86,18 @@ class MADDPGConfig(OffPolicyConfig):
                 "before them do now; set others=current"
             )
 
-    def policy(self, setting: Setting) -> IndependentPolicy:
+    def policy(self, context: Context) -> IndependentPolicy:
         def make(spec):
             return deterministic(spec, soft=self.gumbel == "soft")
 
         if self.ensemble > 1:
-            found = EnsemblePolicy(setting.team, setting.model, make, self.ensemble)
+            found = EnsemblePolicy(context.team, context.model, make, self.ensemble)
         else:
-            found = team_policy(setting.team, self.model(setting), self.joint, make)
-        return found.to(setting.device)
+            found = team_policy(context.team, self.model(context), self.joint, make)
+        return found.to(context.device)
 
-    def build(self, setting: Setting) -> MADDPG:
-        return MADDPG(self, setting)
+    def build(self, context: Context) -> MADDPG:
+        return MADDPG(self, context)
 
 
 @dataclass
@@ -138,8 +140,8 @@ class HATD3Config(HADDPGConfig):
 
 
 class MADDPG(OffPolicy):
-    def __init__(self, config: MADDPGConfig, setting: Setting):
-        super().__init__(config, setting, config.policy(setting), config.critics)
+    def __init__(self, config: MADDPGConfig, context: Context):
+        super().__init__(config, context, config.policy(context), config.critics)
         self.config: MADDPGConfig = config
         self.target_policy: IndependentPolicy = averaged(self.policy)
         self.followers.append(Follower(self.target_policy, self.policy))
@@ -148,15 +150,15 @@ class MADDPG(OffPolicy):
         self.numbers = {n for n, g in self.team.items() if isinstance(g.action, Continuous)}
 
     def _inference(self) -> Inference:
-        config, setting = self.config, self.setting
+        config, context = self.config, self.context
         found = Inference(
             self.agents if self.critic.heads > 1 else [None],
             self.team,
-            setting.everyone if config.critic == "all" else self.team,
-            setting.model,
+            context.everyone if config.critic == "all" else self.team,
+            context.model,
             config.actor_lr if config.inference_lr is None else config.inference_lr,
             config.inference_entropy,
-            setting.device,
+            context.device,
         )
         if not found.believed_of:
             raise UserError(
@@ -171,7 +173,7 @@ class MADDPG(OffPolicy):
         if self.inference is None or not metrics:
             return metrics
         seen = self.replay.take(self.replay.latest(self.batch_size))
-        gap = self.inference.divergence(self.setting.policies, seen.obs)
+        gap = self.inference.divergence(self.context.policies, seen.obs)
         return metrics if gap is None else {**metrics, "inference_kl": gap}
 
     def observe(self, obs: Observation) -> None:
@@ -192,8 +194,8 @@ class MADDPG(OffPolicy):
 
     @property
     def _all_frames(self) -> int:
-        setting = self.setting
-        return setting.iterations * setting.steps * setting.num_envs * ranks.SIZE
+        context = self.context
+        return context.iterations * context.steps * context.num_envs * distributed.SIZE
 
     # -------------------------------------------------------------------------------------- critics
 
@@ -216,7 +218,7 @@ class MADDPG(OffPolicy):
     def _opponents(self, batch: ReplayBatch) -> Actions:
         if self.inference is None:
             return super()._opponents(batch)
-        noise = self.inference.noise(self.batch_size, self.setting.generator)
+        noise = self.inference.noise(self.batch_size, self.context.generator)
         believed = self.inference.actions(batch.next_obs, noise)
         return believed if self.critic.heads > 1 else {n: a[:, 0] for n, a in believed.items()}
 
@@ -224,7 +226,7 @@ class MADDPG(OffPolicy):
         """Averaged copies of other teams' policies, made when they are all there."""
         if self.copies is None:
             self.copies = {}
-            for name, policy in self.setting.policies.items():
+            for name, policy in self.context.policies.items():
                 if policy is self.policy:
                     continue
                 self.copies[name] = policy

@@ -5,9 +5,9 @@ The loss, per agent i with ratio r = pi(a|o) / pi_old(a|o):
     actor   -min(r A, clip(r, 1-eps, 1+eps) A) - c H(pi)          averaged over live agents
     critic  max(huber(V - R), huber(clip(V, V_old +- eps) - R))   in normalised values
 
-and, of a joint policy whose graph is annealed, c_d |density - wanted density| (``marl.dags``),
-with A by generalised advantage estimation from denormalised values, R = A + V. IPPO is the same
-with a critic of scope ``agent`` and the agents' own rewards.
+and, of a joint policy whose graph is annealed, c_d |density - wanted density|
+(``marl.policies.dag``), with A by generalised advantage estimation from denormalised
+values, R = A + V. IPPO is the same with a critic of scope ``agent`` and the agents' own rewards.
 """
 
 from __future__ import annotations
@@ -20,23 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from marl import losses, ranks, returns
-from marl.algorithm import (
-    REWARDS,
-    Setting,
-    check_range,
-    check_word,
-    team_alive,
-    team_done,
-    team_reward,
-    team_successor,
-    team_terminated,
-)
-from marl.critics import SCOPES, value_critic
-from marl.dags import Joint, density
-from marl.joint import JointPolicy, team_policy
-from marl.observation_norm import observe
-from marl.onpolicy import (
+from marl.algorithm import Context
+from marl.critics.inputs import SCOPES
+from marl.critics.value import value_critic
+from marl.learning import losses, returns
+from marl.learning.on_policy import (
     Batch,
     Memory,
     chunk_length,
@@ -46,9 +34,23 @@ from marl.onpolicy import (
     rollout_carries,
     rollout_values,
 )
-from marl.optimizer import Optimizer, compiled
-from marl.policies import IndependentPolicy
+from marl.learning.optimizer import Optimizer
+from marl.learning.rewards import (
+    REWARDS,
+    team_alive,
+    team_done,
+    team_reward,
+    team_successor,
+    team_terminated,
+)
+from marl.networks.observation_norm import observe
+from marl.policies.bayesian import JointPolicy, team_policy
+from marl.policies.dag import Joint, density
+from marl.policies.independent import IndependentPolicy
 from marl.types import Carry, Metrics, Observation, PolicyStep, Rollout
+from marl.utils import distributed
+from marl.utils.compilation import compiled
+from marl.utils.validation import check_range, check_word
 
 
 @dataclass
@@ -87,11 +89,11 @@ class MAPPOConfig:
             target_kl=(0, math.inf),
         )  # fmt: skip
 
-    def policy(self, setting: Setting) -> IndependentPolicy:
-        return team_policy(setting.team, setting.model, self.joint).to(setting.device)
+    def policy(self, context: Context) -> IndependentPolicy:
+        return team_policy(context.team, context.model, self.joint).to(context.device)
 
-    def build(self, setting: Setting) -> MAPPO:
-        return MAPPO(self, setting)
+    def build(self, context: Context) -> MAPPO:
+        return MAPPO(self, context)
 
 
 @dataclass
@@ -103,22 +105,22 @@ class IPPOConfig(MAPPOConfig):
 
 
 class MAPPO:
-    def __init__(self, config: MAPPOConfig, setting: Setting):
-        self.config, self.setting, self.team = config, setting, setting.team
+    def __init__(self, config: MAPPOConfig, context: Context):
+        self.config, self.context, self.team = config, context, context.team
         own = config.reward == "own"
-        self.policy = config.policy(setting)
+        self.policy = config.policy(context)
         critic = value_critic(
             config.critic,
             self.team,
-            setting.everyone,
-            setting.state_size,
+            context.everyone,
+            context.state_size,
             own,
-            setting.critic_model,
+            context.critic_model,
         )
         assert isinstance(critic, nn.Module)
-        self.critic = critic.to(setting.device)
+        self.critic = critic.to(context.device)
         norm = returns.ValueNorm() if config.normalize_value else returns.NoNorm()
-        self.value_norm = norm.to(setting.device)
+        self.value_norm = norm.to(context.device)
         self.value_layers = critic.last_layers if config.normalize_value else []
         self.optimizer = Optimizer(
             {"actor": self.policy.parameters(), "critic": self.critic.parameters()},
@@ -127,12 +129,14 @@ class MAPPO:
             config.max_grad_norm,
         )
         # Weight and aim of the graph's density; a tensor, so that compiled code sees it move.
-        self.density = torch.zeros(2, device=setting.device)
-        self.critic_carry: Carry = self.critic.initial_carry(setting.num_envs)
+        self.density = torch.zeros(2, device=context.device)
+        self.critic_carry: Carry = self.critic.initial_carry(context.num_envs)
         self.iteration = 0
         self.recurrent = bool(self.critic_carry or self.policy.initial_carry(1))
-        self.chunk = chunk_length(config.chunk_length, setting.steps, self.recurrent)
-        ranks.part("minibatch_size", config.minibatch_size)  # or tell at once that there is none
+        self.chunk = chunk_length(config.chunk_length, context.steps, self.recurrent)
+        distributed.part(
+            "minibatch_size", config.minibatch_size
+        )  # or tell at once that there is none
         compiler = compiled if config.compile else lambda function: function
         self.step, self.explore = compiler(self._step), compiler(self.policy.act)
 
@@ -169,7 +173,7 @@ class MAPPO:
 
     def _epoch(self, step: Callable[..., Tensor], batch: Batch, memory: Memory) -> Tensor:
         """One pass over the rollout, a ``step`` for every minibatch; the mean statistics."""
-        draw = drawn_chunks(batch, self.chunk, self._frames, self.setting.generator)
+        draw = drawn_chunks(batch, self.chunk, self._frames, self.context.generator)
         return torch.stack([step(batch, memory, some) for some in draw]).mean(0)
 
     def _step(self, batch: Batch, memory: Memory, chunks: Tensor) -> Tensor:
@@ -269,15 +273,15 @@ class MAPPO:
         return alive if self.config.reward == "own" else None
 
     def _relevant(self, obs: Observation) -> Observation:
-        seen = self.setting.everyone if self.config.critic == "all" else self.team
+        seen = self.context.everyone if self.config.critic == "all" else self.team
         state = obs.state if self.config.critic == "state" else None
         return Observation({name: obs.groups[name] for name in seen}, state, obs.graph)
 
     @property
     def _frames(self) -> int:
         """Frames of one minibatch, of this rank's part."""
-        whole = self.setting.steps * self.setting.num_envs
-        return ranks.part("minibatch_size", self.config.minibatch_size) or whole
+        whole = self.context.steps * self.context.num_envs
+        return distributed.part("minibatch_size", self.config.minibatch_size) or whole
 
     @property
     def minibatch_frames(self) -> int:
@@ -287,9 +291,9 @@ class MAPPO:
     # ---------------------------------------------------------------------------------------- state
 
     def _schedule(self) -> None:
-        left = 1 - self.iteration / self.setting.iterations if self.config.anneal_lr else 1.0
+        left = 1 - self.iteration / self.context.iterations if self.config.anneal_lr else 1.0
         self.optimizer.scale_lr(left)
-        progress = self.iteration / self.setting.iterations
+        progress = self.iteration / self.context.iterations
         for number, value in zip(self.density, self.config.joint.schedule(progress), strict=True):
             number.fill_(value)  # unlike a copy, nothing to wait for
         self.iteration += 1
@@ -297,7 +301,7 @@ class MAPPO:
     def _moved_too_far(self, kl: Tensor) -> bool:
         """Whether to stop the epochs: waits for the device, so only where a target is set."""
         target = self.config.target_kl
-        return target is not None and ranks.average(kl).item() > 1.5 * target
+        return target is not None and distributed.average(kl).item() > 1.5 * target
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -306,7 +310,7 @@ class MAPPO:
             "value_norm": self.value_norm.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "critic_carry": dict(self.critic_carry),
-            "generator": self.setting.generator.get_state(),
+            "generator": self.context.generator.get_state(),
             "iteration": self.iteration,
         }
 
@@ -314,5 +318,5 @@ class MAPPO:
         for name in ("policy", "critic", "value_norm", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
         self.critic_carry = state["critic_carry"]
-        self.setting.generator.set_state(state["generator"].cpu())
+        self.context.generator.set_state(state["generator"].cpu())
         self.iteration = state["iteration"]

@@ -9,24 +9,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from marl.algorithm import Scripted, Setting
-from marl.config import REFERENCE, import_path
+from marl.algorithm import Context
 from marl.errors import UserError
-from marl.policies import Policy
-from marl.runs import load_policy
+from marl.policies.base import Policy
+from marl.policies.fixed import Scripted
+from marl.policies.random import RandomPolicy
 from marl.types import AgentGroup, Aux, Carry, Noise, Observation, PolicyStep
-from marl.uniform import RandomPolicy
+from marl.utils.serialization import REFERENCE, import_path
 
 
 @dataclass
 class RandomConfig:
     """A team that acts at random, for baselines and as an opponent."""
 
-    def policy(self, setting: Setting) -> Policy:
-        return RandomPolicy(setting.team)
+    def policy(self, context: Context) -> Policy:
+        return RandomPolicy(context.team)
 
-    def build(self, setting: Setting) -> Scripted:
-        return Scripted(self.policy(setting), explore=True)
+    def build(self, context: Context) -> Scripted:
+        return Scripted(self.policy(context), explore=True)
 
 
 @dataclass
@@ -40,14 +40,14 @@ class ScriptedConfig:
         if not self.function:
             raise UserError("algorithm scripted needs function=module:name, which tells actions")
 
-    def policy(self, setting: Setting) -> Policy:
+    def policy(self, context: Context) -> Policy:
         function: Callable[..., Tensor] = import_path(self.function)
         if not callable(function):
             raise UserError(f"function={self.function} is no function, so it tells no actions")
-        return FunctionPolicy(setting.team, function)
+        return FunctionPolicy(context.team, function)
 
-    def build(self, setting: Setting) -> Scripted:
-        return Scripted(self.policy(setting), explore=None)
+    def build(self, context: Context) -> Scripted:
+        return Scripted(self.policy(context), explore=None)
 
 
 class FunctionPolicy:
@@ -108,8 +108,9 @@ class FrozenConfig:
             )
         self.checkpoint = str(Path(self.checkpoint).absolute())  # found again from anywhere
 
-    def policy(self, setting: Setting) -> Policy:
-        return load_policy(Path(self.checkpoint), self.source, setting)
+    def policy(self, context: Context) -> Policy:
+        assert context.load_policy is not None, "a run's context loads policies"
+        return context.load_policy(Path(self.checkpoint), self.source, context)
 
-    def build(self, setting: Setting) -> Scripted:
-        return Scripted(self.policy(setting), explore=None if self.explore else False)
+    def build(self, context: Context) -> Scripted:
+        return Scripted(self.policy(context), explore=None if self.explore else False)

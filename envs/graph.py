@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.checks import check_options, check_switch
 from marl.env import VectorEnv
+from marl.envs.checks import check_options, check_switch
 from marl.errors import UserError
 from marl.types import EntitySpec, Graph, Observation, Transition
 

@@ -1,3 +1,3 @@
-from marl.cli import main
+from marl.cli.main import main
 
 main()

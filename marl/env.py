@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 
 from marl.types import (
+    ActionSpec,
     AgentGroup,
+    Continuous,
+    Discrete,
     GroupObservation,
     Observation,
     Rollout,
     Transition,
+    constant,
     tree_map,
     tree_tensors,
 )
-from marl.uniform import uniform_action, uniform_noise
 
 
 @runtime_checkable
@@ -202,3 +205,20 @@ def _check_tensor(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch
     assert value.dtype == dtype, f"{name} is {value.dtype}, expected {dtype}"
     if dtype.is_floating_point:
         assert torch.isfinite(value).all(), f"{name} is not finite"
+
+
+def uniform_noise(spec: ActionSpec, batch: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Numbers in [0, 1) for ``uniform_action``."""
+    size = len(spec.low) if isinstance(spec, Continuous) else spec.mask_size
+    return torch.rand(*batch, size, generator=generator, device=generator.device)
+
+
+def uniform_action(spec: ActionSpec, noise: Tensor, mask: Tensor | None) -> Tensor:
+    """The action that ``noise`` draws, each allowed one as likely as the others."""
+    if isinstance(spec, Continuous):
+        low, high = constant(spec.low, noise), constant(spec.high, noise)
+        return low + (high - low) * noise
+    scores = noise if mask is None else torch.where(mask, noise, -1.0)
+    if isinstance(spec, Discrete):
+        return scores.argmax(-1)
+    return torch.stack([part.argmax(-1) for part in scores.split(spec.nvec, dim=-1)], dim=-1)

@@ -13,31 +13,42 @@ from typing import Any
 import torch
 from torch import nn
 
-from marl import absolute, cautions, memory, order, ranks, run_directory, runs, seeding
-from marl.checkpoint import Checkpoints, random_state, set_random_state
-from marl.collect import Collector
-from marl.config import to_plain
-from marl.device import find_device, keep_freed_memory
 from marl.env import VectorEnv
 from marl.errors import Diverged, EndlessEpisode, EnvironmentFault, UserError, WorkerError
-from marl.evaluation import Evaluations, film
-from marl.files import Lock, Taken, explained
-from marl.logging import KINDS, JsonlSink, Log, Sink, finite, require_tensorboard, wanted_sinks
-from marl.networks import Perceptron
-from marl.selfplay import SelfPlay
-from marl.settings import Settings, changed
-from marl.stopping import Stop
-from marl.teams import Shape, Team, build_replay, build_teams, resolve_teams
+from marl.networks.perceptron import Perceptron
+from marl.training import absolute_metric, agent_order, cautions, memory, run_claim, run_directory
+from marl.training.build import build_replay, build_teams
+from marl.training.checkpoint import Checkpoints, random_state, set_random_state
+from marl.training.collector import Collector
+from marl.training.evaluation import Evaluations, film
+from marl.training.logging import (
+    KINDS,
+    JsonlSink,
+    Log,
+    Sink,
+    finite,
+    require_tensorboard,
+    wanted_sinks,
+)
+from marl.training.selfplay import SelfPlay
+from marl.training.settings import Settings, changed
+from marl.training.signals import Stop
+from marl.training.teams import RunShape, Team, resolve_teams
 from marl.types import Metrics, Rollout
-from marl.versions import LEARNING
+from marl.utils import distributed, seeding
+from marl.utils.device import find_device, keep_freed_memory
+from marl.utils.files import Lock, Taken, explained
+from marl.utils.serialization import to_plain
+from marl.utils.versions import LEARNING
 
 MakeEnv = Callable[[int, torch.device], VectorEnv]  # (num_envs, device)
 
 
 class Experiment:
-    """One training run, from plain Python objects; or one rank's part of it (``marl.ranks``): the
-    settings are the whole run's, the environment and the replay are this rank's. The first rank
-    evaluates, logs and draws; every one saves its state.
+    """One training run, from plain Python objects; or one rank's part of it
+    (``marl.utils.distributed``): the settings are the whole run's, the environment
+    and the replay are this rank's. The first rank evaluates, logs and draws; every one saves its
+    state.
 
     Args:
         task: makes an environment of so many copies on a device; ``envs.Task`` is one.
@@ -66,26 +77,28 @@ class Experiment:
     ):
         self.settings = settings = settings or Settings()
         self.device = find_device(settings.device)
-        ranks.start(self.device)
-        self.directory, self.task = Path(ranks.word(str(directory))), task
-        self.learning = runs.resumable(self.directory) if resume else LEARNING
+        distributed.start(self.device)
+        self.directory, self.task = Path(distributed.word(str(directory))), task
+        self.learning = run_directory.resumable(self.directory) if resume else LEARNING
         if settings.tensorboard:
             require_tensorboard()
         keep_freed_memory()
         if settings.threads:
             torch.set_num_threads(settings.threads)
         seeding.seed_everything(settings.seed)
-        num_envs = ranks.part("num_envs", settings.num_envs)
+        num_envs = distributed.part("num_envs", settings.num_envs)
         self.env = self._first_env(num_envs, resume)
         evaluation_env = self.make(min(32, settings.evaluation_episodes), self.device)
         default = Team(None, algorithm, model or Perceptron(), critic_model)
         self.specs = resolve_teams(self.env, teams or {}, default)
-        shape = Shape(num_envs, settings.steps, settings.iterations)
+        shape = RunShape(num_envs, settings.steps, settings.iterations)
         self.replay = build_replay(self.specs, settings, self.device)
         self.teams = build_teams(self.env, self.specs, shape, settings.seed, self.replay)
         policies = (team.policy for team in self.teams.values())
-        ranks.check_alike(x for p in policies if isinstance(p, nn.Module) for x in p.parameters())
-        if own := ranks.own():  # now that the weights are drawn, which are the same for all
+        distributed.check_alike(
+            x for p in policies if isinstance(p, nn.Module) for x in p.parameters()
+        )
+        if own := distributed.own():  # now that the weights are drawn, which are the same for all
             seeding.seed_everything(settings.seed, *own)
         self.collector = Collector(
             self.env,
@@ -106,18 +119,18 @@ class Experiment:
         self.stop = Stop()
         if not resume:
             self.selfplay.fill(self.device)
-            if ranks.RANK == 0:
-                self.directory = run_directory.create(self.directory, self.config(), numbered)
-            self.directory = Path(ranks.word(str(self.directory)))
+            if distributed.RANK == 0:
+                self.directory = run_claim.create(self.directory, self.config(), numbered)
+            self.directory = Path(distributed.word(str(self.directory)))
         self.lock = Lock(self.directory)
         self.checkpoints = Checkpoints(self.directory / "checkpoints", settings.checkpoints_kept)
-        self.jsonl = JsonlSink(self.directory, KINDS if ranks.RANK == 0 else ())
+        self.jsonl = JsonlSink(self.directory, KINDS if distributed.RANK == 0 else ())
         self.jsonl.rewind(dict.fromkeys(self.jsonl.paths, 0))
         self.resumed, self.changes = resume, dict[str, Any]()  # of the settings, to be written
         self.stamp, self.saved = "", False  # of the newest checkpoint; whether all is in it
         if resume:
             self._resume()
-        self.log = Log([] if ranks.RANK else [self.jsonl, *(sinks or [])])
+        self.log = Log([] if distributed.RANK else [self.jsonl, *(sinks or [])])
 
     def _first_env(self, num_envs: int, resume: bool) -> VectorEnv:
         """Makes the environment to train in, and ``make``, which makes others like it: with the
@@ -126,12 +139,12 @@ class Experiment:
         Raises:
             UserError: the run to be resumed had others.
         """
-        saved = order.read(self.directory) if resume else None
-        wanted = partial(order.arranged, saved=saved) if resume else order.new
-        env = order.Ordered(self.task, wanted)(num_envs, self.device)
-        order.check(env, saved, self.directory)
-        self.make = order.Ordered(
-            self.task, partial(order.arranged, saved=order.order_of(env.groups))
+        saved = agent_order.read(self.directory) if resume else None
+        wanted = partial(agent_order.arranged, saved=saved) if resume else agent_order.new
+        env = agent_order.Ordered(self.task, wanted)(num_envs, self.device)
+        agent_order.check(env, saved, self.directory)
+        self.make = agent_order.Ordered(
+            self.task, partial(agent_order.arranged, saved=agent_order.order_of(env.groups))
         )
         return env
 
@@ -143,7 +156,7 @@ class Experiment:
         Raises:
             UserError: there is no such run or setting, or the setting has no such value.
         """
-        config = runs.read_config(Path(directory))
+        config = run_directory.read_config(Path(directory))
         teams, settings = config["teams"], config["settings"]
         task: MakeEnv | None = config["task"]
         if task is None:
@@ -166,7 +179,7 @@ class Experiment:
         """What the run is made of, as objects."""
         task = self.task if hasattr(self.task, "__dataclass_fields__") else None
         parts = {"task": task, "settings": self.settings, "teams": self.specs}
-        agents = order.order_of(self.env.groups)
+        agents = agent_order.order_of(self.env.groups)
         return {"learning": self.learning, **parts, "agents": agents}
 
     # ------------------------------------------------------------------------------------- the loop
@@ -189,9 +202,9 @@ class Experiment:
                     self._caution()
                     self._loop()
                     self.stop.agree()
-                if self.stop.signal is None and ranks.RANK == 0:
+                if self.stop.signal is None and distributed.RANK == 0:
                     env = self.evaluations.env
-                    absolute.measure(self.directory, env, self.specs, self.settings)
+                    absolute_metric.measure(self.directory, env, self.specs, self.settings)
             finally:
                 self.log.close()
         return self.evaluations.returns
@@ -201,7 +214,7 @@ class Experiment:
         """Keeps other processes from training in the directory; what cannot be written there ends
         in a sentence. May be nested."""
         with explained(self.directory):
-            if ranks.RANK:
+            if distributed.RANK:
                 yield
                 return
             with self.lock.held():
@@ -210,14 +223,14 @@ class Experiment:
     def _begin(self) -> None:
         """Makes the directory what it was at this object's state: all that only the process that
         trains there may do."""
-        if ranks.RANK:
+        if distributed.RANK:
             return
         if self.checkpoints.stamp() != self.stamp:
             raise Taken(
                 f"{str(self.directory)!r} was trained on since it was loaded here; load it again"
             )
         ended = self.frames >= self.settings.total_frames
-        run_directory.begin(self.directory, self.checkpoints, ended, self.changes)
+        run_claim.begin(self.directory, self.checkpoints, ended, self.changes)
         self.jsonl.open()
         config = to_plain(self.config())
         known = self.settings, self.directory, config, self.frames, self.resumed
@@ -225,7 +238,7 @@ class Experiment:
 
     def _caution(self) -> None:
         """Says what will not be learned, once, before the first frame."""
-        if ranks.RANK == 0 and self.frames == 0:
+        if distributed.RANK == 0 and self.frames == 0:
             cautions.say(self.specs, self.settings, self.evaluations.env)
 
     def _loop(self) -> None:
@@ -244,7 +257,7 @@ class Experiment:
                 last = self.checkpoints.last() or "none"
                 raise EnvironmentFault(f"{fault}; the last good checkpoint is {last}") from None
             except (WorkerError, EndlessEpisode):
-                if ranks.SIZE == 1:  # the others know nothing of it, and wait
+                if distributed.SIZE == 1:  # the others know nothing of it, and wait
                     self.save()
                 raise
 
@@ -256,7 +269,7 @@ class Experiment:
         self.past = list(playing)
         collected = time.perf_counter()
         updates = self.learn(rollout)
-        frames = rollout.frames * ranks.SIZE
+        frames = rollout.frames * distributed.SIZE
         self.frames += frames
         self.iteration += 1
         self._log_metrics(metrics, updates)
@@ -275,7 +288,7 @@ class Experiment:
         """Reads all of the iteration's numbers off the device at once, the ranks' means."""
         named = {f"{k}/{team}": v for team, values in updates.items() for k, v in values.items()}
         tensors = {**metrics, **named}
-        means = ranks.average(torch.stack(list(tensors.values())))
+        means = distributed.average(torch.stack(list(tensors.values())))
         numbers = dict(zip(tensors, means.tolist(), strict=True))
         for name in named:
             if not math.isfinite(numbers[name]):
@@ -297,7 +310,7 @@ class Experiment:
         self.log.log("evaluations", {"frames": self.frames, **self.evaluations.play(self.frames)})
         self.log.log("timing", {"frames": self.frames, "evaluate": time.perf_counter() - began})
         best = self.evaluations.best_now()
-        if ranks.highest(len(best)):
+        if distributed.highest(len(best)):
             self.save(best)
 
     def save(self, best: Sequence[str] = ()) -> None:
@@ -321,13 +334,13 @@ class Experiment:
         self.checkpoints.save(
             self.frames, state, best, None if replay is None else replay.state_dict()
         )
-        if ranks.RANK == 0:
-            run_directory.mark_checkpointed(self.directory)
+        if distributed.RANK == 0:
+            run_claim.mark_checkpointed(self.directory)
         self.stamp, self.saved = self.checkpoints.stamp(), True
 
     def _resume(self) -> None:
         if self.checkpoints.last() is None:  # killed before the first one: from the beginning
-            run_directory.check_unstarted(self.directory, self.settings)
+            run_claim.check_unstarted(self.directory, self.settings)
             self.selfplay.fill(self.device)
             return
         self.checkpoints.check_ranks()
@@ -343,7 +356,7 @@ class Experiment:
         if self.replay is not None and "replay" in state:
             self.replay.load_state_dict(state["replay"])
         if not self.collector.load_state_dict(state["collector"]):
-            seed = seeding.training_seed(self.settings.seed, self.frames, *ranks.own())
+            seed = seeding.training_seed(self.settings.seed, self.frames, *distributed.own())
             self.collector.restart(seed)
         self.jsonl.rewind(state["log"])
         set_random_state(state["random"], self.device)

@@ -256,7 +256,8 @@ class GroupObservation:
 @register
 @dataclass(frozen=True)
 class Graph:
-    """The entities of one environment: all groups' agents and things; ``marl.graphs`` reads it."""
+    """The entities of one environment: all groups' agents and things;
+    ``marl.networks.entity_graph`` reads it."""
 
     position: Tensor  # [B, E, D]
     velocity: Tensor  # [B, E, D]

@@ -19,13 +19,20 @@ from typing import Any
 import imageio_ffmpeg
 import matplotlib.pyplot
 
-import envs.pettingzoo
-import envs.vmas
 import marl.cli.commands
-from marl.logging import read_jsonl
+import marl.cli.main
+import marl.envs.pettingzoo
+import marl.envs.vmas.env
+from marl.utils.jsonl import read_jsonl
 from tests import runs
 
-HEAVY = (envs.pettingzoo, envs.vmas, marl.cli.commands, matplotlib.pyplot, imageio_ffmpeg)
+HEAVY = (
+    marl.envs.pettingzoo,
+    marl.envs.vmas.env,
+    marl.cli.commands,
+    matplotlib.pyplot,
+    imageio_ffmpeg,
+)
 ROOT = Path(__file__).parents[1]
 
 
@@ -91,7 +98,7 @@ def _child(
 
 
 def start_cli(cwd: Path, *words: str) -> Child:
-    return Child(cwd, marl.cli.main, list(words))
+    return Child(cwd, marl.cli.main.main, list(words))
 
 
 def cli(cwd: Path, *words: str) -> Result:

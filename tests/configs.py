@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from marl.algorithm import Scripted, Setting
-from marl.uniform import RandomPolicy
+from marl.algorithm import Context
+from marl.policies.fixed import Scripted
+from marl.policies.random import RandomPolicy
 
 
 @dataclass
@@ -14,8 +15,8 @@ class LazyConfig:
 
     naps: int = 1
 
-    def policy(self, setting: Setting) -> RandomPolicy:
-        return RandomPolicy(setting.team)
+    def policy(self, context: Context) -> RandomPolicy:
+        return RandomPolicy(context.team)
 
-    def build(self, setting: Setting) -> Scripted:
-        return Scripted(self.policy(setting), explore=True)
+    def build(self, context: Context) -> Scripted:
+        return Scripted(self.policy(context), explore=True)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marl.seeding import derive
+from marl.env import uniform_action, uniform_noise
 from marl.types import (
     ActionSpec,
     AgentGroup,
@@ -26,7 +26,7 @@ from marl.types import (
     TensorSpec,
     Transition,
 )
-from marl.uniform import uniform_action, uniform_noise
+from marl.utils.seeding import derive
 
 PIXELS = 8  # width of an image
 

@@ -12,19 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from algorithms.happo import HAPPOConfig
-from algorithms.hasac import HASACConfig, MASACConfig
-from algorithms.maddpg import HADDPGConfig, MADDPGConfig
-from algorithms.mappo import IPPOConfig, MAPPOConfig
-from envs import Task
-from marl import ranks
-from marl.cli import main
-from marl.collect import Collector
+from marl.algorithms.happo import HAPPOConfig
+from marl.algorithms.hasac import HASACConfig, MASACConfig
+from marl.algorithms.maddpg import HADDPGConfig, MADDPGConfig
+from marl.algorithms.mappo import IPPOConfig, MAPPOConfig
+from marl.algorithms.off_policy import OffPolicy
+from marl.cli.main import main
+from marl.envs.task import Task
 from marl.experiment import Experiment, Settings
-from marl.networks import Perceptron
-from marl.offpolicy import OffPolicy
-from marl.teams import Shape, Team, build_teams, resolve_teams
+from marl.networks.perceptron import Perceptron
+from marl.training.build import build_teams
+from marl.training.collector import Collector
+from marl.training.teams import RunShape, Team, resolve_teams
 from marl.types import Rollout, tree_map
+from marl.utils import distributed
 from tests import toys
 from tests.algorithms.offpolicy_play import FAST, Play
 from tests.children import Child, Result
@@ -69,20 +70,20 @@ def train_in_ranks(directory: Path, resume: bool = False, **settings: Any) -> li
 
 def differ() -> None:
     """Ranks that begin with other weights, and look."""
-    ranks.start(CPU)
-    torch.manual_seed(ranks.RANK)
-    ranks.check_alike(iter([torch.zeros(2), torch.randn(3)]))
+    distributed.start(CPU)
+    torch.manual_seed(distributed.RANK)
+    distributed.check_alike(iter([torch.zeros(2), torch.randn(3)]))
 
 
 def share_words() -> None:
     """Metrics that each rank is alone to know: the numbers stay in one order everywhere."""
-    ranks.start(CPU)
-    assert ranks.together(["length", "won"][: 2 - ranks.RANK]) == ["length", "won"]
+    distributed.start(CPU)
+    assert distributed.together(["length", "won"][: 2 - distributed.RANK]) == ["length", "won"]
     env = toys.late_metric(4, CPU)
     collect = Collector(env, randomly(env), 10, 2, torch.Generator())
-    env.resets = 1 + ranks.RANK  # so that only the second rank's tells `won`
+    env.resets = 1 + distributed.RANK  # so that only the second rank's tells `won`
     metrics = collect.collect()[1]
-    count = ranks.total(torch.tensor(float(len(metrics))))
+    count = distributed.total(torch.tensor(float(len(metrics))))
     assert "info/won" in metrics and count == 2 * len(metrics) and metrics["info/won"] > 0
 
 
@@ -118,7 +119,7 @@ OFF_POLICY: dict[str, tuple[Any, dict[str, Any]]] = {
 
 def updates(out: Path, compile: bool = False) -> None:
     """What every algorithm is after its update, into ``out`` of this rank; two of them compiled."""
-    ranks.start(CPU)
+    distributed.start(CPU)
     if compile:
         found = {
             "ippo": on_policy("ippo", compile=True),
@@ -127,14 +128,14 @@ def updates(out: Path, compile: bool = False) -> None:
     else:
         found = {name: on_policy(name) for name in ON_POLICY}
         found |= {name: off_policy(name) for name in OFF_POLICY}
-    torch.save(found, out.with_name(f"{out.name}{ranks.SIZE}-{ranks.RANK}"))
-    ranks.leave()
+    torch.save(found, out.with_name(f"{out.name}{distributed.SIZE}-{distributed.RANK}"))
+    distributed.leave()
 
 
 def mine(x: Tensor) -> Tensor:
     """This rank's rows."""
-    size = len(x) // ranks.SIZE
-    return x[ranks.RANK * size : (ranks.RANK + 1) * size]
+    size = len(x) // distributed.SIZE
+    return x[distributed.RANK * size : (distributed.RANK + 1) * size]
 
 
 def on_policy(name: str, **more: Any) -> Found:
@@ -145,13 +146,13 @@ def on_policy(name: str, **more: Any) -> Found:
     chosen = config(**{"epochs": 3, "actor_lr": 3e-3, "max_grad_norm": 0.5, **options, **more})
     whole = _algorithm(chosen, model, ENVS)  # collects; the same in every process
     collect = collector("mortal", whole, ENVS, STEPS)
-    algorithm = _algorithm(chosen, model, ENVS // ranks.SIZE)
+    algorithm = _algorithm(chosen, model, ENVS // distributed.SIZE)
     shuffled, metrics = torch.randperm, {}
     try:
         if "minibatch" in name:
             torch.randperm = lambda n, **_: torch.arange(n)
         for number in range(2):  # the first rank draws as one alone, the second otherwise
-            algorithm.setting.generator.manual_seed(10 * number + ranks.RANK)
+            algorithm.context.generator.manual_seed(10 * number + distributed.RANK)
             metrics = algorithm.update(_columns(collect.collect()[0]))
     finally:
         torch.randperm = shuffled
@@ -159,7 +160,7 @@ def on_policy(name: str, **more: Any) -> Found:
     return {
         "weights": [*algorithm.policy.parameters(), *algorithm.critic.parameters()],
         "values": list(algorithm.value_norm.moments()),
-        "metrics": list(ranks.average(torch.stack([metrics[n] for n in names]))),
+        "metrics": list(distributed.average(torch.stack([metrics[n] for n in names]))),
         "alive": [a.alive for a in collect.obs.groups.values() if a.alive is not None],
     }
 
@@ -168,7 +169,7 @@ def _algorithm(config: Any, model: Perceptron, envs: int) -> Any:
     torch.manual_seed(0)
     env = toys.mortal(envs, CPU)
     specs = resolve_teams(env, {}, Team(None, config, model))
-    return build_teams(env, specs, Shape(envs, STEPS, 10), seed=0)["team"]
+    return build_teams(env, specs, RunShape(envs, STEPS, 10), seed=0)["team"]
 
 
 def _columns(rollout: Rollout) -> Rollout:
@@ -192,7 +193,7 @@ def off_policy(name: str, **more: Any) -> Found:
     batch, noise = iter(batches), iter(noises)
     algorithm.read = lambda *_: tree_map(mine, next(batch))
     algorithm.policy.noise = lambda num_envs, generator: tree_map(mine, next(noise))
-    stats = [ranks.average(algorithm._learn()) for _ in batches]
+    stats = [distributed.average(algorithm._learn()) for _ in batches]
     return {
         "weights": [p for part in _modules(algorithm) for p in part.parameters()],
         "temperature": [getattr(algorithm, "log_alpha", torch.zeros(1))],

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from marl import records
-from marl.records import Cell
+from marl.benchmark import records
+from marl.benchmark.records import Cell
 
 SETTINGS = {
     "total_frames": 1000, "num_envs": 10, "steps": 10, "evaluation_interval": 200,
@@ -87,9 +87,9 @@ def record(
     config = {
         **({} if learning is None else {"learning": learning}),
         "task": {"_type_": "envs:Task", "name": f"toys/{cell.task}", "kwargs": {}},
-        "settings": {"_type_": "marl.settings:Settings", **told},
+        "settings": {"_type_": "marl.training.settings:Settings", **told},
         "teams": {
-            team: {"_type_": "marl.teams:Team", "groups": [team], "algorithm": algorithm}
+            team: {"_type_": "marl.training.teams:Team", "groups": [team], "algorithm": algorithm}
             for team in ends
         },
     }

@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from envs import Task
-from marl.algorithm import Scripted, Setting
-from marl.collect import Collector
+from marl.algorithm import Context
+from marl.envs.task import Task
 from marl.experiment import Experiment, Settings
-from marl.policies import Policy
+from marl.policies.base import Policy
+from marl.policies.fixed import Scripted
+from marl.policies.random import RandomPolicy
+from marl.training.collector import Collector
 from marl.types import Metrics, Observation, Rollout, tree_map
-from marl.uniform import RandomPolicy
 from tests.runs import SHORT
 from tests.scenes import CPU, randomly
 from tests.toys import mortal
@@ -99,20 +100,20 @@ class LookingConfig:
 
     replays: ClassVar[bool] = True
 
-    def policy(self, setting: Setting) -> Policy:
-        return RandomPolicy(setting.team)
+    def policy(self, context: Context) -> Policy:
+        return RandomPolicy(context.team)
 
-    def build(self, setting: Setting) -> Looking:
-        return Looking(self.policy(setting), setting)
+    def build(self, context: Context) -> Looking:
+        return Looking(self.policy(context), context)
 
 
 class Looking(Scripted):
-    def __init__(self, policy: Policy, setting: Setting):
+    def __init__(self, policy: Policy, context: Context):
         super().__init__(policy, explore=True)
-        self.setting = setting
+        self.context = context
 
     def update(self, rollout: Rollout) -> Metrics:
-        replay, random, team = self.setting.replay, self.setting.generator, self.setting.team
+        replay, random, team = self.context.replay, self.context.generator, self.context.team
         assert replay is not None
         batch = replay.transitions(replay.draw(16, random), 3, 0.9, team, "own")
         window = replay.sequences(3, 4, 2, random)
@@ -125,10 +126,10 @@ class Looking(Scripted):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {"generator": self.setting.generator.get_state()}
+        return {"generator": self.context.generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.setting.generator.set_state(state["generator"].cpu())
+        self.context.generator.set_state(state["generator"].cpu())
 
 
 def looking(directory: Path, task: str = "identity", sinks: Any = None, **settings: Any):

@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from algorithms.mappo import MAPPOConfig
-from envs import Task
-from marl.checkpoint import Checkpoints
+from marl.algorithms.mappo import MAPPOConfig
+from marl.envs.task import Task
 from marl.experiment import Experiment, Settings
-from marl.networks import Perceptron
+from marl.networks.perceptron import Perceptron
+from marl.training.checkpoint import Checkpoints
 from marl.types import tree_tensors
 from tests.scenes import CPU, SMALL
 

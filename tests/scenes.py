@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from algorithms.mappo import MAPPO, MAPPOConfig
-from algorithms.scripted import RandomConfig
-from marl.algorithm import Algorithm, Scripted, Setting
-from marl.collect import Collector
-from marl.networks import Perceptron
+from marl.algorithm import Algorithm, Context
+from marl.algorithms.mappo import MAPPO, MAPPOConfig
+from marl.algorithms.scripted import RandomConfig
+from marl.networks.perceptron import Perceptron
+from marl.policies.fixed import Scripted
+from marl.training.collector import Collector
 from marl.types import AgentGroup, Rollout
 from tests.toys import KINDS, Game
 
@@ -22,17 +23,17 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def setting(
+def context(
     env: Game,
     model: Perceptron | None = None,
     steps: int = 10,
     team: dict[str, AgentGroup] | None = None,
     iterations: int = 10,
-) -> Setting:
+) -> Context:
     """What an algorithm for ``team`` (by default all groups) of ``env`` is built from."""
     model = model or Perceptron(**SMALL)
     team = team or dict(env.groups)
-    return Setting(
+    return Context(
         team, env.groups, env.state_size, env.num_envs, steps, iterations, model, model, {},
         torch.Generator().manual_seed(0),
     )  # fmt: skip
@@ -48,7 +49,7 @@ def mappo(
 ) -> MAPPO:
     """MAPPO over a toy; the same arguments give the same weights."""
     torch.manual_seed(0)
-    chosen = setting(KINDS[kind](envs, CPU), model, steps, iterations=iterations)
+    chosen = context(KINDS[kind](envs, CPU), model, steps, iterations=iterations)
     return MAPPOConfig(**{"chunk_length": 5 if steps % 5 == 0 else 4, **config}).build(chosen)
 
 
@@ -67,4 +68,4 @@ def weights(module: nn.Module) -> Tensor:
 
 def randomly(env: Game) -> dict[str, Scripted]:
     """One team of all groups that acts at random."""
-    return {"team": RandomConfig().build(setting(env))}
+    return {"team": RandomConfig().build(context(env))}

@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from envs import Task
-from envs.particle.env import ParticleEnv
-from marl import distributions
-from marl.checkpoint import Checkpoints
 from marl.cli import compose
 from marl.env import random_action
+from marl.envs.particle.env import ParticleEnv
+from marl.envs.task import Task
 from marl.experiment import Experiment
+from marl.policies import distributions
+from marl.training.checkpoint import Checkpoints
 from marl.types import tree_map, tree_tensors
 from tests.runs import experiment, outcome
 from tests.scenes import CPU
@@ -129,7 +129,7 @@ def same_numbers(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         return plain(batch, drawn).to(generator.device)
 
     monkeypatch.setattr(distributions, "gumbel", gumbel)
-    monkeypatch.setattr("marl.dags.gumbel", gumbel)
+    monkeypatch.setattr("marl.policies.dag.gumbel", gumbel)
     return lambda: drawn.manual_seed(0) and None
 
 

@@ -10,9 +10,9 @@ import hydra
 import pytest
 from hydra import initialize_config_module
 
-from marl import suites
+from marl.benchmark import suite
 from marl.cli import compose
-from marl.logging import read_jsonl
+from marl.utils.jsonl import read_jsonl
 from tests.children import cli
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -34,7 +34,7 @@ def test_the_launcher_of_slurm_takes_the_examples_settings() -> None:
     (line,) = [line for line in lines if "marl train -m hydra/launcher" in line]
     words = [word for word in line.split() if word.startswith("hydra")]
     compose.register()
-    with initialize_config_module("configs", version_base="1.3"):
+    with initialize_config_module("marl.configs", version_base="1.3"):
         config = hydra.compose("train", compose.overrides(words), return_hydra_config=True)
     launcher = config.hydra.launcher
     assert launcher._target_.endswith("SlurmLauncher")
@@ -92,9 +92,9 @@ def test_the_example_suite_is_one(tmp_path: Path) -> None:
     (block,) = re.findall(r"```yaml\n(# my_suite.yaml.*?)```", README, re.DOTALL)
     path = tmp_path / "my_suite.yaml"
     path.write_text(block)
-    suite = suites.read(path)
-    assert len(suite.cells()) == 3 * 5
-    runs = [compose.composed(suite.words(cell)) for cell in suite.cells() if cell.seed == 0]
+    small = suite.read(path)
+    assert len(small.cells()) == 3 * 5
+    runs = [compose.composed(small.words(cell)) for cell in small.cells() if cell.seed == 0]
     assert {run.task.name for run in runs} == {"mpe/simple_spread", "vmas/balance"}
     assert [run.algorithm.entropy for run in runs].count(0.0) == 1
 

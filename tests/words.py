@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from marl import cli
+from marl.cli.main import main
 from tests.runs import WORDS
 
 TOY = ["task=tests.toys:identity", *WORDS]
@@ -17,7 +17,7 @@ PLAIN = [word for word in TOY if not word.startswith("algorithm.")]
 def called(capsys, *words: str) -> tuple[int, str, str]:
     """``marl words...`` in this process."""
     with pytest.raises(SystemExit) as end:
-        cli.main(list(words))
+        main(list(words))
     return int(end.value.code or 0), *capsys.readouterr()
 
 

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.checks import check_count, check_options
-from envs.games.aloha import Aloha
-from envs.games.byzantine import Byzantine
-from envs.games.coordination import Coordination
-from envs.games.game import Game, Play, Scene
-from envs.games.matrix import Climbing, Matrix, Penalty, Random
-from envs.games.render import draw
-from envs.games.spectrum import Spectrum
-from envs.groups import find_groups, find_teams
-from envs.native import Measures, check_copies, check_index, for_all, restarted
+from marl.envs.checks import check_count, check_options
+from marl.envs.games.aloha import Aloha
+from marl.envs.games.byzantine import Byzantine
+from marl.envs.games.coordination import Coordination
+from marl.envs.games.game import Game, Play, Scene
+from marl.envs.games.matrix import Climbing, Matrix, Penalty, Random
+from marl.envs.games.render import draw
+from marl.envs.games.spectrum import Spectrum
+from marl.envs.groups import find_groups, find_teams
+from marl.envs.native import Measures, check_copies, check_index, for_all, restarted
 from marl.errors import UserError, unknown
 from marl.types import (
     AgentGroup,

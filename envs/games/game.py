@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from envs.games.render import Table
+from marl.envs.games.render import Table
 from marl.types import register
 
 S = TypeVar("S")  # a game's own state: a registered dataclass of tensors [B, ...]

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from envs.checks import check_count, check_number
-from envs.games.game import Game, Outcome, Scene, numbered, shared
-from envs.games.render import INK, Cell, Table, shade
+from marl.envs.checks import check_count, check_number
+from marl.envs.games.game import Game, Outcome, Scene, numbered, shared
+from marl.envs.games.render import INK, Cell, Table, shade
 from marl.errors import UserError
 from marl.types import register
 

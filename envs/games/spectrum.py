@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.checks import check_count, check_number, check_switch
-from envs.games.game import Game, Outcome, Scene
-from envs.games.render import BAD, GOOD, INK, ORANGE, Cell, Table
+from marl.envs.checks import check_count, check_number, check_switch
+from marl.envs.games.game import Game, Outcome, Scene
+from marl.envs.games.render import BAD, GOOD, INK, ORANGE, Cell, Table
 from marl.types import register
 
 

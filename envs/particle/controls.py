@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from envs.particle.physics import Body
-from envs.particle.scenario import Scenario
+from marl.envs.particle.physics import Body
+from marl.envs.particle.scenario import Scenario
 from marl.types import ActionSpec, Continuous, Discrete
 
 MOVES = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))  # metres' directions

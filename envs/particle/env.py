@@ -10,22 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.checks import check_count
-from envs.groups import find_groups, find_teams
-from envs.native import Measures, check_copies, check_index, for_all, restarted
-from envs.particle.controls import Controls, action_spec
-from envs.particle.render import draw
-from envs.particle.scenario import Scenario, State
+from marl.envs.checks import check_count
+from marl.envs.groups import find_groups, find_teams
+from marl.envs.native import Measures, check_copies, check_index, for_all, restarted
+from marl.envs.particle.controls import Controls, action_spec
+from marl.envs.particle.render import draw
+from marl.envs.particle.scenario import Scenario, State
 from marl.errors import UserError
-from marl.optimizer import compiled
-from marl.types import (
-    AgentGroup,
-    GroupObservation,
-    Observation,
-    TensorSpec,
-    Transition,
-    tree_map,
-)
+from marl.types import AgentGroup, GroupObservation, Observation, TensorSpec, Transition, tree_map
+from marl.utils.compilation import compiled
 
 MAX_CYCLES = 25  # steps of an episode, as in mpe2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from envs.particle.physics import distances
+from marl.envs.particle.physics import distances
 from marl.types import constant
 
 TRIES = 32

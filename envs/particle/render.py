@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from envs.particle.physics import Body, Colour
-from envs.particle.scenario import Scenario, State
-from marl.graphs import edges
+from marl.envs.particle.physics import Body, Colour
+from marl.envs.particle.scenario import Scenario, State
+from marl.networks.entity_graph import edges
 from marl.types import tree_map
 
 SIZE = 512  # pixels

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from envs.checks import check_count
-from envs.particle.physics import Body, Colour, Physics
+from marl.envs.checks import check_count
+from marl.envs.particle.physics import Body, Colour, Physics
 from marl.errors import UserError
 from marl.types import EntitySpec, Graph, register
 

@@ -7,21 +7,21 @@ from typing import Any
 
 import torch
 
-from envs.checks import check_options, check_switch, options_of
-from envs.particle.env import ParticleEnv
-from envs.particle.scenario import Scenario
-from envs.particle.scenarios.adversary import Adversary
-from envs.particle.scenarios.crypto import Crypto
-from envs.particle.scenarios.formation import SimpleFormation, SimpleLine
-from envs.particle.scenarios.navigation_tasks import Coverage, Formation, Line, Target
-from envs.particle.scenarios.push import Push
-from envs.particle.scenarios.reference import Reference
-from envs.particle.scenarios.simple import Simple
-from envs.particle.scenarios.speaker_listener import SpeakerListener
-from envs.particle.scenarios.spread import Spread
-from envs.particle.scenarios.tag import Tag
-from envs.particle.scenarios.treasure import CollectTreasure
-from envs.particle.scenarios.world_comm import WorldComm
+from marl.envs.checks import check_options, check_switch, options_of
+from marl.envs.particle.env import ParticleEnv
+from marl.envs.particle.scenario import Scenario
+from marl.envs.particle.scenarios.adversary import Adversary
+from marl.envs.particle.scenarios.crypto import Crypto
+from marl.envs.particle.scenarios.formation import SimpleFormation, SimpleLine
+from marl.envs.particle.scenarios.navigation_tasks import Coverage, Formation, Line, Target
+from marl.envs.particle.scenarios.push import Push
+from marl.envs.particle.scenarios.reference import Reference
+from marl.envs.particle.scenarios.simple import Simple
+from marl.envs.particle.scenarios.speaker_listener import SpeakerListener
+from marl.envs.particle.scenarios.spread import Spread
+from marl.envs.particle.scenarios.tag import Tag
+from marl.envs.particle.scenarios.treasure import CollectTreasure
+from marl.envs.particle.scenarios.world_comm import WorldComm
 from marl.errors import UserError, unknown
 
 COMMON = ("max_cycles", "continuous_actions", "legacy", "compile", "dtype")  # ParticleEnv's options

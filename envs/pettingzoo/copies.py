@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from envs.pettingzoo.factories import create
-from envs.pettingzoo.finite import Watch
-from envs.pettingzoo.layout import Arrays, Factory, Frame, GroupArrays, GroupLayout, Layout
-from envs.pettingzoo.report import Report, add_infos, is_number
-from envs.pettingzoo.spaces import Bounded, find_mask, write_mask
+from marl.envs.pettingzoo.factories import create
+from marl.envs.pettingzoo.finite import Watch
+from marl.envs.pettingzoo.layout import Arrays, Factory, Frame, GroupArrays, GroupLayout, Layout
+from marl.envs.pettingzoo.report import Report, add_infos, is_number
+from marl.envs.pettingzoo.spaces import Bounded, find_mask, write_mask
 from marl.errors import EnvironmentFault
 
 EVERYONE = "__all__"  # RLlib's word for all agents, in what tells who ended

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.groups import find_teams
-from envs.pettingzoo import factories
-from envs.pettingzoo.copies import Copies
-from envs.pettingzoo.factories import names
-from envs.pettingzoo.groups import build_groups, group_layout, valid_action
-from envs.pettingzoo.layout import Arena, Factory, Frame, Layout, Runner, carve, size_of
-from envs.pettingzoo.probe import probe
-from envs.pettingzoo.report import Report
-from envs.pettingzoo.workers import Workers
 from marl.env import copy_seeds
+from marl.envs.groups import find_teams
+from marl.envs.pettingzoo import factories
+from marl.envs.pettingzoo.copies import Copies
+from marl.envs.pettingzoo.factories import names
+from marl.envs.pettingzoo.groups import build_groups, group_layout, valid_action
+from marl.envs.pettingzoo.layout import Arena, Factory, Frame, Layout, Runner, carve, size_of
+from marl.envs.pettingzoo.probe import probe
+from marl.envs.pettingzoo.report import Report
+from marl.envs.pettingzoo.workers import Workers
 from marl.errors import UserError
 from marl.types import AgentGroup, GroupObservation, Observation, Transition
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from envs.pettingzoo.layout import Factory
+from marl.envs.pettingzoo.layout import Factory
 from marl.errors import UserError, unknown
 
 MPE2 = (
@@ -43,7 +43,7 @@ REGISTRY = (  # without Atari's, which need ROMs
 IMMORTAL = re.compile(
     r"mpe2/|pettingzoo/(classic/rps|butterfly/pistonball|butterfly/cooperative_pong|sisl/pursuit)\b"
 )
-EXTRAS = {"butterfly": "marl[butterfly]", "sisl": "marl[sisl]"}
+EXTRAS = {"butterfly": "marl-groups[butterfly]", "sisl": "marl-groups[sisl]"}
 
 
 def names() -> tuple[str, ...]:

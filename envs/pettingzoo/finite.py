@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.pettingzoo.layout import Arrays, Layout
+from marl.envs.pettingzoo.layout import Arrays, Layout
 
 
 @dataclass(frozen=True)

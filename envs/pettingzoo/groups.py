@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.groups import find_groups
-from envs.pettingzoo.layout import GroupLayout
-from envs.pettingzoo.probe import Profile
-from envs.pettingzoo.spaces import ActionDecoder, Bounded, Encoder
+from marl.envs.groups import find_groups
+from marl.envs.pettingzoo.layout import GroupLayout
+from marl.envs.pettingzoo.probe import Profile
+from marl.envs.pettingzoo.spaces import ActionDecoder, Bounded, Encoder
 from marl.types import ActionSpec, AgentGroup, Continuous, Discrete, MultiDiscrete, TensorSpec
 
 

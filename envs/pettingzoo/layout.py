@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from envs.pettingzoo.report import Report
-from envs.pettingzoo.spaces import ActionDecoder, Encoder
+from marl.envs.pettingzoo.report import Report
+from marl.envs.pettingzoo.spaces import ActionDecoder, Encoder
 
 LINE = 64  # bytes; arrays start on cache lines of their own
 

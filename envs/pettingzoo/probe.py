@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from envs.pettingzoo.copies import ends
-from envs.pettingzoo.factories import create
-from envs.pettingzoo.layout import Factory
-from envs.pettingzoo.report import is_number
-from envs.pettingzoo.spaces import (
+from marl.envs.pettingzoo.copies import ends
+from marl.envs.pettingzoo.factories import create
+from marl.envs.pettingzoo.layout import Factory
+from marl.envs.pettingzoo.report import is_number
+from marl.envs.pettingzoo.spaces import (
     ActionDecoder,
     Bounded,
     Encoder,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.pettingzoo.spaces import MASK
+from marl.envs.pettingzoo.spaces import MASK
 from marl.errors import EnvironmentFault
 
 

@@ -13,8 +13,8 @@ import threading
 import time
 import traceback
 
-from envs.pettingzoo.copies import Copies
-from envs.pettingzoo.layout import Arena, carve
+from marl.envs.pettingzoo.copies import Copies
+from marl.envs.pettingzoo.layout import Arena, carve
 from marl.errors import UserError
 
 START, RESET, STEP, RENDER, CLOSE = b"S", b"r", b"s", b"v", b"c"  # the parent's requests

@@ -29,9 +29,9 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.pettingzoo.layout import Arena, Factory, Layout, carve, size_of
-from envs.pettingzoo.report import Report, merged
-from envs.pettingzoo.worker import (
+from marl.envs.pettingzoo.layout import Arena, Factory, Layout, carve, size_of
+from marl.envs.pettingzoo.report import Report, merged
+from marl.envs.pettingzoo.worker import (
     CLOSE,
     ERROR,
     REFUSAL,

@@ -16,18 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.graph import GraphOptions
-from envs.groups import find_groups, find_teams
-from envs.native import check_copies, check_index, for_all
-from envs.vmas import state as vmas_state
-from envs.vmas.actions import GroupActions, action_spec
-from envs.vmas.build import ACTIONS, SCENARIOS, build, check_arguments
-from envs.vmas.info import EpisodeInfo
-from envs.vmas.merge import Snapshot
-from envs.vmas.random import RandomStreams
-from envs.vmas.render import Renderer
-from marl.device import find_device
+from marl.envs.graph import GraphOptions
+from marl.envs.groups import find_groups, find_teams
+from marl.envs.native import check_copies, check_index, for_all
+from marl.envs.vmas import state as vmas_state
+from marl.envs.vmas.actions import GroupActions, action_spec
+from marl.envs.vmas.build import ACTIONS, SCENARIOS, build, check_arguments
+from marl.envs.vmas.info import EpisodeInfo
+from marl.envs.vmas.merge import Snapshot
+from marl.envs.vmas.random import RandomStreams
+from marl.envs.vmas.render import Renderer
 from marl.types import AgentGroup, Graph, GroupObservation, Observation, TensorSpec, Transition
+from marl.utils.device import find_device
 
 __all__ = ["ACTIONS", "MAX_STEPS", "SCENARIOS", "VmasEnv"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from envs.vmas.graph import assign, children, is_node, nodes, unpacked
+from marl.envs.vmas.graph import assign, children, is_node, nodes, unpacked
 
 MISSING = object()
 

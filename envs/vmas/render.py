@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from envs.vmas.draw import draw_world
+from marl.envs.vmas.draw import draw_world
 
 SIDE = 512  # pixels of a square picture; others have the same area
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.vmas.graph import assign, children, is_node, nodes
+from marl.envs.vmas.graph import assign, children, is_node, nodes
 from marl.errors import UserError
 
 PLAIN = (type(None), bool, int, float, str)

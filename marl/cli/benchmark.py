@@ -9,15 +9,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import configs
-from marl import records, suites
+from marl import configs
+from marl.benchmark import records
+from marl.benchmark.records import Cell
+from marl.benchmark.suite import Suite, chosen
+from marl.benchmark.suite import read as read_suite
 from marl.cli.progress import Watch
 from marl.errors import UserError, unknown
-from marl.jobs import ABSOLUTE, Job, difference
-from marl.pool import Outcome, Pool
-from marl.records import Cell
-from marl.suites import Suite
-from marl.versions import LEARNING, learning_of
+from marl.launch.job import ABSOLUTE, Job, difference
+from marl.launch.scheduler import Outcome, Pool
+from marl.utils.versions import LEARNING, learning_of
 
 ASIDE = ("directory=", "progress=", "device=", "wandb")  # words that change no result
 FOLDER = Path(configs.__file__).parent / "benchmark"
@@ -30,10 +31,10 @@ def names() -> list[str]:
 def find(name: str) -> Suite:
     """The suite of that name, or of that file."""
     if name.endswith((".yaml", ".yml")):
-        return suites.read(Path(name))
+        return read_suite(Path(name))
     if name not in names():
         raise unknown("benchmark", name, names())
-    return suites.read(FOLDER / f"{name}.yaml")
+    return read_suite(FOLDER / f"{name}.yaml")
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def run(options: Namespace) -> int:
     """Runs what has no record yet; 0 when the whole of it has one, 1 where a run failed."""
     suite = find(options.name)
     results = Path(options.results or Path("results") / suite.name)
-    cells = suites.chosen(suite, options.only)
+    cells = chosen(suite, options.only)
     plan = Plan(
         suite, cells, Path(options.runs) / suite.name, results, options.wandb, options.prune
     )

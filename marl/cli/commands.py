@@ -11,17 +11,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from marl import ranks, runs
 from marl.cli import compose
 from marl.cli.evaluate import spread
 from marl.errors import UserError
 from marl.experiment import Experiment
-from marl.files import Lock
-from marl.replay import weight
-from marl.settings import Settings
-from marl.standing import rounding
-from marl.teams import Team
+from marl.launch.progress import rounding
+from marl.learning.replay import weight
+from marl.training import run_directory
+from marl.training.settings import Settings
+from marl.training.teams import Team
 from marl.types import AgentGroup
+from marl.utils import distributed
+from marl.utils.files import Lock
 
 # Flags of Hydra that take a value.
 VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
@@ -39,7 +40,7 @@ def _hydra(words: Sequence[str]) -> int:
     """Hands over to Hydra: multirun, --cfg, --config-dir, launchers and sweepers."""
     import hydra
 
-    if ranks.wanted() > 1:
+    if distributed.wanted() > 1:
         raise UserError("torchrun is for one run; leave out flags like -m, or start marl alone")
     if "hydra/launcher=submitit_slurm" in words and not shutil.which("srun"):
         raise UserError("there is no Slurm here (no srun); take hydra/launcher=submitit_local")
@@ -50,7 +51,7 @@ def _hydra(words: Sequence[str]) -> int:
 
     codes = [0]  # of every run; Hydra keeps none of them
 
-    @hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")
+    @hydra.main(version_base="1.3", config_path="pkg://marl.configs", config_name="train")
     def job(config: Any) -> None:
         codes.append(run(compose.build(compose.typed(config))))
         if codes[-1] >= 128:  # a signal ends them all
@@ -75,13 +76,13 @@ def run(experiment: Experiment) -> int:
     """Trains, draws the curve, films, and says where everything lies; 128 + n after signal n. Of
     several ranks the first does what is not training. All the while nobody else trains there."""
     with experiment.locked():
-        return _training(experiment) if ranks.RANK else _telling(experiment)
+        return _training(experiment) if distributed.RANK else _telling(experiment)
 
 
 def _training(experiment: Experiment) -> int:
     experiment.run()
     experiment.close()
-    ranks.leave()
+    distributed.leave()
     return 128 + experiment.stop.signal if experiment.stop.signal else 0
 
 
@@ -132,9 +133,9 @@ def print_replay(experiment: Experiment) -> None:
 
 def print_images(experiment: Experiment) -> None:
     """Says how the teams that learn read images, and other observations of many numbers."""
-    from marl.algorithm import Scripted
-    from marl.encoders import reading
-    from marl.networks import Perceptron
+    from marl.networks.encoders import reading
+    from marl.networks.perceptron import Perceptron
+    from marl.policies.fixed import Scripted
 
     lines: dict[str, None] = {}  # each once, in order
     for name, team in experiment.specs.items():
@@ -151,26 +152,27 @@ def print_images(experiment: Experiment) -> None:
 
 def random_returns(experiment: Experiment) -> dict[str, list[float]]:
     """What random teams reach on the same task, kept as ``random.json``."""
-    from algorithms.scripted import RandomConfig
-    from marl.evaluation import Limit, evaluate
-    from marl.seeding import evaluation_seed
-    from marl.teams import Shape, build_teams
+    from marl.algorithms.scripted import RandomConfig
+    from marl.training.build import build_teams
+    from marl.training.evaluation import Limit, evaluate
+    from marl.training.teams import RunShape
+    from marl.utils.seeding import evaluation_seed
 
     path, settings = experiment.directory / "random.json", experiment.settings
     if path.exists():
         return json.loads(path.read_text())["returns"]
     specs = {name: Team(team.groups, RandomConfig()) for name, team in experiment.specs.items()}
     env, seed = experiment.evaluations.env, evaluation_seed(settings.seed, "random")
-    teams = build_teams(env, specs, Shape(), settings.seed)
+    teams = build_teams(env, specs, RunShape(), settings.seed)
     limit = Limit(settings.evaluation_max_steps, "random play")
     result = evaluate(env, teams, settings.evaluation_episodes, seed, limit=limit)
-    runs.write_json(path, result)
+    run_directory.write_json(path, result)
     return result["returns"]
 
 
 def summarize(experiment: Experiment, baseline: Mapping[str, list[float]]) -> None:
     """Says how good the policy is, and where everything lies."""
-    from marl import report
+    from marl.training import report
 
     directory = experiment.directory
     for team, returns in experiment.evaluations.returns.items():
@@ -190,11 +192,11 @@ def summarize(experiment: Experiment, baseline: Mapping[str, list[float]]) -> No
 def resume(options: Namespace) -> int:
     """``marl resume``: continues a run, possibly to more frames."""
     directory, changes = Path(options.run), _changes(options.settings)
-    runs.check(directory)
-    if ranks.wanted() == 1:
+    run_directory.check(directory)
+    if distributed.wanted() == 1:
         Lock(directory).check()  # before the time is spent to load it
     experiment = Experiment.load(directory, **changes)
-    if not ranks.RANK and experiment.checkpoints.last() is None:
+    if not distributed.RANK and experiment.checkpoints.last() is None:
         print("resume   there is no checkpoint yet: the run starts from its beginning")
     return run(experiment)
 
@@ -217,8 +219,8 @@ def _changes(words: Sequence[str]) -> dict[str, Any]:
 
 def names(options: Namespace) -> int:
     """``marl list``: the names that settings take."""
-    import configs
-    from envs import task_names
+    from marl import configs
+    from marl.envs.task import task_names
 
     folder = Path(configs.__file__).parent
     if options.what == "tasks":

@@ -19,14 +19,14 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from algorithms import ALGORITHMS
-from envs import Task, task_names
-from marl.config import import_path
+from marl.algorithms.registry import ALGORITHMS
+from marl.envs.task import Task, task_names
 from marl.errors import UserError, unknown
 from marl.experiment import Experiment, Settings
-from marl.graph_networks import InforMARL
-from marl.networks import Perceptron
-from marl.teams import Team
+from marl.networks.informarl import InforMARL
+from marl.networks.perceptron import Perceptron
+from marl.training.teams import Team
+from marl.utils.serialization import import_path
 
 MODELS = {"mlp": Perceptron, "informarl": InforMARL}
 GROUPS = ("task", "algorithm", "model", "critic_model")
@@ -167,7 +167,7 @@ def composed(words: Sequence[str]) -> RunConfig:
     """
     register()
     GlobalHydra.instance().clear()
-    with explained(words), initialize_config_module("configs", version_base="1.3"):
+    with explained(words), initialize_config_module("marl.configs", version_base="1.3"):
         return typed(compose("train", overrides=overrides(words)))
 
 
@@ -231,7 +231,9 @@ class explained:  # a context manager, used like a function
             return unknown("task", whole.removeprefix("task/"), task_names())
         group, _, name = whole.rpartition("/")
         if name in SUBMITIT and not set(SUBMITIT) & set(known):
-            return UserError(f"{group}={name} is an extra; install it: pip install 'marl[slurm]'")
+            return UserError(
+                f"{group}={name} is an extra; install it: pip install 'marl-groups[slurm]'"
+            )
         return unknown(group or "configuration", name, known)
 
     def _sentence(self, error: Exception) -> str:

@@ -12,29 +12,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marl.cli import compose
-from marl.device import find_device
 from marl.errors import UserError
+from marl.utils.device import find_device
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from marl.crossplay import Crossplay
-    from marl.evaluation import Limit
-    from marl.settings import Settings
+    from marl.training.crossplay import Crossplay
+    from marl.training.evaluation import Limit
+    from marl.training.settings import Settings
 
 
 def evaluate(options: Namespace) -> int:
     """``marl evaluate``: returns and metrics over fresh episodes, and a video."""
-    from marl import absolute, evaluation, report, runs
-    from marl.order import Ordered, arranged
-    from marl.seeding import evaluation_seed
-    from marl.versions import learning
+    from marl.training import (
+        build,
+        evaluation,
+        joint_evaluation,
+        loading,
+        report,
+        run_directory,
+    )
+    from marl.training.agent_order import Ordered, arranged
+    from marl.utils.seeding import evaluation_seed
+    from marl.utils.versions import learning
 
     if options.versus:
         return versus(options)
     device = find_device(options.device)
-    directory, path, state = runs.newest(Path(options.run), device, options.best)
-    config = runs.read_config(directory)
+    directory, path, state = loading.newest(Path(options.run), device, options.best)
+    config = run_directory.read_config(directory)
     if options.video:
         report.check_video(Path(options.video))
     agents = config.get("agents")
@@ -43,10 +50,10 @@ def evaluate(options: Namespace) -> int:
     )
     env = make(min(32, options.episodes), device)
     parts = config["teams"], state["teams"], path, agents, learning(config)
-    teams = runs.load_teams(env, *parts)
+    teams = build.load_teams(env, *parts)
     seed = evaluation_seed(options.seed, "evaluate")
     limit = _limit(options, config["settings"], "evaluation")
-    result = absolute.play(env, teams, options.episodes, seed, options.sample, limit)
+    result = joint_evaluation.play(env, teams, options.episodes, seed, options.sample, limit)
     env.close()
     if options.json:
         print(json.dumps({"checkpoint": str(path), "frames": state["frames"], **result}))
@@ -54,14 +61,14 @@ def evaluate(options: Namespace) -> int:
         _print_evaluation(path, state["frames"], result)
     if options.video:
         env = make(1, device)
-        frames = evaluation.film(env, runs.load_teams(env, *parts), seed)
+        frames = evaluation.film(env, build.load_teams(env, *parts), seed)
         print(f"video    {report.write_video(frames, Path(options.video))}", file=sys.stderr)
     return 0
 
 
 def _limit(options: Namespace, settings: Settings, name: str) -> Limit:
     """The run's limit on episodes, or that of ``--max-steps``."""
-    from marl.evaluation import Limit
+    from marl.training.evaluation import Limit
 
     return Limit(options.max_steps or settings.evaluation_max_steps, name, "--max-steps")
 
@@ -71,8 +78,8 @@ def versus(options: Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from marl import crossplay, report, runs
-    from marl.seeding import evaluation_seed
+    from marl.training import crossplay, provenance, report, run_directory
+    from marl.utils.seeding import evaluation_seed
 
     if options.video:
         raise UserError("--video films one run; leave --versus, or --video")
@@ -90,12 +97,14 @@ def versus(options: Namespace) -> int:
         found = crossplay.crossplay(
             env, entrants, options.episodes, seed, options.sample, options.side,
             lambda: progress.advance(task),
-            _limit(options, runs.read_config(first)["settings"], "cross-play"),
+            _limit(options, run_directory.read_config(first)["settings"], "cross-play"),
         )  # fmt: skip
     env.close()
     out.mkdir(parents=True, exist_ok=True)
     plain = {**found.to_plain(), "episodes": options.episodes, "seed": options.seed}
-    runs.write_json(out / "crossplay.json", {**plain, "provenance": runs.provenance()})
+    run_directory.write_json(
+        out / "crossplay.json", {**plain, "provenance": provenance.provenance()}
+    )
     if options.json:
         print(json.dumps(plain))
     else:

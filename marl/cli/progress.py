@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from marl.pool import Outcome, Pool, Running
-from marl.standing import Standing, standing
+from marl.launch.progress import Standing, standing
+from marl.launch.scheduler import Outcome, Pool, Running
 
 LOOK = 2.0  # seconds between two looks at the runs' files
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from marl import sweep
 from marl.cli.progress import Watch
 from marl.errors import UserError
-from marl.jobs import Job
-from marl.pool import Outcome, Pool
-from marl.standing import standing
-from marl.sweep import Point, Sweep
-from marl.versions import LEARNING
+from marl.launch import sweep
+from marl.launch.job import Job
+from marl.launch.progress import standing
+from marl.launch.scheduler import Outcome, Pool
+from marl.launch.sweep import Point, Sweep
+from marl.utils.versions import LEARNING
 
 LOOK = 2.0  # seconds between two looks at the metric of what runs
 
@@ -171,8 +171,8 @@ class Search:
 
     def write(self) -> None:
         """``sweep.json`` and ``sweep.csv``, of what the runs' own files tell now."""
-        from marl.checkpoint import write_atomic
-        from marl.runs import write_json
+        from marl.training.checkpoint import write_atomic
+        from marl.training.run_directory import write_json
 
         for trial in self.trials:
             trial.history = sweep.history(trial.job.directory, self.sweep.metric)

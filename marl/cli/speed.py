@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
-from marl import evaluation, seeding
 from marl.cli import compose
-from marl.device import find_device, keep_freed_memory
 from marl.env import VectorEnv, random_action
 from marl.experiment import Experiment
-from marl.runs import provenance
+from marl.training import evaluation
+from marl.training.provenance import provenance
+from marl.utils import seeding
+from marl.utils.device import find_device, keep_freed_memory
 
 
 def measure(options: Namespace) -> int:

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import configs
-from marl import sweep
+from marl import configs
 from marl.cli.search import Search, Trial
 from marl.errors import UserError, unknown
-from marl.jobs import Job
-from marl.sweep import Point, Sweep
+from marl.launch import sweep
+from marl.launch.job import Job
+from marl.launch.sweep import Point, Sweep
 
 FOLDER = Path(configs.__file__).parent / "sweep"
 SHOWN = 10  # runs in the table

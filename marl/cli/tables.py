@@ -7,8 +7,8 @@ from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
+from marl.benchmark.suite import Suite
 from marl.cli import benchmark
-from marl.suites import Suite
 from marl.tables import publish
 from marl.tables.publish import Published
 from marl.tables.text import listed

@@ -10,7 +10,7 @@ from itertools import permutations
 import numpy as np
 
 from marl.tables import statistics
-from marl.tables.runs import RETURN, newest
+from marl.tables.record import RETURN, newest
 from marl.tables.scores import (
     NONE,
     Final,

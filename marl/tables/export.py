@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from marl.tables.runs import RETURN, Episodes, Run, Series, newest, slug
+from marl.tables.record import RETURN, Episodes, Run, Series, newest, slug
 from marl.tables.selection import Selection
 from marl.tables.text import listed
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import takewhile, zip_longest
 from pathlib import Path
 
-from marl import records
+from marl.benchmark import records
+from marl.benchmark.suite import Suite
 from marl.errors import UserError, unknown
-from marl.suites import Suite
 from marl.tables import comparisons, document, export, page, plots, readme, scores, sections, text
 from marl.tables.document import Block
 from marl.tables.selection import Selection, select

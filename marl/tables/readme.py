@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from marl.tables.document import Block, Heading, Table, Text, markdown
-from marl.tables.runs import RETURN
+from marl.tables.record import RETURN
 from marl.tables.scores import Summary
 from marl.tables.sections import bold, learned
 from marl.tables.selection import Selection

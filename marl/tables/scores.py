@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marl.tables import statistics
-from marl.tables.runs import RETURN, Episodes, Run, Series, newest
+from marl.tables.record import RETURN, Episodes, Run, Series, newest
 from marl.tables.selection import Selection
 from marl.tables.statistics import Array
 

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from marl.records import Cell
+from marl.benchmark.records import Cell
 from marl.tables.document import Block, Heading, Items, Picture, Table, Text
-from marl.tables.runs import BUDGET, RETURN, Run
+from marl.tables.record import BUDGET, RETURN, Run
 from marl.tables.scores import Summary
 from marl.tables.selection import Selection
 from marl.tables.text import duration, interval, listed, number, standing

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from marl import records
-from marl.records import BadRecord, Cell
-from marl.suites import Suite
-from marl.tables.runs import BUDGET, Run, newest, read
+from marl.benchmark import records
+from marl.benchmark.records import BadRecord, Cell
+from marl.benchmark.suite import Suite
+from marl.tables.record import BUDGET, Run, newest, read
+from marl.utils.moved import current
+from marl.utils.serialization import TYPE
 
 # Settings in which the seeds of one algorithm may differ: where and with what display they ran.
 FREE = ("seed", "device", "threads", "progress", "video", "tensorboard")
@@ -224,10 +226,12 @@ def _most(values: Iterable[str]) -> str:
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Dotted keys and their values as text, without those in which seeds may differ. Of objects,
     which name their type, each field; what else maps names to values counts as a whole."""
-    if isinstance(value, Mapping) and ("_type_" in value or path in ("", "settings", "teams")):
+    if isinstance(value, Mapping) and (TYPE in value or path in ("", "settings", "teams")):
         for key, inner in value.items():
             if path != "settings" or key not in FREE:
                 yield from _flat(inner, f"{path}.{key}" if path else str(key))
+    elif path.endswith(TYPE):
+        yield path, json.dumps(current(str(value)))
     else:
         yield path, json.dumps(value, sort_keys=True)
 

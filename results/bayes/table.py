@@ -91,18 +91,18 @@ def measure_graphs(directories: list[str]) -> None:
     """The mean adjacency matrix of every checkpoint's graphs, over 32 played episodes."""
     import torch
 
-    from marl import runs
-    from marl.collect import Collector
-    from marl.joint import JointPolicy
+    from marl.policies.bayesian import JointPolicy
+    from marl.training import build, loading, run_directory
+    from marl.training.collector import Collector
 
     device, found = torch.device("cpu"), {}
     for directory in map(Path, directories):
-        config, moments = runs.read_config(directory), []
+        config, moments = run_directory.read_config(directory), []
         env = config["task"](32, device)
         paths = sorted((directory / "checkpoints").glob("frames-*.pt"))
         for path in paths:
-            _, _, state = runs.newest(path, device)
-            teams = runs.load_teams(env, config["teams"], state["teams"], path)
+            _, _, state = loading.newest(path, device)
+            teams = build.load_teams(env, config["teams"], state["teams"], path)
             policy = teams["team"].policy
             assert isinstance(policy, JointPolicy)
             collect = Collector(env, teams, 20, 0, torch.Generator().manual_seed(0))

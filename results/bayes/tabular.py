@@ -21,7 +21,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 
-from marl.tabular import TabularPolicy, ascend, coordination, full, line
+from marl.envs.games.tabular import TabularPolicy, ascend, coordination, full, line
 
 HERE = Path(__file__).parent
 GRAPHS = {

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from envs import Task
-from marl.graph_networks import GraphEncoder, InforMARL
-from marl.graphs import agents_of
+from marl.envs.task import Task
+from marl.networks.entity_graph import agents_of
+from marl.networks.informarl import GraphEncoder, InforMARL
 
 AGENTS = (3, 4, 5, 6, 8, 10, 12, 16, 24)
 FORMS = ("dense", "sparse")

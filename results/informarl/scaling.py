@@ -26,15 +26,15 @@ STEPS = 25  # an episode there
 def measured(run: str, agents: int, episodes: int, dense: bool, queue: Any) -> None:
     import torch
 
-    from marl import runs
-    from marl.collect import act, initial_carry
-    from marl.evaluation import evaluate
-    from marl.seeding import evaluation_seed, generator
+    from marl.training import build, loading, run_directory
+    from marl.training.collector import act, initial_carry
+    from marl.training.evaluation import evaluate
+    from marl.utils.seeding import evaluation_seed, generator
 
     torch.set_num_threads(1)
     device = torch.device("cpu")
-    directory, path, state = runs.newest(Path(run), device)
-    config = runs.read_config(directory)
+    directory, path, state = loading.newest(Path(run), device)
+    config = run_directory.read_config(directory)
     options: dict[str, Any] = {"N": agents, "num_obstacles": [0, 10]}
     task = config["task"]
     if dense:
@@ -43,11 +43,11 @@ def measured(run: str, agents: int, episodes: int, dense: bool, queue: Any) -> N
         task = replace(task, max_steps=round(STEPS * side / 2))
     task = replace(task, kwargs={**task.kwargs, **options})
     env = task(min(32, episodes), device)
-    teams = runs.load_teams(env, config["teams"], state["teams"], path)
+    teams = build.load_teams(env, config["teams"], state["teams"], path)
     found = evaluate(env, teams, episodes, evaluation_seed(0, "scaling", agents))
 
     alone = task(1, device)
-    teams = runs.load_teams(alone, config["teams"], state["teams"], path)
+    teams = build.load_teams(alone, config["teams"], state["teams"], path)
     obs, carry = alone.reset(0), initial_carry(teams, 1)
     random, start = generator(device, 0, "scaling"), torch.ones(1, dtype=torch.bool)
     seconds = {"act": [], "step": []}

@@ -14,7 +14,7 @@ import time
 import torch
 
 from marl.cli import compose
-from marl.runs import provenance
+from marl.training.provenance import provenance
 
 AGENTS = (3, 10, 30)
 

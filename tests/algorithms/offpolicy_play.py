@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from marl.collect import Collector
-from marl.evaluation import evaluate
-from marl.networks import Perceptron
-from marl.offpolicy import OffPolicy
-from marl.replay import Replay, ReplayBatch
-from marl.teams import Shape, Team, build_teams, resolve_teams
+from marl.algorithms.off_policy import OffPolicy
+from marl.learning.replay import Replay, ReplayBatch
+from marl.networks.perceptron import Perceptron
+from marl.training.build import build_teams
+from marl.training.collector import Collector
+from marl.training.evaluation import evaluate
+from marl.training.teams import RunShape, Team, resolve_teams
 from marl.types import Noise
 from tests.scenes import CPU
 from tests.toys import Game
@@ -35,7 +36,7 @@ class Play:
         self.env: Game = make(envs, CPU, **rules)
         specs = resolve_teams(self.env, {}, Team(None, config, model))
         self.replay = Replay(20_000, envs, CPU)
-        shape = Shape(envs, steps, 60)
+        shape = RunShape(envs, steps, 60)
         self.teams: Any = build_teams(self.env, specs, shape, 0, self.replay)
         generator = torch.Generator().manual_seed(0)
         self.collector = Collector(self.env, self.teams, steps, 0, generator)

@@ -8,17 +8,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from algorithms import ALGORITHMS
-from envs.particle.tasks import make
 from marl.algorithm import Algorithm
-from marl.collect import Collector
+from marl.algorithms.registry import ALGORITHMS
+from marl.envs.particle.tasks import make
 from marl.errors import UserError
-from marl.evaluation import evaluate
-from marl.graph_networks import InforMARL
-from marl.networks import Perceptron
-from marl.observation_norm import ObservationNorm
-from marl.replay import Replay
-from marl.teams import Shape, Team, build_teams, resolve_teams
+from marl.learning.replay import Replay
+from marl.networks.informarl import InforMARL
+from marl.networks.observation_norm import ObservationNorm
+from marl.networks.perceptron import Perceptron
+from marl.training.build import build_teams
+from marl.training.collector import Collector
+from marl.training.evaluation import evaluate
+from marl.training.teams import RunShape, Team, resolve_teams
 from tests.scenes import CPU, SMALL
 from tests.toys import KINDS
 
@@ -50,7 +51,7 @@ def refusal(name: str, kind: str, model: str) -> str | None:
 def teams(env: Any, algorithm: Any, model: Perceptron, replay: Replay) -> dict[str, Algorithm]:
     torch.manual_seed(0)
     specs = resolve_teams(env, {}, Team(None, algorithm, model))
-    return build_teams(env, specs, Shape(env.num_envs, 10, 10), seed=0, replay=replay)
+    return build_teams(env, specs, RunShape(env.num_envs, 10, 10), seed=0, replay=replay)
 
 
 def parts(algorithm: Algorithm) -> list[nn.Module]:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms import ALGORITHMS
-from algorithms.mappo import normalize
-from marl.algorithm import team_alive
-from marl.dags import Joint
-from marl.networks import Perceptron
+from marl.algorithms.mappo import normalize
+from marl.algorithms.registry import ALGORITHMS
+from marl.learning.rewards import team_alive
+from marl.networks.perceptron import Perceptron
+from marl.policies.dag import Joint
 from marl.types import Rollout, tree_tensors
 from tests.algorithms.offpolicy_play import FAST, Play
 from tests.scenes import mappo, rollout_of, weights

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms.hasac import HASAC, HASACConfig, ISACConfig, MASACConfig
-from algorithms.maddpg import MADDPG, HADDPGConfig, MADDPGConfig
-from marl.policies import encoded_actions
-from marl.replay import ReplayBatch
+from marl.algorithms.hasac import HASAC, HASACConfig, ISACConfig, MASACConfig
+from marl.algorithms.maddpg import MADDPG, HADDPGConfig, MADDPGConfig
+from marl.learning.replay import ReplayBatch
+from marl.policies.base import encoded_actions
 from marl.types import Observation
 from tests.algorithms.offpolicy_play import FAST, Play
 from tests.toys import mortal, multidiscrete

@@ -10,20 +10,20 @@ import pytest
 import torch
 from torch import Tensor
 
-import algorithms.happo
-from algorithms.happo import HAPPO, HAA2CConfig, HAPPOConfig
-from marl.algorithm import team_alive
-from marl.collect import Collector
+import marl.algorithms.happo
+from marl.algorithms.happo import HAPPO, HAA2CConfig, HAPPOConfig
 from marl.errors import UserError
-from marl.layers import StackedLinear
-from marl.networks import Perceptron
-from marl.onpolicy import Batch, Memory
-from marl.sequence import update_order
+from marl.learning.on_policy import Batch, Memory
+from marl.learning.rewards import team_alive
+from marl.learning.sequential import update_order
+from marl.networks.layers import StackedLinear
+from marl.networks.perceptron import Perceptron
+from marl.training.collector import Collector
 from marl.types import Discrete, Rollout
 from tests.algorithms.test_deaths import disturbed
 from tests.algorithms.test_learning import FAST, MLP, learned
 from tests.game import Game, Rules
-from tests.scenes import CPU, SMALL, collector, mappo, rollout_of, setting, weights
+from tests.scenes import CPU, SMALL, collector, context, mappo, rollout_of, weights
 from tests.toys import KINDS, continuous, identity, matrix, memory
 
 GRU = Perceptron(**SMALL, gru=8)
@@ -35,7 +35,7 @@ def happo(
 ) -> HAPPO:
     """HAPPO over a toy; the same arguments give the same weights."""
     torch.manual_seed(0)
-    return make(**{"chunk_length": 5, **config}).build(setting(KINDS[kind](4, CPU), model))
+    return make(**{"chunk_length": 5, **config}).build(context(KINDS[kind](4, CPU), model))
 
 
 def watched(algorithm: HAPPO, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Batch]]:
@@ -116,7 +116,7 @@ def test_weights_that_cannot_be_told_apart_are_refused() -> None:
             return Perceptron(**SMALL).build(*arguments, **words)
 
     with pytest.raises(UserError, match=r"'left' cannot be updated one after the other"):
-        HAPPOConfig().build(setting(identity(4, CPU), Bare()))  # type: ignore[arg-type]
+        HAPPOConfig().build(context(identity(4, CPU), Bare()))  # type: ignore[arg-type]
 
 
 # --------------------------------------------------------------------------------------- the factor
@@ -298,8 +298,8 @@ def passages(seed: int) -> float:
     torch.manual_seed(seed)
     env = Door(128, CPU, {"crowd": (4, Discrete(2))}, Rules(end=0.0))
     config = HAPPOConfig(**{**FAST, "epochs": 20}, clip=1.0, entropy=0.0)
-    algorithm = config.build(setting(env, Perceptron([8]), steps=8))
-    algorithm.setting.generator.manual_seed(seed)
+    algorithm = config.build(context(env, Perceptron([8]), steps=8))
+    algorithm.context.generator.manual_seed(seed)
     collect = Collector(env, {"team": algorithm}, 8, seed, torch.Generator().manual_seed(seed))
     for _ in range(3):
         algorithm.update(collect.collect()[0])
@@ -315,7 +315,7 @@ RATIO = HAPPO._ratio
 BROKEN: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "frozen": (HAPPO, "_ratio", lambda *a: torch.ones_like(RATIO(*a))),
     "inverted": (HAPPO, "_ratio", lambda *a: 1 / RATIO(*a)),
-    "only the first agent": (algorithms.happo, "update_order", lambda agents, _: [0] * agents),
+    "only the first agent": (marl.algorithms.happo, "update_order", lambda agents, _: [0] * agents),
 }
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms.hasac import HASAC, HASACConfig, ISACConfig, MASACConfig, entropy_target
-from envs.games.env import make as game
+from marl.algorithms.hasac import HASAC, HASACConfig, ISACConfig, MASACConfig, entropy_target
+from marl.envs.games.env import make as game
 from marl.errors import UserError
-from marl.networks import Perceptron
-from marl.sequence import update_order
+from marl.learning.sequential import update_order
+from marl.networks.perceptron import Perceptron
 from marl.types import Continuous, Discrete, MultiDiscrete
 from tests.algorithms.offpolicy_play import FAST, MLP, Play
 from tests.scenes import weights
@@ -145,7 +145,7 @@ def test_the_order_is_drawn_anew() -> None:
     play = Play(identity, HASACConfig(**SOFT))
     orders = []
     for _ in range(20):
-        orders.append(tuple(update_order(3, soft(play).setting.generator)))
+        orders.append(tuple(update_order(3, soft(play).context.generator)))
     assert len(set(orders)) > 3 and all(sorted(order) == [0, 1, 2] for order in orders)
 
 

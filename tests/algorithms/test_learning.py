@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from algorithms.mappo import IPPOConfig, MAPPOConfig
-from envs import Task
-from marl import returns
-from marl.collect import Collector
-from marl.evaluation import evaluate
+from marl.algorithms.mappo import IPPOConfig, MAPPOConfig
+from marl.envs.task import Task
 from marl.experiment import Experiment, Settings
-from marl.graph_networks import InforMARL
-from marl.networks import Perceptron
-from marl.teams import Shape, Team, build_teams, resolve_teams
+from marl.learning import returns
+from marl.networks.informarl import InforMARL
+from marl.networks.perceptron import Perceptron
+from marl.training.build import build_teams
+from marl.training.collector import Collector
+from marl.training.evaluation import evaluate
+from marl.training.teams import RunShape, Team, resolve_teams
 from tests.scenes import CPU
 from tests.toys import Game, Pointed, continuous, identity, matrix, memory, rivals
 
@@ -31,7 +32,7 @@ def learned(
     torch.manual_seed(0)
     env: Game = make(ENVS, CPU, **rules)
     specs = resolve_teams(env, {}, Team(None, config, model))
-    teams = build_teams(env, specs, Shape(ENVS, STEPS, iterations), seed=0)
+    teams = build_teams(env, specs, RunShape(ENVS, STEPS, iterations), seed=0)
     collect = Collector(env, teams, STEPS, 0, torch.Generator().manual_seed(0))
     for _ in range(iterations):
         rollout, _ = collect.collect()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from algorithms.hasac import HASACConfig, MASACConfig
-from algorithms.maddpg import (
+from marl.algorithms.hasac import HASACConfig, MASACConfig
+from marl.algorithms.maddpg import (
     MADDPG,
     HADDPGConfig,
     HATD3Config,
@@ -17,9 +17,9 @@ from algorithms.maddpg import (
     MADDPGConfig,
     MATD3Config,
 )
-from marl.deterministic import deterministic
 from marl.errors import UserError
-from marl.networks import Perceptron
+from marl.networks.perceptron import Perceptron
+from marl.policies.deterministic import deterministic
 from marl.types import Continuous, Discrete, MultiDiscrete, tree_tensors
 from tests.algorithms.offpolicy_play import FAST, Play
 from tests.scenes import weights

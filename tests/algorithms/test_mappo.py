@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms.mappo import MAPPO, IPPOConfig, MAPPOConfig
+from marl.algorithms.mappo import MAPPO, IPPOConfig, MAPPOConfig
 from marl.errors import UserError
-from marl.networks import Perceptron
+from marl.networks.perceptron import Perceptron
 from marl.types import Rollout, tree_map
 from tests.marl.test_returns import naive
-from tests.scenes import CPU, SMALL, collector, mappo, rollout_of, setting, weights
+from tests.scenes import CPU, SMALL, collector, context, mappo, rollout_of, weights
 from tests.toys import identity, single
 
 # PPO with these is A2C.
@@ -109,7 +109,7 @@ def test_ippo_is_mappo_with_local_critics_and_own_rewards() -> None:
         MAPPOConfig(critic="all", reward="team_sum"),
     ):
         torch.manual_seed(0)
-        algorithm = config.build(setting(single(4, CPU)))
+        algorithm = config.build(context(single(4, CPU)))
         algorithm.update(rollout_of("single", algorithm))
         found.append(torch.cat([weights(algorithm.policy), weights(algorithm.critic)]))
     for other in found[1:]:
@@ -205,8 +205,8 @@ def test_bad_options_are_told(options: dict, words: str) -> None:
 
 def test_chunks_must_divide_the_rollout_where_there_is_memory() -> None:
     with pytest.raises(UserError, match="chunk_length=3 must divide steps=10"):
-        MAPPOConfig(chunk_length=3).build(setting(identity(4, CPU), GRU))
-    MAPPOConfig(chunk_length=3).build(setting(identity(4, CPU)))
+        MAPPOConfig(chunk_length=3).build(context(identity(4, CPU), GRU))
+    MAPPOConfig(chunk_length=3).build(context(identity(4, CPU)))
 
 
 @pytest.mark.slow

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms.maddpg import IDDPGConfig
-from algorithms.mappo import MAPPO, IPPOConfig, MAPPOConfig
-from envs import Task
+from marl.algorithms.maddpg import IDDPGConfig
+from marl.algorithms.mappo import MAPPO, IPPOConfig, MAPPOConfig
+from marl.envs.task import Task
 from marl.experiment import Experiment, Settings
 from marl.types import Rollout
 from tests.marl.test_returns import naive

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from marl.collect import Collector
-from marl.replay import Replay
-from marl.teams import Shape, Team, build_teams, resolve_teams
+from marl.learning.replay import Replay
+from marl.training.build import build_teams
+from marl.training.collector import Collector
+from marl.training.teams import RunShape, Team, resolve_teams
 from marl.types import Observation, Rollout, tree_map
 from tests.algorithms.test_contract import LEARNERS, MODELS, configured
 from tests.scenes import CPU
@@ -54,7 +55,7 @@ def learned(config: Any, change: Any) -> list[Tensor]:
     torch.manual_seed(0)
     specs = resolve_teams(env, {}, Team(None, config, MODELS["mlp"]))
     replay = Replay(1000, 8, CPU)
-    built = build_teams(env, specs, Shape(8, 10, 10), seed=0, replay=replay)
+    built = build_teams(env, specs, RunShape(8, 10, 10), seed=0, replay=replay)
     collector = Collector(env, built, 10, 0, torch.Generator().manual_seed(0))
     rollouts = [change(tree_map(torch.clone, collector.collect()[0])) for _ in range(2)]
     torch.manual_seed(0)

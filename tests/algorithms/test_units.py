@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms.hasac import HASACConfig, MASACConfig
-from algorithms.maddpg import MADDPGConfig
-from algorithms.mappo import MAPPOConfig
-from marl.dags import Joint
-from marl.networks import Perceptron
+from marl.algorithms.hasac import HASACConfig, MASACConfig
+from marl.algorithms.maddpg import MADDPGConfig
+from marl.algorithms.mappo import MAPPOConfig
+from marl.networks.perceptron import Perceptron
+from marl.policies.dag import Joint
 from marl.types import Continuous
 from tests.algorithms.offpolicy_play import FAST, Play
 from tests.game import Game, Rules

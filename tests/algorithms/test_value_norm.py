@@ -10,18 +10,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from algorithms.happo import HAPPOConfig
-from algorithms.mappo import MAPPO, MAPPOConfig
-from marl.collect import Collector
+from marl.algorithms.happo import HAPPOConfig
+from marl.algorithms.mappo import MAPPO, MAPPOConfig
 from marl.errors import UserError
-from marl.graph_networks import InforMARL
-from marl.networks import Network, Perceptron
-from marl.onpolicy import rollout_values
-from marl.returns import Rescaling
+from marl.learning.on_policy import rollout_values
+from marl.learning.returns import Rescaling
+from marl.networks.base import Network
+from marl.networks.informarl import InforMARL
+from marl.networks.perceptron import Perceptron
+from marl.training.collector import Collector
 from marl.types import Discrete, GroupObservation, Rollout, TensorSpec
 from tests.game import Game, Rules
 from tests.marl.test_returns import naive
-from tests.scenes import CPU, SMALL, mappo, rollout_of, setting
+from tests.scenes import CPU, SMALL, context, mappo, rollout_of
 from tests.toys import Pointed, identity
 
 MODELS: dict[str, Any] = {
@@ -49,7 +50,7 @@ def test_every_critic_is_rescaled(critic: str, reward: str, model: str) -> None:
 @pytest.mark.parametrize("sharing", ["shared", "per_agent"])
 def test_critics_of_graphs_are_rescaled(critic: str, sharing: str) -> None:
     env = Pointed(4, CPU)
-    algorithm = MAPPOConfig(critic=critic).build(setting(env, InforMARL([8], sharing=sharing)))
+    algorithm = MAPPOConfig(critic=critic).build(context(env, InforMARL([8], sharing=sharing)))
     rollout, _ = Collector(env, {"team": algorithm}, 5, 0, torch.Generator()).collect()
     check_rescaling(algorithm, rollout)
 
@@ -69,7 +70,7 @@ def check_rescaling(algorithm: MAPPO, rollout: Rollout) -> None:
 def test_a_second_update_against_a_naive_one(config: type[MAPPOConfig]) -> None:
     """Advantages from values in the environment's unit; old values and targets in the new ones."""
     torch.manual_seed(0)
-    chosen = setting(identity(4, CPU))
+    chosen = context(identity(4, CPU))
     algorithm = config(critic_lr=0.01, normalize_advantage=False).build(chosen)
     first = rollout_of("identity", algorithm)
     algorithm.update(first)
@@ -120,7 +121,7 @@ class Own:
 
 @pytest.mark.parametrize("critic", ["agent", "team"])
 def test_a_network_without_a_head_is_refused(critic: str) -> None:
-    chosen = setting(identity(4, CPU), Own())  # type: ignore[arg-type]  # a Model
+    chosen = context(identity(4, CPU), Own())  # type: ignore[arg-type]  # a Model
     with pytest.raises(UserError, match=r"Headless has no head.*normalize_value=false"):
         MAPPOConfig(critic=critic).build(chosen)
     algorithm = MAPPOConfig(critic=critic, normalize_value=False).build(chosen)
@@ -150,7 +151,7 @@ def learn(activation: str, iterations: int, **more: Any) -> tuple[list[float], l
     torch.manual_seed(0)
     env = Metres(10, 1000.0)
     model = Perceptron(activation=activation, **more)
-    algorithm: Any = MAPPOConfig().build(setting(env, model, 100))
+    algorithm: Any = MAPPOConfig().build(context(env, model, 100))
     collect = Collector(env, {"team": algorithm}, 100, 0, torch.Generator().manual_seed(0))
     deviations, returns = [], []
     for _ in range(iterations):

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.spaces import Box, Discrete
 
-from envs.pettingzoo.env import PettingZooEnv
+from marl.envs.pettingzoo.env import PettingZooEnv
 from tests.envs.scripted import Scripted, Step
 
 UNIT = Box(-1, 1, (1,), np.float64)

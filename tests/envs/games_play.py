@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from envs.games.env import GameEnv
+from marl.envs.games.env import GameEnv
 
 
 def joint(env: GameEnv, action: Tensor) -> dict[str, Tensor]:

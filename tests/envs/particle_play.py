@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from envs.particle.env import ParticleEnv
-from envs.particle.scenario import State
 from marl.env import random_action
+from marl.envs.particle.env import ParticleEnv
+from marl.envs.particle.scenario import State
 from marl.types import Transition
 
 

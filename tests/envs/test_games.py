@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from envs import Task, task_names
-from envs.games.env import GameEnv, make, names
 from marl.env import check_env, random_action
+from marl.envs.games.env import GameEnv, make, names
+from marl.envs.task import Task, task_names
 from marl.errors import UserError
 from marl.types import tree_tensors
 from tests.envs.games_play import always, joint, play

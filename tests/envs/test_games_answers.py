@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from envs.games.coordination import Coordination
-from envs.games.env import GameEnv, make
+from marl.envs.games.coordination import Coordination
+from marl.envs.games.env import GameEnv, make
 from tests.envs.games_play import always, close, everything, play
 
 # --------------------------------------------------------------------------------------- the matrix

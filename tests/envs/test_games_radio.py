@@ -9,8 +9,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import exp1
 from torch import Tensor
 
-from envs.games.env import GameEnv, make
-from envs.games.spectrum import jain
+from marl.envs.games.env import GameEnv, make
+from marl.envs.games.spectrum import jain
 from tests.envs.games_play import always, chance, close, everything, play
 
 # ---------------------------------------------------------------------------------------- the aloha

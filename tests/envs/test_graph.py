@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from algorithms.mappo import MAPPOConfig
-from envs import Task
-from envs.graph import graph_options
-from marl.collect import Collector
+from marl.algorithms.mappo import MAPPOConfig
 from marl.env import check_env
+from marl.envs.graph import graph_options
+from marl.envs.task import Task
 from marl.errors import UserError
-from marl.graph_networks import InforMARL
-from marl.teams import Shape, Team, build_teams, resolve_teams
+from marl.networks.informarl import InforMARL
+from marl.training.build import build_teams
+from marl.training.collector import Collector
+from marl.training.teams import RunShape, Team, resolve_teams
 from marl.types import EntitySpec
 from tests.scenes import CPU
 
@@ -82,7 +83,7 @@ def test_the_world_of_vmas_is_told() -> None:
 def test_informarl_learns_in_vmas() -> None:
     env = made("vmas/navigation", {"positions": "world", "radius": 2})
     team = Team(None, MAPPOConfig(epochs=1), InforMARL(hidden=[8]))
-    teams = build_teams(env, resolve_teams(env, {}, team), Shape(4, 5, 2), 0)
+    teams = build_teams(env, resolve_teams(env, {}, team), RunShape(4, 5, 2), 0)
     rollout, _ = Collector(env, teams, 5, 0, torch.Generator().manual_seed(0)).collect()
     for metrics in (team.update(rollout) for team in teams.values()):
         assert all(torch.isfinite(value) for value in metrics.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from envs.groups import find_groups, find_teams
+from marl.envs.groups import find_groups, find_teams
 from marl.types import Discrete, TensorSpec
 
 SPACES = (TensorSpec((2,)), Discrete(2))

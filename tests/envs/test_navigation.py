@@ -11,9 +11,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from envs.particle.env import ParticleEnv
-from envs.particle.placement import CROWDED, crowding, place
-from envs.particle.tasks import make
+from marl.envs.particle.env import ParticleEnv
+from marl.envs.particle.placement import CROWDED, crowding, place
+from marl.envs.particle.tasks import make
 from marl.errors import UserError
 from tests.envs.particle_play import placed, played
 

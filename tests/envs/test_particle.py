@@ -10,10 +10,10 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from envs.particle.matching import match
-from envs.particle.scenario import nearest
-from envs.particle.tasks import make, names
 from marl.env import check_env
+from marl.envs.particle.matching import match
+from marl.envs.particle.scenario import nearest
+from marl.envs.particle.tasks import make, names
 from marl.errors import UserError
 from marl.types import Continuous, tree_map
 from tests.envs.particle_play import placed, played

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from envs.particle.env import ParticleEnv
-from envs.particle.tasks import make, names
+from marl.envs.particle.env import ParticleEnv
+from marl.envs.particle.tasks import make, names
 from tests.envs.particle_play import placed, random_steps
 
 STEPS = 25

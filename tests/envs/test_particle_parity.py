@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from envs.particle.env import ParticleEnv
-from envs.particle.scenario import State
-from envs.particle.tasks import make
 from marl.env import random_action
+from marl.envs.particle.env import ParticleEnv
+from marl.envs.particle.scenario import State
+from marl.envs.particle.tasks import make
 
 COPIES, EPISODES, CYCLES = 3, 2, 25
 # Our name and options, and mpe2's module; options are the same by the same names, but for

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from envs.pettingzoo import env as pettingzoo
-from envs.pettingzoo.env import PettingZooEnv
-from envs.pettingzoo.factories import MPE2, REGISTRY
 from marl.env import VectorEnv, check_env, copy_seeds, random_action
+from marl.envs.pettingzoo import env as pettingzoo
+from marl.envs.pettingzoo.env import PettingZooEnv
+from marl.envs.pettingzoo.factories import MPE2, REGISTRY
 from marl.errors import UserError
 from marl.types import TensorSpec
 from tests.envs.adapted import UNIT, numbers, scripted
@@ -102,7 +102,7 @@ def test_other_environments_keep_the_contract_where_they_are_installed(name: str
     try:
         env = pettingzoo.make(f"pettingzoo/{name}", 2)
     except UserError as error:
-        assert f"pip install 'marl[{name.partition('/')[0]}]'" in str(error)
+        assert f"pip install 'marl-groups[{name.partition('/')[0]}]'" in str(error)
         pytest.skip(str(error))
     check_env(env, steps=30)
     image = env.render(1)
@@ -157,7 +157,7 @@ def test_names_are_those_of_the_installed_package() -> None:
 
 def test_importing_the_adapter_is_cheap() -> None:
     code = (
-        "import sys, envs.pettingzoo.env as p; p.names(); "
+        "import sys, marl.envs.pettingzoo.env as p; p.names(); "
         "heavy = {'pettingzoo', 'gymnasium', 'pygame', 'mpe2'} & set(sys.modules); "
         "assert not heavy, heavy"
     )

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from envs.pettingzoo.env import PettingZooEnv
 from marl.env import check_env
+from marl.envs.pettingzoo.env import PettingZooEnv
 from marl.types import Observation
 from tests.envs.adapted import AB, UNIT, inner, numbers, play, scripted
 from tests.envs.scripted import Step

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from envs.pettingzoo.env import PettingZooEnv
+from marl.envs.pettingzoo.env import PettingZooEnv
 from marl.errors import EnvironmentFault
 from tests.envs.faulty import INF, NAN, Blocked, Faulty, LateInfo, Silent
 from tests.tiny import Tiny

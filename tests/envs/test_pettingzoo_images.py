@@ -11,14 +11,14 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Space, Tuple
 
-from algorithms.mappo import MAPPOConfig
-from envs import Task
+from marl.algorithms.mappo import MAPPOConfig
 from marl.cli.commands import print_images
-from marl.encoders import Convolutions
+from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings
-from marl.networks import Perceptron
-from marl.replay import Replay
+from marl.learning.replay import Replay
+from marl.networks.encoders import Convolutions
+from marl.networks.perceptron import Perceptron
 from marl.types import TensorSpec
 from tests.algorithms.test_contract import configured, parts, teams
 from tests.envs.adapted import UNIT, scripted

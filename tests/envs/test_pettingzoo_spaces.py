@@ -11,7 +11,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 
-from envs.pettingzoo.env import PettingZooEnv
+from marl.envs.pettingzoo.env import PettingZooEnv
 from marl.errors import EnvironmentFault, UserError
 from marl.types import Continuous, TensorSpec
 from marl.types import Discrete as DiscreteSpec

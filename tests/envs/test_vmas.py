@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-import envs.vmas.env
-from envs.vmas.env import SCENARIOS, VmasEnv
+import marl.envs.vmas.env
 from marl.env import VectorEnv, check_env
+from marl.envs.vmas.env import SCENARIOS, VmasEnv
 from marl.types import Transition, tree_tensors
 from tests.envs.vmas_play import actions, assert_same, play, raw_actions
 
@@ -81,7 +81,7 @@ def test_scenarios_are_vmas_own():
 
 
 def test_scenarios_are_known_without_importing_vmas():
-    for path in Path(envs.vmas.env.__file__).parent.glob("vmas*.py"):
+    for path in Path(marl.envs.vmas.env.__file__).parent.glob("vmas*.py"):
         for node in ast.parse(path.read_text()).body:  # at the top, not inside of functions
             imported = ast.unparse(node) if isinstance(node, ast.Import | ast.ImportFrom) else ""
             assert not re.match(r"(import|from) (vmas|gym|pyglet)\b", imported)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from envs.vmas.env import VmasEnv
-from envs.vmas.render import Renderer
 from marl.env import check_env
+from marl.envs.vmas.env import VmasEnv
+from marl.envs.vmas.render import Renderer
 from marl.errors import UserError
 from marl.types import Continuous, Discrete, MultiDiscrete, Transition, tree_tensors
 from tests.envs.vmas_play import actions, assert_same, play, raw_actions

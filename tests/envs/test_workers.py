@@ -17,11 +17,11 @@ import pytest
 import torch
 from torch.utils import _pytree as pytree
 
-from envs.pettingzoo import env as pettingzoo
-from envs.pettingzoo import workers
-from envs.pettingzoo.env import PettingZooEnv
-from envs.pettingzoo.workers import Workers
 from marl.env import check_env
+from marl.envs.pettingzoo import env as pettingzoo
+from marl.envs.pettingzoo import workers
+from marl.envs.pettingzoo.env import PettingZooEnv
+from marl.envs.pettingzoo.workers import Workers
 from marl.errors import UserError, WorkerError
 from marl.types import tree_tensors
 from tests.envs.scripted import Counting
@@ -176,7 +176,7 @@ def test_a_hanging_worker_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 PARENT = """
     import sys, time, torch
-    from envs.pettingzoo.env import PettingZooEnv
+    from marl.envs.pettingzoo.env import PettingZooEnv
     from tests.envs.scripted import Counting
     env = PettingZooEnv(Counting, 4, workers=2)
     env.reset(0)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from envs.vmas.env import VmasEnv
 from marl.env import random_action
+from marl.envs.vmas.env import VmasEnv
 from marl.types import Observation, Transition, tree_tensors
 
 

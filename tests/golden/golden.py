@@ -1,7 +1,7 @@
 """Six small runs whose numbers were written down before the code moved, and how to play them again.
 
 ``python -m tests.golden.golden`` writes ``hashes.json`` anew: only where learning itself is to
-change (``marl.versions``).
+change (``marl.utils.versions``).
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ PORTABLE = {
 }
 PLAY = """
 import json, sys
-from marl import cli
+from marl.cli.main import main
 for words in json.loads(sys.argv[1]):
     try:
-        cli.main(words)
+        main(words)
     except SystemExit as end:
         assert not end.code, (words, end.code)
 """

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from marl import records
+from marl.benchmark import records
 from tests.golden import golden, older_runs
 
 GOLDEN = json.loads(golden.HASHES.read_text())

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from marl import records
+from marl.benchmark import records
+from marl.benchmark.records import RESULTS, Cell
 from marl.cli import benchmark
-from marl.records import RESULTS, Cell
-from marl.versions import LEARNING, learning_of
+from marl.utils.versions import LEARNING, learning_of
 from tests.children import ROOT
 from tests.recorded import record
 from tests.words import called

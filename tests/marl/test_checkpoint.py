@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from marl import checkpoint
-from marl.checkpoint import Checkpoints, CorruptCheckpoint, checksum_of, load, write_atomic
 from marl.errors import UserError
+from marl.training import checkpoint
+from marl.training.checkpoint import Checkpoints, CorruptCheckpoint, checksum_of, load, write_atomic
 from tests.scenes import CPU
 
 

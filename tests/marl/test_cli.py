@@ -13,9 +13,10 @@ import imageio.v2 as imageio
 import pytest
 from hydra.errors import MissingConfigException
 
-from marl.checkpoint import Checkpoints
-from marl.cli import COMMANDS, commands, compose
-from marl.logging import read_jsonl
+from marl.cli import commands, compose
+from marl.cli.main import COMMANDS
+from marl.training.checkpoint import Checkpoints
+from marl.utils.jsonl import read_jsonl
 from tests.children import ROOT, cli
 from tests.words import TOY, called
 
@@ -205,7 +206,7 @@ def test_a_grid_in_jobs_of_submitit(tmp_path: Path) -> None:
     launcher = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]
     result = cli(tmp_path, "train", *TOY, *words, *launcher)
     assert result.code == 0, result
-    found = sorted((tmp_path / "runs").glob("*-seed0-*-job?"))
+    found = sorted((tmp_path / "runs").glob("*-seed0-*-job?"), key=lambda path: path.name[-1])
     configs = [json.loads((path / "config.json").read_text()) for path in found]
     assert [c["teams"]["team"]["algorithm"]["gamma"] for c in configs] == [0.8, 0.9]
     assert all((path / "curve.png").exists() for path in found)
@@ -220,7 +221,7 @@ def test_launchers_that_are_not_there(capsys, monkeypatch) -> None:
     code, _, err = called(capsys, "train", *TOY, "-m", "hydra/launcher=submitit_locl")
     assert code == 2 and "unknown hydra/launcher 'submitit_locl'; did you mean" in err
     missing = MissingConfigException("", "hydra/launcher/submitit_slurm", ["basic"])
-    assert "pip install 'marl[slurm]'" in str(compose.explained([])._missing(missing))
+    assert "pip install 'marl-groups[slurm]'" in str(compose.explained([])._missing(missing))
 
 
 def test_a_stopped_run_under_hydra_ends_with_its_code(monkeypatch, capsys, tmp_path) -> None:

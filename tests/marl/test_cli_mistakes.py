@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from marl import cli as marl_cli
 from marl.cli import commands
+from marl.cli.main import main
 from marl.errors import UserError, unknown
 from tests.words import PLAIN, TOY, called, refused
 
@@ -145,7 +145,7 @@ def test_bugs_keep_their_traceback(monkeypatch) -> None:
 
     monkeypatch.setattr(commands, "names", bug)
     with pytest.raises(ZeroDivisionError):
-        marl_cli.main(["list", "tasks"])
+        main(["list", "tasks"])
 
 
 def test_unknown_names_the_nearest_or_the_choices() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from algorithms.scripted import FrozenConfig
+from marl.algorithms.scripted import FrozenConfig
 from marl.cli import compose
 from tests.words import TOY
 

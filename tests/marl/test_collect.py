@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from marl.algorithm import team_done, team_reward, team_successor, team_terminated, without
-from marl.collect import Collector, split_episodes
-from marl.networks import Perceptron
+from marl.learning.rewards import team_done, team_reward, team_successor, team_terminated, without
+from marl.networks.perceptron import Perceptron
+from marl.training.collector import Collector, split_episodes
 from marl.types import Graph, GroupObservation, Observation, tree_tensors
 from tests.scenes import CPU, SMALL, collector, mappo, randomly, rollout_of
 from tests.toys import Game, identity, late_metric

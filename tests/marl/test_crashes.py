@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from algorithms.hasac import MASACConfig
-from envs import Task
+from marl.algorithms.hasac import MASACConfig
+from marl.envs.task import Task
 from marl.experiment import Experiment, Settings
-from marl.networks import Perceptron
+from marl.networks.perceptron import Perceptron
 from tests.crashes import CLOCKS, Files, Snapshots, files, restore, watching
 from tests.runs import SHORT, experiment
 

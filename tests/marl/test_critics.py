@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from marl.critics import value_critic
+from marl.critics.value import value_critic
 from marl.errors import UserError
-from marl.networks import Perceptron
+from marl.networks.perceptron import Perceptron
 from marl.types import Observation, tree_map
 from tests.scenes import CPU, SMALL
 from tests.toys import images, rivals, stateful

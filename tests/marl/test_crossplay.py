@@ -10,10 +10,10 @@ from pathlib import Path
 import imageio.v2 as imageio
 import pytest
 
-from marl import runs
-from marl.crossplay import crossplay, enter
-from marl.evaluation import evaluate
-from marl.seeding import evaluation_seed
+from marl.training import build, loading, run_directory
+from marl.training.crossplay import crossplay, enter
+from marl.training.evaluation import evaluate
+from marl.utils.seeding import evaluation_seed
 from tests.scenes import CPU
 from tests.words import called
 
@@ -30,7 +30,7 @@ def tags(tmp_path_factory) -> Path:
     for words in (["seed=0"], ["seed=1"], ["task=mpe/simple_spread"]):
         name = words[0].replace("=", "").replace("task", "").replace("mpe/simple_", "")
         with pytest.raises(SystemExit) as ended:
-            from marl.cli import main
+            from marl.cli.main import main
 
             main(["train", *TAG, *words, f"directory={folder / name}"])
         assert not ended.value.code
@@ -43,9 +43,9 @@ def test_every_cell_is_its_pairing(tags: Path) -> None:
     found = crossplay(env, entrants, 6, seed=11, side="agent")
     loaded = []
     for path in paths:
-        directory, file, state = runs.newest(path, CPU)
-        teams = runs.read_config(directory)["teams"]
-        loaded.append(runs.load_teams(env, teams, state["teams"], file))
+        directory, file, state = loading.newest(path, CPU)
+        teams = run_directory.read_config(directory)["teams"]
+        loaded.append(build.load_teams(env, teams, state["teams"], file))
     for i, row in enumerate(loaded):
         for j, column in enumerate(loaded):
             playing = {"adversary": column["adversary"], "agent": row["agent"]}

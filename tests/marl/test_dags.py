@@ -9,7 +9,9 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from marl.dags import (
+from marl.errors import UserError
+from marl.policies.bayesian import graphs
+from marl.policies.dag import (
     GRAPHS,
     Joint,
     Learned,
@@ -19,8 +21,6 @@ from marl.dags import (
     longest_path,
     sinkhorn,
 )
-from marl.errors import UserError
-from marl.joint import graphs
 from marl.types import AgentGroup, Discrete, TensorSpec
 
 FOUR = {

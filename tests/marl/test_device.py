@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from marl.device import find_device
 from marl.errors import UserError
+from marl.utils.device import find_device
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "tpu", "meta"])

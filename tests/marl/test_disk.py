@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from marl import cli
 from marl.cli import commands
+from marl.cli.main import main
 from marl.errors import UserError
 from marl.experiment import Experiment
-from marl.files import explained, sentence
+from marl.utils.files import explained, sentence
 from tests.children import Child
 from tests.crashes import CLOCKS, Full, files, watching
 from tests.runs import WORDS, equal, experiment, outcome
@@ -77,7 +77,7 @@ def test_one_sentence_at_any_moment(tmp_path: Path, monkeypatch, whole: Path, ma
 
 def limited(words: list[str], size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-    cli.main(words)
+    main(words)
 
 
 @pytest.mark.parametrize("size", [400, 3_000, 20_000])
@@ -110,6 +110,6 @@ def test_other_commands_say_it_too(capsys, monkeypatch) -> None:
 
     monkeypatch.setattr(commands, "names", full)
     with pytest.raises(SystemExit, match="2"):
-        cli.main(["list", "tasks"])
+        main(["list", "tasks"])
     assert capsys.readouterr().err == "marl: cannot write: no space is left; free some\n"
     assert sentence(FileNotFoundError(errno.ENOENT, "none", "x")) == ""

@@ -7,16 +7,11 @@ import torch
 from torch import Tensor
 from torch import distributions as td
 
-from algorithms.hasac import entropy_target
-from marl.deterministic import deterministic
-from marl.distributions import (
-    Categorical,
-    MultiCategorical,
-    TanhGaussian,
-    distribution,
-)
+from marl.algorithms.hasac import entropy_target
+from marl.env import uniform_action, uniform_noise
+from marl.policies.deterministic import deterministic
+from marl.policies.distributions import Categorical, MultiCategorical, TanhGaussian, distribution
 from marl.types import Continuous, Discrete, MultiDiscrete
-from marl.uniform import uniform_action, uniform_noise
 
 LOW, HIGH = (-1.0, -2.0), (1.0, 3.0)
 SPEC = Continuous(LOW, HIGH)

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from algorithms.maddpg import MADDPG, HADDPGConfig, MADDPGConfig
-from marl.deterministic import deterministic
-from marl.ensemble import MEMBER, EnsemblePolicy
+from marl.algorithms.maddpg import MADDPG, HADDPGConfig, MADDPGConfig
 from marl.errors import UserError
-from marl.layers import StackedLinear
-from marl.networks import Perceptron
-from marl.replay import Replay
-from marl.teams import Shape, Team, build_teams, resolve_teams
+from marl.learning.replay import Replay
+from marl.networks.layers import StackedLinear
+from marl.networks.perceptron import Perceptron
+from marl.policies.deterministic import deterministic
+from marl.policies.ensemble import MEMBER, EnsemblePolicy
+from marl.training.build import build_teams
+from marl.training.teams import RunShape, Team, resolve_teams
 from tests.algorithms.offpolicy_play import FAST, Play
 from tests.scenes import CPU
 from tests.toys import continuous, identity, rivals
@@ -109,7 +110,7 @@ def test_ensembles_with_memory_are_refused() -> None:
     team = Team(None, MADDPGConfig(ensemble=2), Perceptron([8], gru=4), Perceptron([8]))
     specs = resolve_teams(env, {}, team)
     with pytest.raises(UserError, match=r"leave model\.gru=0"):
-        build_teams(env, specs, Shape(8), 0, Replay(1000, 8, CPU))
+        build_teams(env, specs, RunShape(8), 0, Replay(1000, 8, CPU))
 
 
 def test_a_sequence_of_ensembles_is_refused() -> None:

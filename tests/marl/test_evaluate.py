@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms.scripted import RandomConfig
-from marl.algorithm import Scripted
+from marl.algorithms.scripted import RandomConfig
 from marl.env import copy_seeds
-from marl.evaluation import Evaluations, evaluate, film
-from marl.networks import Perceptron
-from marl.settings import Settings
+from marl.networks.perceptron import Perceptron
+from marl.policies.fixed import Scripted
+from marl.training.evaluation import Evaluations, evaluate, film
+from marl.training.settings import Settings
 from marl.types import tree_tensors
-from tests.scenes import CPU, SMALL, collector, mappo, randomly, setting
+from tests.scenes import CPU, SMALL, collector, context, mappo, randomly
 from tests.toys import Game, identity, late_metric, rivals
 
 GRU = Perceptron(**SMALL, gru=8)
@@ -82,7 +82,7 @@ def test_evaluation_counts_first_episodes_only(episodes: int) -> None:
 def test_every_team_has_its_own_returns() -> None:
     env = rivals(4, CPU, end=0.0)
     teams: dict[str, Any] = {
-        name: RandomConfig().build(setting(env, team={name: env.groups[name]}))
+        name: RandomConfig().build(context(env, team={name: env.groups[name]}))
         for name in ("left", "right")
     }
     result = evaluate(env, teams, 400, seed=1)

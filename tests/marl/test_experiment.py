@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from algorithms.scripted import RandomConfig
-from envs import Task
-from marl import checkpoint
+from marl.algorithms.scripted import RandomConfig
+from marl.envs.task import Task
 from marl.errors import Diverged, UserError, WorkerError
 from marl.experiment import Experiment, Settings
-from marl.logging import read_jsonl
-from marl.runs import newest
-from marl.teams import Team
+from marl.training import checkpoint
+from marl.training.loading import newest
+from marl.training.teams import Team
 from marl.types import Metrics, Rollout
+from marl.utils.jsonl import read_jsonl
 from tests.runs import SHORT, equal, experiment, outcome
 
 

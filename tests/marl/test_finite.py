@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from marl.collect import Collector
 from marl.errors import Diverged, EnvironmentFault
-from marl.evaluation import evaluate
 from marl.experiment import Experiment
-from marl.finite import all_finite, check_rollout
+from marl.training.collector import Collector
+from marl.training.evaluation import evaluate
+from marl.training.finite import all_finite, check_rollout
 from marl.types import Rollout, Transition, tree_tensors
 from tests.game import Rules
 from tests.replaying import looking

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from envs.particle.tasks import make
-from marl.critics import value_critic
+from marl.critics.value import value_critic
+from marl.envs.particle.tasks import make
 from marl.errors import UserError
-from marl.graph_networks import GraphEncoder, InforMARL
-from marl.graphs import edges
-from marl.policies import IndependentPolicy
+from marl.networks.entity_graph import edges
+from marl.networks.informarl import GraphEncoder, InforMARL
+from marl.policies.independent import IndependentPolicy
 from marl.types import AgentGroup, Discrete, EntitySpec, Graph, TensorSpec, tree_map
 from tests.marl.test_graphs import graph
 

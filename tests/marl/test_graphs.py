@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from marl import graphs
-from marl.graphs import edge_list, edges, surroundings
+from marl.networks import entity_graph
+from marl.networks.entity_graph import edge_list, edges, surroundings
 from marl.types import Graph, tree_map, tree_tensors
 
 
@@ -55,7 +55,7 @@ def test_edges_sought_cell_by_cell_are_all(
     g = graph(3, 40, 0.3, directed)
     heard, distance = edges(g, nearest)
     for cells in (256, 1):
-        monkeypatch.setattr(graphs, "CELLS", cells)
+        monkeypatch.setattr(entity_graph, "CELLS", cells)
         found = edge_list(g, nearest)
         sizes = found.first.diff()
         receiver = torch.arange(120).repeat_interleave(sizes)

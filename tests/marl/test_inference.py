@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch import distributions as td
 
-from algorithms.maddpg import MADDPG, MADDPGConfig
+from marl.algorithms.maddpg import MADDPG, MADDPGConfig
 from marl.errors import UserError
-from marl.inference import Inference, choices, gaps
-from marl.networks import Perceptron
-from marl.policies import IndependentPolicy
+from marl.learning.opponent_models import Inference, choices, gaps
+from marl.networks.perceptron import Perceptron
+from marl.policies.independent import IndependentPolicy
+from marl.policies.random import RandomPolicy
 from marl.types import Continuous, MultiDiscrete, Observation
-from marl.uniform import RandomPolicy
 from tests.algorithms.offpolicy_play import FAST, Play
 from tests.scenes import CPU, weights
 from tests.toys import continuous, identity, multidiscrete, random_actions, rivals

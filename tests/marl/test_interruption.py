@@ -12,7 +12,7 @@ import pytest
 
 from marl.cli import compose
 from marl.experiment import Experiment
-from marl.logging import read_jsonl
+from marl.utils.jsonl import read_jsonl
 from tests.children import start_cli, start_training
 from tests.runs import WORDS, Kill, equal, experiment, outcome
 

@@ -11,25 +11,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms.happo import HAPPOConfig
-from algorithms.hasac import MASACConfig
-from algorithms.maddpg import MADDPGConfig
-from algorithms.mappo import MAPPO, MAPPOConfig
-from envs import Task
-from marl.collect import Collector
-from marl.dags import Joint
+from marl.algorithms.happo import HAPPOConfig
+from marl.algorithms.hasac import MASACConfig
+from marl.algorithms.maddpg import MADDPGConfig
+from marl.algorithms.mappo import MAPPO, MAPPOConfig
+from marl.envs.task import Task
 from marl.errors import UserError
-from marl.evaluation import evaluate
 from marl.experiment import Experiment, Settings
-from marl.joint import GRAPH, JointPolicy, team_policy, watched
-from marl.networks import Perceptron
-from marl.onpolicy import rollout_carries
-from marl.policies import IndependentPolicy
-from marl.replay import Replay
-from marl.teams import Shape, Team, build_teams, resolve_teams
+from marl.learning.on_policy import rollout_carries
+from marl.learning.replay import Replay
+from marl.networks.perceptron import Perceptron
+from marl.policies.bayesian import GRAPH, JointPolicy, team_policy
+from marl.policies.dag import Joint
+from marl.policies.independent import IndependentPolicy
+from marl.training.build import build_teams
+from marl.training.collector import Collector
+from marl.training.evaluation import evaluate
+from marl.training.joint_evaluation import watched
+from marl.training.teams import RunShape, Team, resolve_teams
 from marl.types import Discrete, Observation, tree_map
 from tests.runs import SHORT, equal, outcome
-from tests.scenes import CPU, SMALL, mappo, rollout_of, setting
+from tests.scenes import CPU, SMALL, context, mappo, rollout_of
 from tests.toys import KINDS, Game, Rules, identity
 
 NAMES = ("line", "full", "bernoulli", "learned")
@@ -80,7 +82,7 @@ def test_joint_probabilities_sum_to_one(name: str) -> None:
 @pytest.mark.parametrize("model", [PLAIN, GRU], ids=["mlp", "gru"])
 def test_evaluation_gives_what_acting_gave(name: str, kind: str, model: Perceptron) -> None:
     torch.manual_seed(0)
-    algorithm = MAPPOConfig(joint=Joint(name)).build(setting(KINDS[kind](4, CPU), model))
+    algorithm = MAPPOConfig(joint=Joint(name)).build(context(KINDS[kind](4, CPU), model))
     policy = lively(algorithm.policy)
     rollout = rollout_of(kind, algorithm)
     carry = {n: rollout.carry[n] for n in policy.groups if n in rollout.carry}
@@ -91,7 +93,7 @@ def test_evaluation_gives_what_acting_gave(name: str, kind: str, model: Perceptr
 
 def test_memories_at_chunks_are_those_of_acting() -> None:
     torch.manual_seed(0)
-    algorithm = MAPPOConfig(joint=Joint("learned")).build(setting(identity(4, CPU), GRU))
+    algorithm = MAPPOConfig(joint=Joint("learned")).build(context(identity(4, CPU), GRU))
     policy = lively(algorithm.policy)
     collect = Collector(
         identity(4, CPU), {"team": algorithm}, 5, 2, torch.Generator().manual_seed(1)
@@ -218,7 +220,7 @@ def trained(iterations: int, **options: Any) -> tuple[MAPPO, float, float]:
         actor_lr=1e-2, critic_lr=1e-2, epochs=4, gamma=0.9, joint=Joint("learned", **options)
     )
     env = Whispers(32, CPU)
-    algorithm = config.build(setting(env, Perceptron([32]), 8, iterations=iterations))
+    algorithm = config.build(context(env, Perceptron([32]), 8, iterations=iterations))
     collect = Collector(env, {"team": algorithm}, 8, 0, torch.Generator().manual_seed(0))
     found: list[Any] = []
     for _ in range(iterations):
@@ -311,7 +313,7 @@ def test_off_policy_algorithms_learn_with_graphs(config: Any, kind: str) -> None
     chosen = config(warmup=0, batch_size=16, frames_per_update=20, joint=Joint("learned"))
     specs = resolve_teams(env, {}, Team(None, chosen, PLAIN))
     replay = Replay(1000, 4, CPU)
-    team = build_teams(env, specs, Shape(4, 10, 10), seed=0, replay=replay)["team"]
+    team = build_teams(env, specs, RunShape(4, 10, 10), seed=0, replay=replay)["team"]
     collect = Collector(env, {"team": team}, 10, 0, torch.Generator().manual_seed(0))
     policy: Any = team.policy
     before = [p.clone() for p in policy.parameters()]

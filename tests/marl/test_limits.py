@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from algorithms.hasac import HASACConfig
-from algorithms.mappo import MAPPOConfig
-from envs import Task
-from marl import absolute, cautions
+from marl.algorithms.hasac import HASACConfig
+from marl.algorithms.mappo import MAPPOConfig
 from marl.cli.commands import describe, random_returns
-from marl.crossplay import Entrant, crossplay
+from marl.envs.task import Task
 from marl.errors import EndlessEpisode
-from marl.evaluation import Evaluations, Limit, evaluate, film
 from marl.experiment import Experiment
-from marl.settings import Settings
-from marl.teams import Team
+from marl.training import absolute_metric, cautions
+from marl.training.crossplay import Entrant, crossplay
+from marl.training.evaluation import Evaluations, Limit, evaluate, film
+from marl.training.settings import Settings
+from marl.training.teams import Team
 from marl.types import AgentGroup, Discrete, TensorSpec
 from tests.runs import SHORT, equal, experiment, outcome
 from tests.scenes import CPU, mappo, randomly
@@ -99,7 +99,7 @@ def test_everything_that_plays_episodes_has_the_limit(tmp_path: Path, capsys) ->
         run.run()
     env = run.evaluations.env
     with pytest.raises(EndlessEpisode, match=r"^absolute metric: 3 of 3"):
-        absolute.measure(tmp_path / "run", env, run.specs, run.settings)
+        absolute_metric.measure(tmp_path / "run", env, run.specs, run.settings)
     entrant = Entrant("a", tmp_path, 0, run.teams)
     with pytest.raises(EndlessEpisode, match=r"^cross-play: 3 of 3 .* after 4 steps"):
         crossplay(env, [entrant], 3, 1, limit=Limit(4, "cross-play"))

@@ -9,12 +9,13 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 
-from marl import report
-from marl.config import from_plain, to_plain
 from marl.errors import UserError
 from marl.experiment import Settings
-from marl.logging import JsonlSink, ProgressSink, finite, read_jsonl, scalars
-from marl.seeding import derive, evaluation_seed, training_seed
+from marl.training import report
+from marl.training.logging import JsonlSink, ProgressSink, finite
+from marl.utils.jsonl import read_jsonl, scalars
+from marl.utils.seeding import derive, evaluation_seed, training_seed
+from marl.utils.serialization import from_plain, to_plain
 from tests.children import start_training
 from tests.offline import wandb_records
 from tests.runs import experiment

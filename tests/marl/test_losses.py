@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
-from marl.losses import approximate_kl, clipped_surrogate, masked_mean, value_loss
+from marl.learning.losses import approximate_kl, clipped_surrogate, masked_mean, value_loss
 
 
 def test_masked_mean() -> None:

@@ -11,18 +11,19 @@ import pytest
 import torch
 from torch import nn
 
-from algorithms.happo import HAPPOConfig
-from algorithms.mappo import MAPPOConfig
-from envs import Task
-from marl import memory
-from marl.collect import Collector
-from marl.dags import Joint
+from marl.algorithms.happo import HAPPOConfig
+from marl.algorithms.mappo import MAPPOConfig
+from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings
-from marl.graph_networks import InforMARL
-from marl.graphs import imagined, surroundings
-from marl.networks import Perceptron
-from marl.teams import Shape, Team, build_teams, resolve_teams
+from marl.networks.entity_graph import imagined, surroundings
+from marl.networks.informarl import InforMARL
+from marl.networks.perceptron import Perceptron
+from marl.policies.dag import Joint
+from marl.training import memory
+from marl.training.build import build_teams
+from marl.training.collector import Collector
+from marl.training.teams import RunShape, Team, resolve_teams
 from marl.types import tree_map, tree_tensors
 from tests.children import Child
 from tests.runs import SHORT
@@ -34,7 +35,7 @@ MIB = 2**20
 def built(task: Task, config: Any, model: Any, copies: int, steps: int) -> tuple[Any, Any]:
     env = task(copies, CPU)
     specs = resolve_teams(env, {}, Team(None, config, model, model))
-    return env, build_teams(env, specs, Shape(copies, steps, 10), 0)
+    return env, build_teams(env, specs, RunShape(copies, steps, 10), 0)
 
 
 def entities(count: int, **options: Any) -> Task:

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from marl.encoders import Convolutions, Flat, reading
 from marl.errors import UserError
-from marl.layers import GRU, FastTanh, StackedLayerNorm, Tanh, linear
-from marl.networks import Network, Perceptron
+from marl.networks.base import Network
+from marl.networks.encoders import Convolutions, Flat, reading
+from marl.networks.layers import GRU, FastTanh, StackedLayerNorm, Tanh, linear
+from marl.networks.perceptron import Perceptron
 from marl.types import AgentGroup, Discrete, TensorSpec
 
 AGENTS = 3

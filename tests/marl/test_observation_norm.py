@@ -12,17 +12,18 @@ import pytest
 import torch
 from torch import nn
 
-from algorithms.maddpg import MADDPGConfig
-from marl.critics import value_critic
-from marl.dags import Joint
+from marl.algorithms.maddpg import MADDPGConfig
+from marl.critics.action_value import LocalQ
+from marl.critics.value import value_critic
 from marl.errors import UserError
-from marl.graph_networks import InforMARL
-from marl.joint import JointPolicy
-from marl.members import Member
-from marl.networks import Perceptron, build_for
-from marl.observation_norm import ObservationNorm, observe
-from marl.policies import IndependentPolicy
-from marl.qcritics import LocalQ
+from marl.learning.sequential import Member
+from marl.networks.base import build_for
+from marl.networks.informarl import InforMARL
+from marl.networks.observation_norm import ObservationNorm, observe
+from marl.networks.perceptron import Perceptron
+from marl.policies.bayesian import JointPolicy
+from marl.policies.dag import Joint
+from marl.policies.independent import IndependentPolicy
 from marl.types import GroupObservation, Observation, TensorSpec
 from tests.algorithms.offpolicy_play import FAST, Play
 from tests.scenes import CPU, mappo, rollout_of
@@ -253,7 +254,7 @@ def test_state_round_trip() -> None:
     other.load_state_dict(copy.deepcopy(algorithm.state_dict()))
     rollout = rollout_of("identity", algorithm)
     for each in (algorithm, other):
-        each.setting.generator.manual_seed(0)
+        each.context.generator.manual_seed(0)
         each.update(rollout)
     for mine, theirs in zip(algorithm.policy.state_dict().items(),
                             other.policy.state_dict().items(), strict=True):  # fmt: skip

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from marl.networks import Perceptron
-from marl.onpolicy import Batch, Memory, drawn_chunks, minibatch, rollout_values, take
+from marl.learning.on_policy import Batch, Memory, drawn_chunks, minibatch, rollout_values, take
+from marl.networks.perceptron import Perceptron
 from marl.types import GroupObservation, Observation, tree_map, tree_tensors
 from tests.scenes import SMALL, mappo, rollout_of
 

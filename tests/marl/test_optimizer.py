@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from marl.errors import UserError
-from marl.optimizer import Optimizer, compiled
+from marl.learning.optimizer import Optimizer
+from marl.utils.compilation import compiled
 
 LR = {"actor": 0.01, "critic": 0.03}
 

@@ -14,18 +14,18 @@ from typing import Any
 import pytest
 from gymnasium import spaces
 
-from algorithms.mappo import IPPOConfig, MAPPOConfig
-from algorithms.scripted import FrozenConfig
-from envs import Task
-from marl import order, runs
-from marl.crossplay import enter
-from marl.dags import Joint
+from marl.algorithms.mappo import IPPOConfig, MAPPOConfig
+from marl.algorithms.scripted import FrozenConfig
+from marl.envs.task import Task
 from marl.errors import UserError
-from marl.evaluation import evaluate
 from marl.experiment import Experiment, Settings
-from marl.networks import Perceptron
-from marl.selfplay import SelfPlayConfig
-from marl.teams import Team
+from marl.networks.perceptron import Perceptron
+from marl.policies.dag import Joint
+from marl.training import agent_order, build, loading, run_directory
+from marl.training.crossplay import enter
+from marl.training.evaluation import evaluate
+from marl.training.selfplay import SelfPlayConfig
+from marl.training.teams import Team
 from tests.children import ROOT
 from tests.runs import SHORT, equal, outcome
 from tests.scenes import CPU
@@ -72,18 +72,20 @@ def run(
 
 def greedy(directory: Path, make: Any = None) -> dict[str, list[float]]:
     """Returns of the run's policies, as ``marl evaluate`` plays them."""
-    config = runs.read_config(directory)
-    _, path, state = runs.newest(directory, CPU)
+    config = run_directory.read_config(directory)
+    _, path, state = loading.newest(directory, CPU)
     saved = config.get("agents")
-    env = order.Ordered(make or config["task"], partial(order.arranged, saved=saved))(4, CPU)
-    teams = runs.load_teams(env, config["teams"], state["teams"], path, saved)
+    env = agent_order.Ordered(make or config["task"], partial(agent_order.arranged, saved=saved))(
+        4, CPU
+    )
+    teams = build.load_teams(env, config["teams"], state["teams"], path, saved)
     return evaluate(env, teams, 4, 1)["returns"]
 
 
 @pytest.fixture
 def as_found(monkeypatch) -> None:
     """Runs stand in the order found, as those of environments that take none would."""
-    monkeypatch.setattr(order, "new", lambda found: found)
+    monkeypatch.setattr(agent_order, "new", lambda found: found)
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def find(monkeypatch, *names: str) -> None:
 
 def test_a_new_run_counts_the_agents_of_a_group() -> None:
     found = {"b": ["b_10", "b_9", "b_1"], "a": ["a_2", "a_1"], "c": ["left", "far"]}
-    assert list(order.new(found).items()) == [
+    assert list(agent_order.new(found).items()) == [
         ("b", ["b_1", "b_9", "b_10"]), ("a", ["a_1", "a_2"]), ("c", ["far", "left"]),
     ]  # fmt: skip
 
@@ -109,10 +111,10 @@ def test_a_new_run_counts_the_agents_of_a_group() -> None:
 def test_the_saved_order_comes_first() -> None:
     saved = {"a": ["a_2", "a_1"], "gone": ["x"], "b": ["b_1"]}
     found = {"b": ["b_1"], "new": ["n"], "a": ["a_0", "a_1", "a_2", "a_9"]}
-    assert list(order.arranged(found, saved).items()) == [
+    assert list(agent_order.arranged(found, saved).items()) == [
         ("a", ["a_2", "a_1", "a_0", "a_9"]), ("b", ["b_1"]), ("new", ["n"]),
     ]  # fmt: skip
-    assert order.arranged(found, None) is found
+    assert agent_order.arranged(found, None) is found
 
 
 # ----------------------------------------------------------------- the same agents, elsewhere
@@ -192,11 +194,11 @@ def test_a_run_is_not_resumed_with_others(trained: Experiment, monkeypatch) -> N
 def test_an_order_that_cannot_be_changed_is_refused(trained: Experiment, monkeypatch) -> None:
     """By a maker that reads no groups."""
     find(monkeypatch, *OTHER)
-    config = runs.read_config(trained.directory)
+    config = run_directory.read_config(trained.directory)
     stubborn = lambda num_envs, device: config["task"](num_envs, device)  # noqa: E731
     with pytest.raises(UserError, match=r"each in its place, and here are \(unit: unit_2, unit_0"):
         greedy(trained.directory, stubborn)
-    monkeypatch.setattr(order.Ordered, "__call__", lambda self, *words: self.task(*words))
+    monkeypatch.setattr(agent_order.Ordered, "__call__", lambda self, *words: self.task(*words))
     with pytest.raises(UserError, match=r"and its environment now has \(boss: boss_3; unit: unit"):
         Experiment.load(trained.directory)
 

@@ -8,18 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from marl.members import members
-from marl.networks import Perceptron
-from marl.onpolicy import rollout_carries, take
-from marl.policies import IndependentPolicy, act
-from marl.types import (
-    AgentGroup,
-    Discrete,
-    GroupObservation,
-    Observation,
-    TensorSpec,
-    tree_map,
-)
+from marl.learning.on_policy import rollout_carries, take
+from marl.learning.sequential import members
+from marl.networks.perceptron import Perceptron
+from marl.policies.base import act
+from marl.policies.independent import IndependentPolicy
+from marl.types import AgentGroup, Discrete, GroupObservation, Observation, TensorSpec, tree_map
 from tests.scenes import SMALL, collector, mappo
 
 MODELS = {

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from marl.jobs import Job
-from marl.pool import Pool
-from marl.standing import standing
+from marl.launch.job import Job
+from marl.launch.progress import standing
+from marl.launch.scheduler import Pool
 
 # A child that is a run: its words are done one after the other.
 CHILD = """
@@ -259,7 +259,7 @@ def test_a_run_goes_on_to_the_episodes_that_are_asked_for(tmp_path: Path) -> Non
 
 def test_the_rest_of_a_suite_is_estimated() -> None:
     from marl.cli.progress import clock, remaining
-    from marl.standing import Standing
+    from marl.launch.progress import Standing
 
     half = Standing(50, 100, 10.0, "")
     assert remaining({}, 3, 2, []) is None

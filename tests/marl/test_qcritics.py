@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from marl.critics.action_value import joint_actions, q_critics
 from marl.errors import UserError
-from marl.networks import Perceptron
-from marl.qcritics import joint_actions, q_critics
+from marl.networks.perceptron import Perceptron
 from marl.types import Observation, tree_map
 from tests.scenes import CPU
 from tests.toys import Game, identity, images, random_actions, rivals, stateful

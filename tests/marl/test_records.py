@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from marl import records
+from marl.benchmark import records
+from marl.benchmark.records import BadRecord, Cell
 from marl.errors import UserError
-from marl.records import BadRecord, Cell
-from marl.versions import learning_of
+from marl.utils.versions import learning_of
 
 CELL = Cell("spread", "mappo", 4)
 

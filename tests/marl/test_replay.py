@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
-from marl.algorithm import team_done, team_reward, team_successor, team_terminated
 from marl.env import example_step
 from marl.errors import UserError
-from marl.frames import kept
-from marl.replay import Replay, weight
+from marl.learning.frames import kept
+from marl.learning.replay import Replay, weight
+from marl.learning.rewards import team_done, team_reward, team_successor, team_terminated
 from marl.types import Rollout, tree_map, tree_tensors
 from tests.replaying import COPIES, joined, naive_n_step, rollouts, stamps
 from tests.scenes import CPU, randomly, rollout_of

@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from algorithms.maddpg import MADDPGConfig
-from algorithms.scripted import RandomConfig
-from envs import Task
-from marl import checkpoint
+from marl.algorithms.maddpg import MADDPGConfig
+from marl.algorithms.scripted import RandomConfig
 from marl.cli import commands
+from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings
-from marl.logging import read_jsonl
-from marl.runs import newest
-from marl.teams import Team, build_replay
+from marl.training import checkpoint
+from marl.training.build import build_replay
+from marl.training.loading import newest
+from marl.training.teams import Team
+from marl.utils.jsonl import read_jsonl
 from tests.children import cli
 from tests.replaying import LookingConfig, looking
 from tests.runs import SHORT, Kill, equal, outcome
@@ -112,7 +113,7 @@ def test_the_start_says_what_it_weighs(tmp_path: Path) -> None:
 def test_teams_share_one(tmp_path: Path) -> None:
     run = looking(tmp_path / "run", task="rivals")
     teams: Any = run.teams
-    assert teams["left"].setting.replay is teams["right"].setting.replay is run.replay
+    assert teams["left"].context.replay is teams["right"].context.replay is run.replay
     run.close()
     mixed = Experiment(
         Task("tests.toys:rivals"), RandomConfig(), teams={"left": Team(None, LookingConfig())},

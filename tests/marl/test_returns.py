@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from marl.layers import linear
-from marl.returns import NoNorm, Rescaling, ValueNorm, gae, n_step
+from marl.learning.returns import NoNorm, Rescaling, ValueNorm, gae, n_step
+from marl.networks.layers import linear
 from tests.replaying import naive_n_step
 
 

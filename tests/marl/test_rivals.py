@@ -12,14 +12,14 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from algorithms.mappo import MAPPOConfig
-from envs import Task
-from marl import cautions, rivals
+from marl.algorithms.mappo import MAPPOConfig
 from marl.cli import compose
+from marl.envs.task import Task
 from marl.experiment import Experiment
-from marl.networks import Perceptron
-from marl.settings import Settings
-from marl.teams import Team, resolve_teams
+from marl.networks.perceptron import Perceptron
+from marl.training import cautions, rivals
+from marl.training.settings import Settings
+from marl.training.teams import Team, resolve_teams
 from tests.runs import SHORT, equal, experiment, outcome
 from tests.scenes import CPU
 from tests.tiny import Tiny

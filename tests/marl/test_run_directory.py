@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from algorithms.mappo import MAPPOConfig
-from algorithms.scripted import FrozenConfig
-from envs import Task
-from marl import run_directory, runs
+from marl.algorithms.mappo import MAPPOConfig
+from marl.algorithms.scripted import FrozenConfig
+from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings
-from marl.files import LOCK, Lock, Taken
-from marl.logging import read_jsonl
-from marl.networks import Perceptron
-from marl.selfplay import SelfPlayConfig
-from marl.teams import Team
+from marl.networks.perceptron import Perceptron
+from marl.training import provenance, run_claim
+from marl.training.selfplay import SelfPlayConfig
+from marl.training.teams import Team
+from marl.utils.files import LOCK, Lock, Taken
+from marl.utils.jsonl import read_jsonl
 from tests.children import cli, start_cli, start_training
 from tests.crashes import files
 from tests.runs import SHORT, WORDS, equal, experiment, outcome
@@ -102,13 +102,13 @@ def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch) -> Non
 
 def create_at_once(directory: Path, numbered: bool, monkeypatch) -> list[Path | Taken]:
     """What eight threads get."""
-    monkeypatch.setattr(runs, "provenance", lambda _: {})
+    monkeypatch.setattr(provenance, "provenance", lambda _: {})
     barrier, found = threading.Barrier(8), []
 
     def create() -> None:
         barrier.wait()
         try:
-            found.append(run_directory.create(directory, {"settings": {}}, numbered))
+            found.append(run_claim.create(directory, {"settings": {}}, numbered))
         except Taken as error:
             found.append(error)
 
@@ -183,7 +183,7 @@ def test_lost_records_are_not_made_up(copy: Path, kind: str, size: int | None) -
 def test_lost_checkpoints_are_not_trained_anew(copy: Path, lost: str, older: bool) -> None:
     for path in copy.glob(lost):
         path.unlink()
-    for name in (LOCK, run_directory.CHECKPOINTED) if older else ():
+    for name in (LOCK, run_claim.CHECKPOINTED) if older else ():
         (copy / name).unlink()
     best = ".*its best policies are there" if lost.endswith("frames-*") else ""
     check_refused(copy, rf"the checkpoints to continue .* are gone \(it played 240 frames\){best}")

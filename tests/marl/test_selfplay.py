@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms.maddpg import MADDPGConfig
-from algorithms.mappo import MAPPOConfig
-from algorithms.scripted import RandomConfig
-from envs import Task
 from marl.algorithm import Algorithm
+from marl.algorithms.maddpg import MADDPGConfig
+from marl.algorithms.mappo import MAPPOConfig
+from marl.algorithms.scripted import RandomConfig
+from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings
-from marl.networks import Perceptron
-from marl.selfplay import Pool, SelfPlayConfig, policy_of, priorities
-from marl.teams import Team
+from marl.networks.perceptron import Perceptron
+from marl.training.selfplay import Pool, SelfPlayConfig, policy_of, priorities
+from marl.training.teams import Team
 from tests.runs import SHORT
 from tests.scenes import SMALL, weights
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from envs import Task
-from marl.algorithm import team_done, team_reward, team_successor, team_terminated
 from marl.env import example_step
+from marl.envs.task import Task
 from marl.errors import UserError
-from marl.frames import kept
-from marl.replay import GIB, Replay
+from marl.learning.frames import kept
+from marl.learning.replay import GIB, Replay
+from marl.learning.rewards import team_done, team_reward, team_successor, team_terminated
 from marl.types import (
     AgentGroup,
     Discrete,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from marl.benchmark.records import Cell
+from marl.benchmark.suite import Suite, chosen, read
 from marl.errors import UserError
-from marl.records import Cell
-from marl.suites import Suite, chosen, read
 
 GRID = """\
 about: Two tasks.

@@ -13,11 +13,11 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps import utils as theirs
 
-from marl import sweep
 from marl.errors import UserError
-from marl.hyperband import Hyperband
-from marl.parameters import parameter
-from marl.sweep import Sweep
+from marl.launch import sweep
+from marl.launch.hyperband import Hyperband
+from marl.launch.search_space import parameter
+from marl.launch.sweep import Sweep
 
 GOOD: dict[str, Any] = {
     "method": "random",

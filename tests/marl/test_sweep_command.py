@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from marl.cli import search
-from marl.jobs import Job
+from marl.launch.job import Job
 from tests.children import ROOT
 from tests.words import called
 

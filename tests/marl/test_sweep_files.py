@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from marl import sweep
 from marl.cli import compose
 from marl.cli.sweep import FOLDER, names
-from marl.parameters import Parameter
+from marl.launch import sweep
+from marl.launch.search_space import Parameter
 from tests.children import cli
 from tests.offline import wandb_records
 

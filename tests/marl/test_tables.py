@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from marl import cli, records
-from marl.records import Cell
+from marl.benchmark import records
+from marl.benchmark.records import Cell
+from marl.cli.main import main
 from marl.tables import plots, publish, text
 from marl.tables.readme import BEGIN, END
 from marl.tables.scores import Score
@@ -38,7 +39,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "older" / "run-0" / "config.json").write_text("{}")
     (folder.parent / "README.md").write_text(f"# Mine\n\n{BEGIN}\nold\n{END}\n\nThe end.\n")
     with pytest.raises(SystemExit) as end:
-        cli.main(["tables", "--results", str(folder)])
+        main(["tables", "--results", str(folder)])
     assert end.value.code == 0
     return folder
 

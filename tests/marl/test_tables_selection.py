@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from marl import suites
-from marl.records import Cell
+from marl.benchmark import suite
+from marl.benchmark.records import Cell
 from marl.tables.selection import Selection, select
 from tests import recorded
 from tests.recorded import record, resumed, rewrite
@@ -155,7 +155,7 @@ def test_of_two_budgets_as_frequent_the_suites_counts(tmp_path: Path, total: int
         f"settings: {{total_frames: {total}}}\ntasks: {{walk: {{}}}}\n"
         "algorithms: {mappo: {}}\nseeds: 2\n"
     )
-    selection = select(folder, suites.read(grid))
+    selection = select(folder, suite.read(grid))
     assert [run.budget[0] for run in selection.runs] == [total]
     assert len(selection.left_out) == 1
 
@@ -185,7 +185,7 @@ def test_a_version_that_is_no_number(folder: Path) -> None:
 def test_missing_and_foreign_cells(tmp_path: Path, folder: Path) -> None:
     grid = tmp_path / "toy.yaml"
     grid.write_text("tasks: {walk: {}}\nalgorithms: {mappo: {}, happo: {}}\nseeds: 5\n")
-    selection = select(folder, suites.read(grid))
+    selection = select(folder, suite.read(grid))
     assert [str(c) for c in selection.missing if c.algorithm == "mappo"] == ["walk mappo seed 4"]
     assert len([c for c in selection.missing if c.algorithm == "happo"]) == 5
     assert [str(cell) for cell, _ in selection.notes] == [f"walk ippo seed {s}" for s in range(4)]

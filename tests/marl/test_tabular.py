@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from marl.envs.games.tabular import MarkovGame, TabularPolicy, ascend, coordination, full, line
 from marl.errors import UserError
-from marl.tabular import MarkovGame, TabularPolicy, ascend, coordination, full, line
 
 GAME = coordination(2, 1)
 NONE = torch.zeros(3, 3, dtype=torch.bool)

@@ -9,20 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms.maddpg import MADDPGConfig
-from algorithms.mappo import IPPOConfig, MAPPOConfig
-from algorithms.scripted import FrozenConfig, RandomConfig, ScriptedConfig
-from envs import Task
-from marl import runs
+from marl.algorithms.maddpg import MADDPGConfig
+from marl.algorithms.mappo import IPPOConfig, MAPPOConfig
+from marl.algorithms.scripted import FrozenConfig, RandomConfig, ScriptedConfig
+from marl.envs.task import Task
 from marl.errors import UserError
-from marl.evaluation import evaluate
 from marl.experiment import Experiment, Settings
-from marl.logging import read_jsonl
-from marl.networks import Perceptron
-from marl.policies import IndependentPolicy
-from marl.selfplay import SelfPlayConfig
-from marl.teams import Shape, Team, build_teams, resolve_teams
+from marl.networks.perceptron import Perceptron
+from marl.policies.independent import IndependentPolicy
+from marl.training import build, loading, run_directory
+from marl.training.build import build_teams
+from marl.training.evaluation import evaluate
+from marl.training.selfplay import SelfPlayConfig
+from marl.training.teams import RunShape, Team, resolve_teams
 from marl.types import AgentGroup, GroupObservation
+from marl.utils.jsonl import read_jsonl
 from tests.runs import SHORT, outcome
 from tests.scenes import CPU, SMALL
 from tests.toys import identity, rivals
@@ -93,12 +94,12 @@ def test_every_team_learns_for_itself() -> None:
     """Own algorithm, own random numbers, own weights; and sees the others' policies."""
     env = rivals(4, CPU)
     specs = resolved(left=Team(None, IPPOConfig()))
-    built: Any = build_teams(env, specs, Shape(4, 10, 1), seed=0)
+    built: Any = build_teams(env, specs, RunShape(4, 10, 1), seed=0)
     assert isinstance(built["left"].config, IPPOConfig)
     assert not isinstance(built["right"].config, IPPOConfig)
-    seeds = {team.setting.generator.initial_seed() for team in built.values()}
+    seeds = {team.context.generator.initial_seed() for team in built.values()}
     assert len(seeds) == 2
-    assert set(built["left"].setting.policies) == {"left", "right"}
+    assert set(built["left"].context.policies) == {"left", "right"}
     assert list(built["left"].policy.groups) == ["left"]
 
 
@@ -168,9 +169,9 @@ def test_a_frozen_team_explores_or_does_not(tmp_path: Path, source: Experiment) 
 
 def test_a_random_opponent_and_its_run_are_loaded_again(tmp_path: Path) -> None:
     made = run(tmp_path / "run", {"right": Team(None, RandomConfig())})
-    directory, path, state = runs.newest(made.directory, CPU)
-    config, env = runs.read_config(directory), rivals(4, CPU)
-    teams = runs.load_teams(env, config["teams"], state["teams"], path)
+    directory, path, state = loading.newest(made.directory, CPU)
+    config, env = run_directory.read_config(directory), rivals(4, CPU)
+    teams = build.load_teams(env, config["teams"], state["teams"], path)
     policy = teams["left"].policy
     assert isinstance(policy, IndependentPolicy)
     assert same(policy.state_dict(), weights(made, "left"))
@@ -199,9 +200,11 @@ def test_a_scripted_opponent_does_what_it_is_told(tmp_path: Path) -> None:
     seen = rollout.obs.groups["right"].obs
     assert torch.equal(rollout.action["right"], seen[..., :4].argmax(-1))
     assert list(made.evaluations.best) == ["left"]
-    _, path, state = runs.newest(made.directory, CPU)
+    _, path, state = loading.newest(made.directory, CPU)
     env = rivals(4, CPU)
-    teams = runs.load_teams(env, runs.read_config(made.directory)["teams"], state["teams"], path)
+    teams = build.load_teams(
+        env, run_directory.read_config(made.directory)["teams"], state["teams"], path
+    )
     assert evaluate(env, teams, 5, 1) == evaluate(env, made.teams, 5, 1)
 
 

@@ -14,18 +14,25 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from algorithms.hasac import HASACConfig
-from algorithms.mappo import IPPOConfig, MAPPOConfig
-from algorithms.scripted import RandomConfig
-from envs import Task
-from marl import checkpoint
+from marl.algorithms.hasac import HASACConfig
+from marl.algorithms.mappo import IPPOConfig, MAPPOConfig
+from marl.algorithms.scripted import RandomConfig
+from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings
-from marl.networks import Perceptron
-from marl.selfplay import check_images
-from marl.teams import Team
+from marl.networks.perceptron import Perceptron
+from marl.training import checkpoint
+from marl.training.selfplay import check_images
+from marl.training.teams import Team
 from marl.types import AgentGroup, Discrete, TensorSpec
-from marl.versions import LEARNING, as_seen, check_resumable, learning, learning_of, same_in_1_and_2
+from marl.utils.versions import (
+    LEARNING,
+    as_seen,
+    check_resumable,
+    learning,
+    learning_of,
+    same_in_1_and_2,
+)
 from tests.runs import SHORT, equal, experiment, outcome
 from tests.scenes import CPU
 from tests.tiny import Tiny

@@ -8,16 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.checks import check_count, check_number
-from envs.particle.physics import Body, Colour, distances
-from envs.particle.scenario import (
-    Outcome,
-    Scenario,
-    State,
-    check_neighbours,
-    in_view,
-    ways,
-)
+from marl.envs.checks import check_count, check_number
+from marl.envs.particle.physics import Body, Colour, distances
+from marl.envs.particle.scenario import Outcome, Scenario, State, check_neighbours, in_view, ways
 
 GOAL_COLOUR = (0.15, 0.65, 0.15)
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.particle.physics import Body
-from envs.particle.scenario import Outcome, Scenario, State
+from marl.envs.particle.physics import Body
+from marl.envs.particle.scenario import Outcome, Scenario, State
 
 COLOURS = ((0.85, 0.65, 0.2), (0.55, 0.35, 0.7))  # of the secrets
 SECRETS = 2  # of them one is the goal, and one the key; each a one-hot of four numbers

@@ -10,10 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.checks import check_count
-from envs.particle.matching import match
-from envs.particle.physics import Body, distances
-from envs.particle.scenario import Outcome, Scenario, State, ways
+from marl.envs.checks import check_count
+from marl.envs.particle.matching import match
+from marl.envs.particle.physics import Body, distances
+from marl.envs.particle.scenario import Outcome, Scenario, State, ways
 
 IN_PLACE = 0.05  # metres
 FARTHEST = 2.0  # metres beyond which a distance costs no more
@@ -22,7 +22,7 @@ LENGTH = 1.25  # of the line, metres
 GREY = (0.25, 0.25, 0.25)
 
 
-class Shape(Scenario):
+class RunShape(Scenario):
     """All earn minus the mean distance of the ``N`` agents to their places, each at most 2 m. They
     see their own velocity and place and where the landmarks are. An end by success, where it is
     asked for, needs everyone within 0.05 m of a place."""
@@ -58,7 +58,7 @@ class Shape(Scenario):
         )
 
 
-class SimpleFormation(Shape):
+class SimpleFormation(RunShape):
     """Evenly on the circle of 0.5 m around a landmark, from the smallest angle of an agent on."""
 
     size = 0.05
@@ -69,7 +69,7 @@ class SimpleFormation(Shape):
         return circle(*self.places(state), RADIUS)
 
 
-class SimpleLine(Shape):
+class SimpleLine(RunShape):
     """Evenly on the line between two landmarks 1.25 m apart, the ends taken too."""
 
     size = 0.03

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from envs.checks import check_count
-from envs.particle.matching import match
-from envs.particle.physics import Body, distances
-from envs.particle.placement import CROWDED, crowding, place
-from envs.particle.scenario import Outcome, Scenario, State, nearest, ways
+from marl.envs.checks import check_count
+from marl.envs.particle.matching import match
+from marl.envs.particle.physics import Body, distances
+from marl.envs.particle.placement import CROWDED, crowding, place
+from marl.envs.particle.scenario import Outcome, Scenario, State, nearest, ways
 from marl.errors import UserError, unknown
 from marl.types import EntitySpec, Graph
 

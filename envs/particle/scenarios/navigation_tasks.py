@@ -12,9 +12,9 @@ import math
 import torch
 from torch import Tensor
 
-from envs.particle.scenario import State, nearest, ways
-from envs.particle.scenarios.formation import between, circle, line_ends
-from envs.particle.scenarios.navigation import SIZE, Navigation
+from marl.envs.particle.scenario import State, nearest, ways
+from marl.envs.particle.scenarios.formation import between, circle, line_ends
+from marl.envs.particle.scenarios.navigation import SIZE, Navigation
 
 
 class Target(Navigation):

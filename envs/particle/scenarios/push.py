@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.particle.physics import Body, Colour, distances
-from envs.particle.scenario import Outcome, Scenario, State, ways
+from marl.envs.particle.physics import Body, Colour, distances
+from marl.envs.particle.scenario import Outcome, Scenario, State, ways
 
 COLOURS = ((0.1, 0.9, 0.1), (0.1, 0.1, 0.9))  # of the landmarks
 AGENT_COLOURS = ((0.25, 0.75, 0.25), (0.25, 0.25, 0.75))  # of the agent, by its goal

@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.checks import check_number
-from envs.particle.physics import Body, Colour
-from envs.particle.scenario import (
+from marl.envs.checks import check_number
+from marl.envs.particle.physics import Body, Colour
+from marl.envs.particle.scenario import (
     LOCAL_RATIO,
     Outcome,
     Scenario,

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.particle.physics import Body
-from envs.particle.scenario import Outcome, Scenario, State
+from marl.envs.particle.physics import Body
+from marl.envs.particle.scenario import Outcome, Scenario, State
 
 
 class Simple(Scenario):

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.particle.physics import Body, Colour
-from envs.particle.scenario import Outcome, Scenario, State, ways
+from marl.envs.particle.physics import Body, Colour
+from marl.envs.particle.scenario import Outcome, Scenario, State, ways
 
 COLOURS = ((0.65, 0.15, 0.15), (0.15, 0.65, 0.15), (0.15, 0.15, 0.65))  # of the landmarks
 PALER = 0.3

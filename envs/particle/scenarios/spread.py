@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.checks import check_count, check_number
-from envs.particle.physics import Body, distances
-from envs.particle.scenario import (
+from marl.envs.checks import check_count, check_number
+from marl.envs.particle.physics import Body, distances
+from marl.envs.particle.scenario import (
     LOCAL_RATIO,
     Outcome,
     Scenario,

@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.checks import check_count
-from envs.particle.physics import Body
-from envs.particle.scenario import (
+from marl.envs.checks import check_count
+from marl.envs.particle.physics import Body
+from marl.envs.particle.scenario import (
     Outcome,
     Scenario,
     State,

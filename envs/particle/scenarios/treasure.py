@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from envs.checks import check_count
-from envs.particle.physics import Body, Colour, distances
-from envs.particle.scenario import Outcome, Scenario, State, nearest, ways
+from marl.envs.checks import check_count
+from marl.envs.particle.physics import Body, Colour, distances
+from marl.envs.particle.scenario import Outcome, Scenario, State, nearest, ways
 
 GONE = -999.0  # metres: where a treasure is between being taken and appearing anew
 NOTHING = -1  # in the hands of a collector

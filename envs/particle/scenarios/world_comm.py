@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from envs.checks import check_count
-from envs.particle.physics import Body, distances
-from envs.particle.scenario import Outcome, Scenario, State, ways
-from envs.particle.scenarios.tag import flight
+from marl.envs.checks import check_count
+from marl.envs.particle.physics import Body, distances
+from marl.envs.particle.scenario import Outcome, Scenario, State, ways
+from marl.envs.particle.scenarios.tag import flight
 
 
 class WorldComm(Scenario):

@@ -1,0 +1,25 @@
+"""The algorithms, one file each."""
+
+from marl.algorithms.happo import HAA2CConfig, HAPPOConfig
+from marl.algorithms.hasac import HASACConfig, ISACConfig, MASACConfig
+from marl.algorithms.maddpg import HADDPGConfig, HATD3Config, IDDPGConfig, MADDPGConfig, MATD3Config
+from marl.algorithms.mappo import IPPOConfig, MAPPOConfig
+from marl.algorithms.scripted import FrozenConfig, RandomConfig, ScriptedConfig
+
+ALGORITHMS = {
+    "mappo": MAPPOConfig,
+    "ippo": IPPOConfig,
+    "happo": HAPPOConfig,
+    "haa2c": HAA2CConfig,
+    "hasac": HASACConfig,
+    "masac": MASACConfig,
+    "isac": ISACConfig,
+    "maddpg": MADDPGConfig,
+    "iddpg": IDDPGConfig,
+    "matd3": MATD3Config,
+    "haddpg": HADDPGConfig,
+    "hatd3": HATD3Config,
+    "random": RandomConfig,
+    "scripted": ScriptedConfig,
+    "frozen": FrozenConfig,
+}

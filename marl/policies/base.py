@@ -1,0 +1,103 @@
+"""What a policy of a whole team is, and how one acts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from marl.errors import UserError
+from marl.types import (
+    AgentGroup,
+    Aux,
+    Carry,
+    Noise,
+    Observation,
+    PolicyStep,
+    zero_absent,
+)
+
+NOTHING: Noise = {}
+
+
+class Policy(Protocol):
+    """The policy of a whole team: mappings by group go in and come out."""
+
+    @property
+    def groups(self) -> Mapping[str, AgentGroup]: ...
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        """Zero memories, ``[B, N, H]``; empty without memory."""
+        ...
+
+    def noise(self, num_envs: int, generator: torch.Generator) -> Noise: ...
+
+    def act(self, obs: Observation, carry: Carry, start: Tensor, noise: Noise | None) -> PolicyStep:
+        """One step over ``[B, N]``; the greedy action where ``noise`` is None."""
+        ...
+
+    def evaluate(
+        self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """Log-probabilities and entropies by group, ``[T, B, N]`` (any leading axes without
+        memory)."""
+        ...
+
+
+def initial_carry(
+    networks: nn.ModuleDict, groups: Mapping[str, AgentGroup], num_envs: int
+) -> Carry:
+    """Zero memories of the networks that have one."""
+    device = next(networks.parameters()).device
+    return {
+        name: torch.zeros(num_envs, group.size, networks[name].carry_size, device=device)  # type: ignore[arg-type]  # Network
+        for name, group in groups.items()
+        if networks[name].carry_size
+    }
+
+
+@torch.no_grad()
+def act(
+    policy: Policy,
+    obs: Observation,
+    carry: Carry,
+    start: Tensor,
+    generator: torch.Generator,
+    explore: bool,
+) -> PolicyStep:
+    """One step of ``policy`` without gradient, greedy unless it explores."""
+    noise = policy.noise(start.shape[0], generator) if explore else None
+    return policy.act(obs, carry, start, noise)
+
+
+@torch.no_grad()
+def encoded_actions(
+    policies: Mapping[str, Policy], obs: Observation, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """What all of these (by team) do in ``obs``, as critics read it, zeros of the absent, by group.
+
+    Raises:
+        UserError: a policy with memory.
+    """
+    actions: dict[str, Tensor] = {}
+    for name, policy in policies.items():
+        if policy.initial_carry(1):
+            raise UserError(f"critic 'all' cannot ask team {name!r} what it does: it has a memory")
+        batch = len(obs.groups[next(iter(policy.groups))].obs)
+        start = torch.ones(batch, dtype=torch.bool, device=generator.device)
+        action = act(policy, obs, {}, start, generator, explore=True).action
+        actions |= encode(policy.groups, action, obs)
+    return actions
+
+
+def encode(
+    groups: Mapping[str, AgentGroup], action: Mapping[str, Tensor], obs: Observation
+) -> dict[str, Tensor]:
+    """Actions taken in ``obs`` as critics read them, ``[..., N, A]`` by group: zeros of absent
+    agents, whatever was stored for them."""
+    return {
+        name: zero_absent(group.action.encode(action[name]), obs.groups[name].alive)
+        for name, group in groups.items()
+    }

@@ -1,0 +1,75 @@
+"""What deterministic policies do: numbers by ``tanh`` with noise from outside, choices drawn and
+read straight through or relaxed. See ``marl.policies.distributions`` for the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from marl.errors import UserError
+from marl.policies.distributions import (
+    Categorical,
+    Distribution,
+    Drawn,
+    distribution,
+    masked_log_softmax,
+)
+from marl.types import ActionSpec, Continuous, Discrete, MultiDiscrete
+
+
+@dataclass(frozen=True)
+class Relaxed(Categorical):
+    """One choice among ``n`` that losses read relaxed: the softmax of scores and Gumbel noise."""
+
+    def encoded(
+        self, params: Tensor, mask: Tensor | None, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        log_probs = masked_log_softmax(params, mask)
+        action = (log_probs if noise is None else log_probs + noise).softmax(-1)
+        return action, (action * log_probs).sum(-1)
+
+
+@dataclass(frozen=True)
+class Deterministic:
+    """A vector within bounds, ``tanh`` of what the network gives, plus noise in half ranges,
+    clipped. It has no density: log-probabilities are 0."""
+
+    box: Continuous
+
+    @property
+    def parameters(self) -> int:
+        return len(self.box.low)
+
+    def noise(self, batch: Sequence[int], generator: torch.Generator) -> Tensor:
+        return torch.randn(*batch, *self.box.shape, generator=generator, device=generator.device)
+
+    def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Drawn:
+        action, log_prob = self.encoded(params, mask, noise)
+        return self.box.decode(action), log_prob, {}
+
+    def evaluate(
+        self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError("a deterministic policy has no density")
+
+    def encoded(
+        self, params: Tensor, mask: Tensor | None, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        share = params.tanh() if noise is None else (params.tanh() + noise).clamp(-1, 1)
+        return self.box.zero_fixed(share), torch.zeros_like(params[..., 0])
+
+
+def deterministic(spec: ActionSpec, soft: bool = False) -> Distribution:
+    """For deterministic policies over ``spec``; choices are drawn, and read ``soft`` or hard."""
+    match spec:
+        case Continuous():
+            return Deterministic(spec)
+        case Discrete() if soft:
+            return Relaxed(spec.n)
+        case MultiDiscrete() if soft:
+            raise UserError("gumbel=soft knows one choice per agent; take gumbel=hard")
+        case _:
+            return distribution(spec)

@@ -1,0 +1,50 @@
+"""Acting at random: for baselines, opponents, a replay's first frames and the checks of
+environments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from marl.env import uniform_action, uniform_noise
+from marl.types import (
+    AgentGroup,
+    Aux,
+    Carry,
+    Noise,
+    Observation,
+    PolicyStep,
+)
+
+
+class RandomPolicy:
+    """Uniform over the allowed actions; it has no greedy version, and no density that anyone
+    reads."""
+
+    def __init__(self, groups: Mapping[str, AgentGroup]):
+        self.groups = dict(groups)
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        return {}
+
+    def noise(self, num_envs: int, generator: torch.Generator) -> Noise:
+        return {
+            name: uniform_noise(group.action, (num_envs, group.size), generator)
+            for name, group in self.groups.items()
+        }
+
+    def act(self, obs: Observation, carry: Carry, start: Tensor, noise: Noise | None) -> PolicyStep:
+        assert noise is not None, "a random policy acts at random"
+        action = {
+            name: uniform_action(group.action, noise[name], obs.groups[name].action_mask)
+            for name, group in self.groups.items()
+        }
+        log_prob = {name: noise[name].new_zeros(noise[name].shape[:2]) for name in self.groups}
+        return PolicyStep(action, log_prob, {}, {name: {} for name in self.groups})
+
+    def evaluate(
+        self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        raise NotImplementedError("nothing learns from a random team's probabilities")

@@ -1,0 +1,213 @@
+"""A record's numbers, read and checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marl.benchmark import records
+from marl.benchmark.records import BadRecord, Cell
+from marl.utils.versions import learning
+
+Episodes = NDArray[np.float64]
+RETURN = "return"
+BUDGET = ("total_frames", "evaluation_interval", "evaluation_episodes", "absolute_episodes")
+VIDEOS = (".mp4", ".gif")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One quantity of one team in one run. What was not measured is None."""
+
+    absolute: Episodes  # [episodes] of its best checkpoint, played anew
+    evaluations: Episodes | None = None  # [evaluations, episodes]
+    sampled: Episodes | None = None  # [episodes] as absolute, with sampled actions
+    random: Episodes | None = None  # [episodes] of random play
+
+
+@dataclass(frozen=True)
+class Run:
+    """A whole record."""
+
+    cell: Cell
+    folder: Path
+    config: Mapping[str, Any]
+    frames: tuple[int, ...]  # of its evaluations
+    teams: Mapping[str, Mapping[str, Series]]  # team that learns -> metric -> numbers
+    best_frames: Mapping[str, int]  # of every team's best checkpoint
+    clock: Mapping[str, float]
+    provenance: Mapping[str, Any]
+    learning: int  # the version of learning (``marl.utils.versions``)
+    notes: Sequence[str] = ()  # what was left out of it
+
+    @property
+    def task(self) -> str:
+        return str(self.config["task"]["name"])
+
+    @property
+    def budget(self) -> tuple[int, ...]:
+        return tuple(self.config["settings"].get(name, 0) for name in BUDGET)
+
+    @property
+    def videos(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("video.*") if path.suffix in VIDEOS)
+
+
+def read(cell: Cell, folder: Path) -> Run:
+    """The run of a record.
+
+    Raises:
+        BadRecord: it is not whole, not what the run wrote, or does not agree with itself.
+    """
+    if folder.name != cell.folder.name:  # seed_01 beside seed_1 would count twice
+        raise BadRecord(f"its folder is {folder.name}, not {cell.folder.name}")
+    records.check(folder)
+    config = records.read_json(folder / "config.json")
+    lines = records.read_lines(folder / "evaluations.jsonl")
+    absolute = records.read_json(folder / "absolute.json")
+    random = records.read_json(folder / "random.json")
+    try:
+        _check_settings(cell, config["settings"])
+        frames = tuple(int(line["frames"]) for line in lines)
+        _check_frames(frames, config["settings"])
+        notes: list[str] = []
+        teams = {
+            team: dict(_series(team, lines, found, random, config["settings"], notes))
+            for team, found in sorted(absolute.items())
+        }
+        return Run(
+            cell, folder, {key: config[key] for key in ("task", "settings", "teams")}, frames,
+            teams, {team: int(found["frames"]) for team, found in absolute.items()},
+            _clock(records.read_json(folder / "clock.json")),
+            records.read_json(folder / "provenance.json"), learning(config), tuple(notes),
+        )  # fmt: skip
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise BadRecord(f"it is not as a run writes it: {type(error).__name__} {error}") from None
+
+
+def _clock(told: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(told[name]) for name in ("wall_clock", "frames_per_second")}
+
+
+def _check_settings(cell: Cell, settings: Mapping[str, Any]) -> None:
+    if settings["seed"] != cell.seed:
+        raise BadRecord(f"config.json tells seed {settings['seed']}, its folder seed {cell.seed}")
+
+
+def _check_frames(frames: Sequence[int], settings: Mapping[str, Any]) -> None:
+    """That no evaluation is missing: they come at the first iteration after every multiple of the
+    interval, and at the end."""
+    total = settings["total_frames"]
+    interval = settings["evaluation_interval"]
+    if not frames or frames[-1] < total:
+        last = frames[-1] if frames else "none"
+        raise BadRecord(f"its last evaluation is at frame {last} of {total}: it was cut short")
+    if not interval:
+        return
+    if frames[0] != 0:
+        raise BadRecord("its evaluation at frame 0 is missing")
+    for before, after in pairwise(frames):
+        due = (before // interval + 1) * interval
+        if after < min(due, total):
+            raise BadRecord(f"it was evaluated at frame {after}, where no evaluation was due")
+        if after >= due + max(interval, _iteration(settings)):
+            raise BadRecord(f"its evaluation at frame {due} is missing")
+
+
+def _iteration(settings: Mapping[str, Any]) -> int:
+    return settings.get("num_envs", 1) * settings.get("steps", 1)
+
+
+def _series(
+    team: str, lines: Sequence[Any], found: Any, random: Any, settings: Any, notes: list[str]
+) -> Iterator[tuple[str, Series]]:
+    """Every metric of a team, its return first."""
+    many, few = settings["absolute_episodes"], settings["evaluation_episodes"]
+    yield (
+        RETURN,
+        Series(
+            _episodes(found["returns"][team], f"absolute.json, return of {team}", many),
+            _evaluations([line["returns"][team] for line in lines], f"return of {team}", few),
+            _episodes(found["sampled"][team], f"absolute.json, sampled return of {team}", many),
+            _episodes(random["returns"][team], f"random.json, return of {team}"),
+        ),
+    )
+    for name in _names(lines, found):
+        values = [line["metrics"].get(name) for line in lines]
+        last = found["metrics"].get(name)
+        if last is None or None in values:
+            notes.append(f"{name} is missing in {_place(values, last)}: left out")
+            continue
+        baseline = random["metrics"].get(name)
+        yield (
+            _word(name),
+            Series(
+                _episodes(last, f"absolute.json, {name}", many),
+                _evaluations(values, name, few),
+                random=None if baseline is None else _episodes(baseline, f"random.json, {name}"),
+            ),
+        )
+    if team in found.get("cut", {}):
+        yield "cut", Series(_episodes(found["cut"][team], f"absolute.json, cut of {team}", many))
+    if team in found.get("density", {}):
+        yield "density", Series(_episodes(found["density"][team], f"absolute.json, density {team}"))
+
+
+def _names(lines: Sequence[Any], found: Any) -> list[str]:
+    names = {name for line in lines for name in line["metrics"]} | set(found["metrics"])
+    return sorted(names)
+
+
+def _word(name: str) -> str:
+    """An environment's metric of the name of one of ours keeps clear of it."""
+    return f"{name}_metric" if name in (RETURN, "cut", "density") else name
+
+
+def _place(values: Sequence[Any], last: Any) -> str:
+    missing = sum(value is None for value in values)
+    places = [f"{missing} of {len(values)} evaluations"] if missing else []
+    return " and ".join([*places, *(["absolute.json"] if last is None else [])])
+
+
+def _evaluations(lines: Sequence[Any], what: str, count: int) -> Episodes:
+    return np.stack([_episodes(line, f"evaluations.jsonl, {what}", count) for line in lines])
+
+
+def _episodes(values: Any, where: str, count: int | None = None) -> Episodes:
+    episodes = np.asarray(values, dtype=np.float64)
+    if episodes.ndim != 1 or not len(episodes):
+        raise BadRecord(f"{where}: no list of numbers")
+    if count is not None and len(episodes) != count:
+        raise BadRecord(f"{where}: {len(episodes)} episodes, not {count}")
+    if not np.isfinite(episodes).all():
+        raise BadRecord(f"{where}: a number is not finite")
+    return episodes
+
+
+class Versioned(Protocol):
+    """What is of one version of learning."""
+
+    @property
+    def learning(self) -> int: ...
+
+
+V = TypeVar("V", bound=Versioned)
+
+
+def newest(items: Iterable[V]) -> list[V]:
+    """Those of the newest version of learning among them."""
+    items = list(items)
+    most = max((item.learning for item in items), default=0)
+    return [item for item in items if item.learning == most]
+
+
+def slug(text: str) -> str:
+    """A single lower-case word of letters and digits."""
+    return re.sub(r"[^a-z0-9]", "", text.lower())

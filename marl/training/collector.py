@@ -1,0 +1,188 @@
+"""Rollouts for learning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from marl.algorithm import Algorithm
+from marl.env import VectorEnv, example_step
+from marl.learning.rewards import team_mean_reward
+from marl.training import finite
+from marl.types import (
+    Carry,
+    Metrics,
+    Observation,
+    PolicyStep,
+    Rollout,
+    Transition,
+    tree_map,
+    tree_tensors,
+)
+from marl.utils import distributed
+
+Teams = Mapping[str, Algorithm]
+
+
+def act(
+    teams: Teams,
+    obs: Observation,
+    carry: Carry,
+    start: Tensor,
+    generator: torch.Generator,
+    explore: bool = True,
+) -> PolicyStep:
+    """Every team acts; their groups' actions side by side."""
+    steps = [team.act(obs, carry, start, generator, explore) for team in teams.values()]
+    return PolicyStep(
+        *({k: v for step in steps for k, v in getattr(step, field).items()}
+          for field in ("action", "log_prob", "carry", "aux"))
+    )  # fmt: skip
+
+
+def initial_carry(teams: Teams, num_envs: int) -> Carry:
+    return {k: v for team in teams.values() for k, v in team.policy.initial_carry(num_envs).items()}
+
+
+class Collector:
+    """Steps an environment with all teams for ``steps`` at a time, into storage allocated once.
+
+    The rollout it returns is valid until the next one, and holds finite numbers only. Training's
+    episode returns come as metrics: the mean over the episodes that ended, per team the mean over
+    its agents of their summed rewards. A metric that appears late counts 0 in the episodes before.
+    """
+
+    def __init__(
+        self, env: VectorEnv, teams: Teams, steps: int, seed: int, generator: torch.Generator
+    ):
+        self.env, self.teams, self.steps, self.generator = env, teams, steps, generator
+        self.members = {
+            name: [g for g in env.groups if g in team.policy.groups] for name, team in teams.items()
+        }
+        self.storage: Rollout | None = None
+        self.info: dict[str, Tensor] = {}  # metrics [T, B], of episodes where they are done
+        self.restart(seed)
+
+    def restart(self, seed: int) -> None:
+        """Starts new episodes in all copies."""
+        env = self.env
+        self.obs = env.reset(seed)
+        self.carry = initial_carry(self.teams, env.num_envs)
+        self.start = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
+        self.episode_return = torch.zeros(len(self.teams), env.num_envs, device=env.device)
+
+    def example(self) -> Rollout:
+        """A rollout of one step, to see shapes; it moves nothing."""
+        random = torch.Generator(self.env.device)
+        step = act(self.teams, self.obs, self.carry, self.start, random)
+        aux = tree_map(lambda x: x.unsqueeze(0), step.aux)
+        return replace(example_step(self.env.groups, self.obs), aux=aux)
+
+    def collect(self) -> tuple[Rollout, Metrics]:
+        """The next steps, and what is told of the episodes that ended in them.
+
+        Raises:
+            EnvironmentFault: the environment gave what is no number (``marl.training.finite``).
+        """
+        first_carry = self.carry
+        for t in range(self.steps):
+            self._step(t)
+        assert self.storage is not None
+        rollout = replace(self.storage, carry=first_carry)
+        told = {name: torch.where(rollout.done, x, 0.0) for name, x in self.info.items()}
+        finite.check_rollout(rollout, told, self.env.groups)
+        return rollout, self._episodes(rollout, told)
+
+    def _step(self, t: int) -> None:
+        step = act(self.teams, self.obs, self.carry, self.start, self.generator)
+        transition = self.env.step(step.action)
+        self._store(t, step, transition)
+        self.obs, self.carry, self.start = transition.obs, step.carry, transition.done
+
+    def _store(self, t: int, step: PolicyStep, transition: Transition) -> None:
+        record = Rollout(
+            obs=self.obs,
+            next_obs=transition.next_obs,
+            action=step.action,
+            log_prob=step.log_prob,
+            aux=step.aux,
+            reward=transition.reward,
+            terminated=transition.terminated,
+            truncated=transition.truncated,
+            done=transition.done,
+            start=self.start,
+            carry={},
+        )
+        if self.storage is None:
+            self.storage = tree_map(lambda x: x.new_empty(self.steps, *x.shape), record)
+            self.info = self._zeros(self.info)
+            self.slots = tree_tensors(self.storage)
+        for slot, value in zip(self.slots, tree_tensors(record), strict=True):
+            slot[t] = value
+        if late := [name for name in transition.info if name not in self.info]:
+            self.info |= self._zeros(late)
+        for name, slot in self.info.items():
+            slot[t] = transition.info.get(name, 0.0)
+
+    def _zeros(self, names: Iterable[str]) -> dict[str, Tensor]:
+        shape, device = (self.steps, self.env.num_envs), self.env.device
+        return {name: torch.zeros(shape, device=device) for name in names}
+
+    def _episodes(self, rollout: Rollout, info: Mapping[str, Tensor]) -> Metrics:
+        """Means over the episodes that ended in all ranks' rollouts, NaN where none did."""
+        done = rollout.done
+        count = done.sum().float()
+        sums = {"episodes": count}
+        reward = torch.stack([team_mean_reward(rollout.reward, g) for g in self.members.values()])
+        ended, self.episode_return = split_episodes(reward, done, self.episode_return)
+        for name, returns in zip(self.teams, ended, strict=True):
+            sums[f"return/{name}"] = returns.sum()
+        for name in distributed.together(info):  # which another rank may be alone to know
+            sums[f"info/{name}"] = info[name].sum() if name in info else torch.zeros_like(count)
+        count, *others = distributed.totals(list(sums.values()))
+        return dict(zip(sums, [count, *(x / count for x in others)], strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "env": self.env.state_dict(),
+            "obs": tree_tensors(self.obs),
+            "carry": dict(self.carry),
+            "start": self.start,
+            "episode_return": self.episode_return,
+            "info": list(self.info),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> bool:
+        """Restores everything; False where the environment could not tell its state: restart
+        it then."""
+        self.generator.set_state(state["generator"].cpu())
+        self.info = self._zeros(state.get("info", ()))  # not in older ones
+        if state["env"] is None:
+            return False
+        self.env.load_state_dict(state["env"])
+        slots, saved = tree_tensors(self.obs), state["obs"]
+        fresh = iter(value.to(slot.device) for slot, value in zip(slots, saved, strict=True))
+        self.obs = tree_map(lambda _: next(fresh), self.obs)
+        self.carry, self.start = state["carry"], state["start"]
+        self.episode_return = state["episode_return"]
+        return True
+
+
+def split_episodes(reward: Tensor, done: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums rewards ``[K, T, B]`` by episode, ``before [K, B]`` being what the first already held.
+
+    Returns the sums where ``done [T, B]`` ends an episode (0 elsewhere), and what the last ones
+    hold so far.
+    """
+    total = before.unsqueeze(1) + reward.cumsum(1)
+    steps = torch.arange(done.shape[0], device=done.device).unsqueeze(-1)
+    last_end = torch.where(done, steps, -1).cummax(0).values  # the newest end up to each step
+    padded = torch.cat([torch.zeros_like(total[:, :1]), total], dim=1)  # index -1 + 1: nothing yet
+    at_end = padded.gather(1, (last_end + 1).expand(total.shape))  # the total at that end
+    previous = torch.cat([torch.zeros_like(total[:, :1]), at_end[:, :-1]], dim=1)
+    return torch.where(done, total - previous, 0.0), total[:, -1] - at_end[:, -1]

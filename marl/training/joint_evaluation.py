@@ -1,0 +1,93 @@
+"""Evaluation of joint policies with and without their graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from marl.env import VectorEnv
+from marl.policies.bayesian import JointPolicy
+from marl.training.collector import Teams
+from marl.training.evaluation import Limit, evaluate
+from marl.types import (
+    Carry,
+    Metrics,
+    Observation,
+    PolicyStep,
+    Rollout,
+)
+
+if TYPE_CHECKING:
+    from marl.algorithm import Algorithm
+
+
+class Watched:
+    """A team with a joint policy, to be evaluated: the mean density of the graphs it acted along.
+    With ``cut`` it acts without them."""
+
+    def __init__(self, team: Algorithm, cut: bool):
+        assert isinstance(team.policy, JointPolicy)
+        self.team, self.policy, self.cut = team, team.policy, cut
+        self.densities: list[Tensor] = []
+
+    @property
+    def density(self) -> float:
+        return float(torch.stack(self.densities).mean())
+
+    @torch.no_grad()
+    def act(
+        self,
+        obs: Observation,
+        carry: Carry,
+        start: Tensor,
+        generator: torch.Generator,
+        explore: bool = True,
+    ) -> PolicyStep:
+        self.policy.cut = self.cut
+        try:
+            step = self.team.act(obs, carry, start, generator, explore)
+            self.densities.append(self.policy.density(obs, step.aux).mean())
+        finally:
+            self.policy.cut = False
+        return step
+
+    def update(self, rollout: Rollout) -> Metrics:
+        return self.team.update(rollout)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.team.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.team.load_state_dict(state)
+
+
+def watched(teams: Mapping[str, Algorithm], cut: bool = False) -> dict[str, Watched]:
+    """Those of ``teams`` that have a joint policy."""
+    return {
+        name: Watched(team, cut)
+        for name, team in teams.items()
+        if isinstance(team.policy, JointPolicy)
+    }
+
+
+def play(
+    env: VectorEnv,
+    teams: Teams,
+    episodes: int,
+    seed: int,
+    explore: bool = False,
+    limit: Limit | None = None,
+) -> dict[str, Any]:
+    """``evaluate``; where a team acts along a Bayesian network also the returns of the same
+    episodes with all graphs ``cut``, and each such team's ``density``, the share of the edges there
+    could be."""
+    joint = watched(teams)
+    result: dict[str, Any] = evaluate(env, {**teams, **joint}, episodes, seed, explore, limit)
+    if joint:
+        result["density"] = {name: [team.density] for name, team in joint.items()}
+        cut = {**teams, **watched(teams, cut=True)}
+        result["cut"] = evaluate(env, cut, episodes, seed, explore, limit)["returns"]
+    return result

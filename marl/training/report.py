@@ -1,0 +1,117 @@
+"""Pictures of a run: its learning curve, its video. Importable without torch."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from marl.errors import UserError
+from marl.utils.files import write_atomic
+
+if TYPE_CHECKING:
+    from marl.training.crossplay import Crossplay
+
+VIDEOS = (".mp4", ".gif")
+
+
+def draw_curve(directory: Path) -> Path:
+    """``curve.png`` from ``evaluations.jsonl``: every team's mean return, 95% interval, and random
+    play."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import EngFormatter
+
+    lines = (directory / "evaluations.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    frames = [record["frames"] for record in records]
+    baseline = _random(directory)
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for team in records[0]["returns"]:
+        returns = np.array([record["returns"][team] for record in records])
+        mean, error = returns.mean(1), 1.96 * returns.std(1, ddof=min(1, returns.shape[1] - 1))
+        error = error / returns.shape[1] ** 0.5
+        (line,) = axes.plot(frames, mean, label=team, linewidth=2)
+        axes.fill_between(frames, mean - error, mean + error, color=line.get_color(), alpha=0.2)
+        if team in baseline:
+            level = float(np.mean(baseline[team]))
+            axes.axhline(level, color=line.get_color(), linestyle=":", label=f"{team}, random")
+    axes.set(xlabel="frames", ylabel="evaluated return (mean, 95% interval)", title=directory.name)
+    axes.xaxis.set_major_formatter(EngFormatter())
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    image = io.BytesIO()
+    figure.savefig(image, dpi=130)
+    plt.close(figure)
+    write_atomic(directory / "curve.png", image.getvalue())
+    return directory / "curve.png"
+
+
+def draw_crossplay(found: Crossplay, path: Path) -> Path:
+    """A heat map of every quantity, row against column."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    quantities, count = found.quantities(), len(found.entrants)
+    size = (1.6 + 1.35 * count, 1.6 + 0.75 * count)
+    columns = min(3, len(quantities))
+    rows = -(-len(quantities) // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(size[0] * columns, size[1] * rows), layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    names = [entrant.name for entrant in found.entrants]
+    for axes in grid.flat[len(quantities) :]:
+        axes.set_visible(False)
+    for axes, (kind, name) in zip(grid.flat, quantities, strict=False):
+        matrix = np.array(found.matrix(kind, name))  # [row, column, (mean, error)]
+        image = axes.imshow(matrix[..., 0], cmap="viridis", aspect="auto")
+        bright = matrix[..., 0] > (matrix[..., 0].min() + matrix[..., 0].max()) / 2
+        for (i, j), mean in np.ndenumerate(matrix[..., 0]):
+            text = f"{mean:.2f}\n± {matrix[i, j, 1]:.2f}"
+            color = "black" if bright[i, j] else "white"
+            axes.text(j, i, text, ha="center", va="center", fontsize=8, color=color)
+        axes.set_xticks(range(count), names, rotation=20, ha="right", fontsize=8)
+        axes.set_yticks(range(count), names, fontsize=8)
+        word = "return of " if kind == "returns" else ""
+        axes.set(title=f"{word}{name}", ylabel=found.side, xlabel="the others")
+        figure.colorbar(image, ax=axes)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return path
+
+
+def _random(directory: Path) -> dict[str, list[float]]:
+    path = directory / "random.json"
+    return json.loads(path.read_text())["returns"] if path.exists() else {}
+
+
+def check_video(path: Path) -> None:
+    """Raises UserError where ``path`` is not one that a video can be written to."""
+    if path.suffix not in VIDEOS:
+        raise UserError(
+            f"a video is written as {' or '.join(VIDEOS)}, not {path.suffix or path.name!r}"
+        )
+    if not path.parent.is_dir():
+        raise UserError(f"there is no directory {str(path.parent)!r} for the video")
+
+
+def write_video(frames: list[np.ndarray], path: Path, fps: int = 15) -> Path:
+    """Writes frames ``[H, W, 3]`` uint8 as MP4 or GIF, by the name's ending."""
+    import imageio.v2 as imageio
+
+    check_video(path)
+    even = [frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]
+    if path.suffix == ".gif":
+        imageio.mimsave(path, even, duration=1000 / fps, loop=0)  # type: ignore[arg-type]
+    else:
+        imageio.mimsave(path, even, fps=fps, macro_block_size=2, quality=7)  # type: ignore[arg-type]
+    return path

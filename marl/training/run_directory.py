@@ -1,0 +1,72 @@
+"""Run directories: what a run was made of, where it ran, and how to load its policies again."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from marl.errors import UserError
+from marl.training import checkpoint
+from marl.utils import versions
+from marl.utils.serialization import from_plain, relocate
+
+
+def check(directory: Path) -> None:
+    """Raises UserError where ``directory`` is not a run's."""
+    if not directory.is_dir():
+        raise UserError(f"there is no run directory {str(directory)!r}")
+    if not (directory / "config.json").exists():
+        raise UserError(f"{str(directory)!r} is not a run directory: it has no config.json")
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The configuration of a run, as the objects it was built from.
+
+    Raises:
+        UserError: the directory is not a run's.
+    """
+    check(directory)
+    path = directory / "config.json"
+    try:
+        config = from_plain(json.loads(path.read_text()))
+    except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{str(path)!r} is not a run's configuration: {error}") from None
+    if not isinstance(config, dict) or not {"task", "settings", "teams"} <= config.keys():
+        raise UserError(
+            f"{str(path)!r} is not a run's configuration: it needs task, settings, teams"
+        )
+    relocate(config, partial(_moved, directory))
+    return config
+
+
+def _moved(directory: Path, reference: str) -> str:
+    """Where what a run refers to is now: where it was, or where it would be if it was moved
+    together with the run."""
+    try:
+        before = json.loads((directory / "provenance.json").read_text())["directory"]
+    except (OSError, ValueError, KeyError):  # a run of an older version does not know
+        return reference
+    if Path(reference).exists() or before is None:
+        return reference
+    there = Path(os.path.normpath(directory.absolute() / os.path.relpath(reference, before)))
+    return str(there) if there.exists() else reference
+
+
+def resumable(directory: Path) -> int:
+    """Returns the version of learning of a run that is to be resumed (``marl.utils.versions``).
+
+    Raises:
+        UserError: the directory is not a run's, or its version is another that learns otherwise.
+    """
+    check(directory)
+    version = versions.learning_of(directory)
+    if version != versions.LEARNING:
+        versions.check_resumable(directory, version, read_config(directory))
+    return version
+
+
+def write_json(path: Path, value: Any) -> None:
+    checkpoint.write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
