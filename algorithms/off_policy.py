@@ -336,11 +336,12 @@ class OffPolicy:
             "generator": self.context.generator.get_state(),
             "frames": self.frames,
             "updates": self.updates,
-            "told": self.told,
+            "actor_stats": self.told,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name, part in self._kept().items():
             part.load_state_dict(state[name])
         self.context.generator.set_state(state["generator"].cpu())
-        self.frames, self.updates, self.told = state["frames"], state["updates"], state["told"]
+        self.frames, self.updates = state["frames"], state["updates"]
+        self.told = state["actor_stats"]

@@ -351,8 +351,7 @@ class Experiment:
         self.evaluations.load_state_dict(state["evaluations"])
         for name, team in self.teams.items():
             team.load_state_dict(state["teams"][name])
-        if "selfplay" in state:  # not in older ones
-            self.selfplay.load_state_dict(state["selfplay"])
+        self.selfplay.load_state_dict(state["selfplay"])
         if self.replay is not None and "replay" in state:
             self.replay.load_state_dict(state["replay"])
         if not self.collector.load_state_dict(state["collector"]):

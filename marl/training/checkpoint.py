@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from marl.errors import UserError
+from marl.training import checkpoint_formats
+from marl.training.checkpoint_formats import FORMAT, State
 from marl.utils import distributed
 from marl.utils.files import atomic, unfinished, write_atomic
-
-State = dict[str, Any]
 
 
 class Checkpoints:
@@ -42,6 +42,7 @@ class Checkpoints:
         """Writes the state, also as the one at which the teams of ``best`` were best; ``replay``,
         which only continuing needs, is not for those."""
         path = self.folder / f"frames-{frames:012d}.pt"
+        state = {"format": FORMAT, **state}
         whole = state if replay is None else {**state, "replay": replay}
         with distributed.first_rank_last():
             for team in best:
@@ -209,12 +210,13 @@ class _Hashed:
 
 
 def load(path: Path, device: torch.device) -> State:
-    """Reads one checkpoint file onto a device; but its ``replay`` stays in the file, to be read
-    when it is used.
+    """Reads one checkpoint file onto a device, in the newest format; but its ``replay`` stays in
+    the file, to be read when it is used.
 
     Raises:
         CorruptCheckpoint: its checksum is missing or does not match, or it holds more than
             tensors and plain values.
+        UserError: a newer version of marl wrote it.
     """
     try:
         checksums = _checksums(path)
@@ -230,7 +232,10 @@ def load(path: Path, device: torch.device) -> State:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError):
         raise CorruptCheckpoint(f"{str(path)!r} is not a checkpoint of this program") from None
-    return {k: part if k == "replay" else _copied(part, device) for k, part in state.items()}
+    if not isinstance(state, dict) or not isinstance(state.get("format", 1), int):
+        raise CorruptCheckpoint(f"{str(path)!r} is not a checkpoint of this program")
+    state = {k: part if k == "replay" else _copied(part, device) for k, part in state.items()}
+    return checkpoint_formats.read(state, path)
 
 
 def _copied(part: Any, device: torch.device) -> Any:

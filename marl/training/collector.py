@@ -161,7 +161,7 @@ class Collector:
         """Restores everything; False where the environment could not tell its state: restart
         it then."""
         self.generator.set_state(state["generator"].cpu())
-        self.info = self._zeros(state.get("info", ()))  # not in older ones
+        self.info = self._zeros(state["info"])
         if state["env"] is None:
             return False
         self.env.load_state_dict(state["env"])

@@ -131,7 +131,7 @@ class Evaluations:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.next, self.done_at = state["next"], state["done_at"]
         self.returns, self.best = state["returns"], state["best"]
-        self.metrics = state.get("metrics", [])  # not in older ones
+        self.metrics = state["metrics"]
 
 
 def evaluate(

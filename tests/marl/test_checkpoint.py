@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from marl.errors import UserError
-from marl.training import checkpoint
+from marl.training import checkpoint, checkpoint_formats
 from marl.training.checkpoint import Checkpoints, CorruptCheckpoint, checksum_of, load, write_atomic
+from marl.training.checkpoint_formats import FORMAT
 from tests.scenes import CPU
 
 
@@ -150,6 +151,57 @@ def test_all_corrupt_is_an_error_in_words(saved: Checkpoints) -> None:
         spoil(saved.folder / name)
     with pytest.raises(UserError, match="holds no usable checkpoint"):
         saved.load_last(CPU)
+
+
+def older(path: Path, **changes: object) -> Path:
+    """Writes a checkpoint anew, as another version would have; None takes a key away."""
+    state = {**torch.load(path, weights_only=True), **changes}
+    torch.save({key: value for key, value in state.items() if value is not None}, path)
+    checksum_of(path).write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+    return path
+
+
+def test_a_checkpoint_names_its_format(saved: Checkpoints) -> None:
+    path = saved.last()
+    assert path is not None
+    assert torch.load(path, weights_only=True)["format"] == FORMAT == load(path, CPU)["format"]
+
+
+def test_the_first_format_is_read_as_the_newest(saved: Checkpoints) -> None:
+    """It had no number, called a statistic otherwise and lacked what came later."""
+    path = saved.last()
+    assert path is not None
+    stats, first = torch.tensor([1.0, 2.0]), {"next": 3}
+    teams = {"off": {"told": stats, "frames": 7}, "on": {"policy": {}}}
+    state = load(older(path, format=None, teams=teams, collector={}, evaluations=first), CPU)
+    assert state["format"] == FORMAT and state["learning"] == 1
+    assert state["teams"]["off"].keys() == {"actor_stats", "frames"}
+    assert torch.equal(state["teams"]["off"]["actor_stats"], stats)
+    assert state["teams"]["on"] == {"policy": {}}
+    assert state["collector"] == {"info": []} and state["evaluations"] == {**first, "metrics": []}
+    assert state["selfplay"]["pools"] == {}
+
+
+def test_there_is_a_reader_for_every_older_format() -> None:
+    assert list(checkpoint_formats.READERS) == list(range(1, FORMAT))
+
+
+def test_a_newer_format_is_refused_in_a_sentence(saved: Checkpoints) -> None:
+    """And an older checkpoint beside it is not taken in its place, for that would lose frames."""
+    path = saved.last()
+    assert path is not None
+    older(path, format=FORMAT + 1)
+    with pytest.raises(UserError, match=rf"has format {FORMAT + 1}, and .* up to {FORMAT}: update"):
+        saved.load_last(CPU)
+
+
+@pytest.mark.parametrize("whole", [[1, 2], {"format": "new"}])
+def test_tensors_without_the_shape_of_a_checkpoint_are_none(tmp_path: Path, whole: object) -> None:
+    path = tmp_path / "frames-000000000001.pt"
+    torch.save(whole, path)
+    checksum_of(path).write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(CorruptCheckpoint, match="is not a checkpoint of this program"):
+        load(path, CPU)
 
 
 def test_no_checkpoint_yet(tmp_path: Path) -> None:
