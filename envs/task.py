@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import inspect
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from marl.env import VectorEnv
-from marl.envs.graph import WORLD, GraphOptions, ObservedGraph, graph_options
-from marl.errors import UserError, unknown
-from marl.utils.serialization import import_path
-
-# Entry points of other packages' environments: name -> callable(num_envs, device, **kwargs).
-ENTRY_POINTS = "marl.tasks"
+from marl.envs.graph import WORLD, ObservedGraph, graph_options
+from marl.envs.providers import IMPORTED, PROVIDERS, Provider, find_provider, prefix_of
+from marl.envs.providers import task_names as task_names
+from marl.errors import UserError
 
 
 @dataclass
@@ -27,7 +24,8 @@ class Task:
     batched in torch), ``games/<game>`` (small games with known answers), ``mpe2/<name>``,
     ``pettingzoo/<registry id>``, a name that an installed package gives, or ``module:factory``, an
     import path to a callable that takes ``num_envs`` and ``device`` and returns a VectorEnv, or
-    takes neither and returns a parallel PettingZoo environment."""
+    takes neither and returns a parallel PettingZoo environment. ``PROVIDERS`` says which of the
+    options each of them reads."""
 
     name: str = "vmas/navigation"
     max_steps: int | None = None  # of an episode; null for the environment's own (VMAS: 100)
@@ -52,89 +50,59 @@ class Task:
         """Makes ``num_envs`` copies.
 
         Raises:
-            UserError: an unknown name or option.
+            UserError: an unknown name or option, or an option that such a task does not read.
         """
+        provider = find_provider(self.name)
+        if unread := self._unread(provider):
+            raise _not_read(self, unread[0])
         if not self.graph:
-            return self._made(num_envs, device, None)
+            return provider.make(self, num_envs, device)
         options = graph_options(self.graph)
-        if options.positions == WORLD:
-            if not self.name.startswith("vmas/"):
-                raise UserError(
-                    f"task.graph: only VMAS tells its world, and this is {self.name!r}; set "
-                    "positions to indices of the observation, such as [0, 1]"
-                )
-            return self._made(num_envs, device, options)
-        return ObservedGraph(self._made(num_envs, device, None), options)
+        if options.positions != WORLD:
+            return ObservedGraph(provider.make(self, num_envs, device), options)
+        if not self.name.startswith("vmas/"):
+            raise UserError(
+                f"task.graph: only VMAS tells its world, and this is {self.name!r}; set "
+                "positions to indices of the observation, such as [0, 1]"
+            )
+        return provider.make(self, num_envs, device)
 
-    def _made(self, num_envs: int, device: torch.device, graph: GraphOptions | None) -> VectorEnv:
-        provider = self.name.split("/")[0]
-        if ":" in self.name:
-            return self._from_path(num_envs, device)
-        if provider == "vmas":
-            return self._vmas(num_envs, device, graph)
-        if provider in ("mpe", "navigation"):
-            return self._particle(num_envs, device)
-        if provider == "games":
-            return self._game(num_envs, device)
-        if provider in ("mpe2", "pettingzoo"):
-            return self._pettingzoo(self.name, num_envs, device)
-        for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-            if entry.name == self.name:
-                return entry.load()(num_envs=num_envs, device=device, **self.kwargs)
-        raise unknown("task", self.name, task_names())
+    def without_unread(self) -> Task:
+        """Returns the task without the options that tasks of its prefix do not read, which a run
+        of an older version may hold."""
+        provider = PROVIDERS.get(prefix_of(self.name))
+        return replace_with_defaults(self, self._unread(provider) if provider else ())
 
-    def _vmas(self, num_envs: int, device: torch.device, graph: GraphOptions | None) -> VectorEnv:
-        from marl.envs.vmas.env import VmasEnv
-
-        return VmasEnv(
-            self.name.removeprefix("vmas/"),
-            num_envs,
-            device,
-            self.max_steps,
-            self.actions,
-            self.groups or None,
-            graph,
-            **self.kwargs,
-        )
-
-    def _particle(self, num_envs: int, device: torch.device) -> VectorEnv:
-        from marl.envs.particle.tasks import make
-
-        return make(self.name, num_envs, device, self.max_steps, self.groups or None, **self.kwargs)
-
-    def _game(self, num_envs: int, device: torch.device) -> VectorEnv:
-        from marl.envs.games.env import make
-
-        return make(self.name, num_envs, device, self.max_steps, self.groups or None, **self.kwargs)
-
-    def _pettingzoo(self, name: str, num_envs: int, device: torch.device) -> VectorEnv:
-        from marl.envs.pettingzoo.env import make
-
-        return make(
-            name,
-            num_envs,
-            device,
-            max_steps=self.max_steps,
-            groups=self.groups or None,
-            workers=min(self.workers, num_envs),
-            state=self.state,
-            **self.kwargs,
-        )
-
-    def _from_path(self, num_envs: int, device: torch.device) -> VectorEnv:
-        factory: Callable[..., Any] = import_path(self.name)
-        if "num_envs" in inspect.signature(factory).parameters:
-            return factory(num_envs=num_envs, device=device, **self.kwargs)
-        return self._pettingzoo(self.name, num_envs, device)
+    def _unread(self, provider: Provider) -> list[str]:
+        """Returns the options that are set and that ``provider`` does not read."""
+        defaults = option_defaults()
+        changed = (name for name in defaults if getattr(self, name) != defaults[name])
+        return [name for name in changed if name not in provider.reads]
 
 
-def task_names() -> tuple[str, ...]:
-    """Every task that has a name here, other packages' included."""
-    from marl.envs.games.env import names as game_names
-    from marl.envs.particle.tasks import names as particle_names
-    from marl.envs.pettingzoo.env import names
-    from marl.envs.vmas.env import SCENARIOS
+def option_defaults() -> dict[str, Any]:
+    """Returns the options of a task that not every provider reads, by name."""
+    plain = Task()
+    return {
+        f.name: getattr(plain, f.name)
+        for f in dataclasses.fields(Task)
+        if f.name not in ("name", "kwargs")
+    }
 
-    others = (entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))
-    own = (*(f"vmas/{name}" for name in SCENARIOS), *particle_names(), *game_names())
-    return (*own, *names(), *others)
+
+def replace_with_defaults(task: Task, options: Iterable[str]) -> Task:
+    """Returns a copy of ``task`` with the ``options`` as they are when nobody sets them."""
+    defaults = option_defaults()
+    return dataclasses.replace(task, **{name: defaults[name] for name in options})
+
+
+def _not_read(task: Task, option: str) -> UserError:
+    """Returns the error that a task's ``option`` would change nothing."""
+    readers = [f"{prefix}/…" for prefix, provider in PROVIDERS.items() if option in provider.reads]
+    if option in IMPORTED.reads:
+        readers.append("import paths of PettingZoo environments")
+    return UserError(
+        f"task.{option}={getattr(task, option)!r} changes nothing in {task.name!r}: only "
+        f"{', '.join(readers)} read it; leave it out, and set the environment's own options by "
+        "task.kwargs"
+    )

@@ -38,6 +38,8 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise UserError(
             f"{str(path)!r} is not a run's configuration: it needs task, settings, teams"
         )
+    if hasattr(config["task"], "without_unread"):  # options that older versions took and ignored
+        config["task"] = config["task"].without_unread()
     relocate(config, partial(_moved, directory))
     return config
 

@@ -1,0 +1,169 @@
+"""Who makes the environments of a name: a table of prefixes, and what import paths point to."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from marl.env import VectorEnv
+from marl.envs.graph import WORLD, graph_options
+from marl.errors import unknown
+from marl.utils.serialization import import_path
+
+if TYPE_CHECKING:
+    from marl.envs.task import Task
+
+# Entry points of other packages' environments: name -> what an import path may point to.
+ENTRY_POINTS = "marl.tasks"
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Makes the environments of a prefix.
+
+    Args:
+        make: the task, the number of copies and the device -> the environment.
+        reads: the task's options that ``make`` reads, besides ``kwargs``; others are refused.
+        names: returns the names that are known beforehand.
+    """
+
+    make: Callable[[Task, int, torch.device], VectorEnv]
+    reads: frozenset[str]
+    names: Callable[[], Iterable[str]] = tuple
+
+
+def find_provider(name: str) -> Provider:
+    """Returns who makes the task ``name``.
+
+    Raises:
+        UserError: nobody does, or an import path leads nowhere.
+    """
+    if ":" in name:
+        return _imported(name)
+    if (prefix := prefix_of(name)) in PROVIDERS:
+        return PROVIDERS[prefix]
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        if entry.name == name:
+            return _imported(f"{entry.module}:{entry.attr}")
+    raise unknown("task", name, task_names())
+
+
+def prefix_of(name: str) -> str:
+    """Returns what stands before a task's first slash, ``""`` for an import path."""
+    return "" if ":" in name else name.partition("/")[0]
+
+
+def _imported(path: str) -> Provider:
+    """Returns the provider of what ``path`` points to: of batched environments where that takes
+    ``num_envs``, else of PettingZoo's."""
+    if _takes_num_envs(import_path(path)):
+        return replace(BATCHED, make=partial(_batched, path))
+    return replace(IMPORTED, make=partial(_pettingzoo, path))
+
+
+def _takes_num_envs(factory: Any) -> bool:
+    try:
+        return "num_envs" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # it is no callable, or one without a signature
+        return False
+
+
+def _vmas(task: Task, num_envs: int, device: torch.device) -> VectorEnv:
+    from marl.envs.vmas.env import VmasEnv
+
+    world = graph_options(task.graph) if task.graph else None
+    return VmasEnv(
+        task.name.removeprefix("vmas/"),
+        num_envs,
+        device,
+        task.max_steps,
+        task.actions,
+        task.groups or None,
+        world if world and world.positions == WORLD else None,
+        **task.kwargs,
+    )
+
+
+def _particle(task: Task, num_envs: int, device: torch.device) -> VectorEnv:
+    from marl.envs.particle.tasks import make
+
+    return make(task.name, num_envs, device, task.max_steps, task.groups or None, **task.kwargs)
+
+
+def _game(task: Task, num_envs: int, device: torch.device) -> VectorEnv:
+    from marl.envs.games.env import make
+
+    return make(task.name, num_envs, device, task.max_steps, task.groups or None, **task.kwargs)
+
+
+def _pettingzoo(path: str | None, task: Task, num_envs: int, device: torch.device) -> VectorEnv:
+    """Makes what ``path`` points to, or what the task's name says."""
+    from marl.envs.pettingzoo.env import make
+
+    return make(
+        path or task.name,
+        num_envs,
+        device,
+        max_steps=task.max_steps,
+        groups=task.groups or None,
+        workers=min(task.workers, num_envs),
+        state=task.state,
+        **task.kwargs,
+    )
+
+
+def _batched(path: str, task: Task, num_envs: int, device: torch.device) -> VectorEnv:
+    return import_path(path)(num_envs=num_envs, device=device, **task.kwargs)
+
+
+def _vmas_names() -> Iterable[str]:
+    from marl.envs.vmas.build import SCENARIOS
+
+    return (f"vmas/{name}" for name in SCENARIOS)
+
+
+def _particle_names(prefix: str) -> Iterable[str]:
+    from marl.envs.particle.tasks import names
+
+    return (name for name in names() if name.startswith(prefix))
+
+
+def _game_names() -> Iterable[str]:
+    from marl.envs.games.env import names
+
+    return names()
+
+
+def _pettingzoo_names(prefix: str) -> Iterable[str]:
+    from marl.envs.pettingzoo.factories import names
+
+    return (name for name in names() if name.startswith(prefix))
+
+
+NATIVE = frozenset({"max_steps", "groups", "graph"})
+PETTINGZOO = NATIVE | {"state", "workers"}
+PROVIDERS = {
+    "vmas": Provider(_vmas, NATIVE | {"actions"}, _vmas_names),
+    "mpe": Provider(_particle, NATIVE, partial(_particle_names, "mpe/")),
+    "navigation": Provider(_particle, NATIVE, partial(_particle_names, "navigation/")),
+    "games": Provider(_game, NATIVE - {"graph"}, _game_names),
+    "mpe2": Provider(partial(_pettingzoo, None), PETTINGZOO, partial(_pettingzoo_names, "mpe2/")),
+    "pettingzoo": Provider(
+        partial(_pettingzoo, None), PETTINGZOO, partial(_pettingzoo_names, "pettingzoo/")
+    ),
+}
+IMPORTED = Provider(partial(_pettingzoo, None), PETTINGZOO)  # import paths without num_envs
+BATCHED = Provider(partial(_batched, ""), frozenset({"graph"}))  # and with
+
+
+def task_names() -> tuple[str, ...]:
+    """Returns every task that has a name here, other packages' included."""
+    own = (name for provider in PROVIDERS.values() for name in provider.names())
+    others = (entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))
+    return (*own, *others)
