@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from marl.algorithm import Context
 from marl.algorithms.off_policy import OffPolicy, OffPolicyConfig
 from marl.critics.action_value import Actions, joint_actions
+from marl.critics.inputs import SCOPES
 from marl.errors import UserError
 from marl.learning.opponent_models import Inference
 from marl.learning.replay import ReplayBatch
@@ -71,7 +72,8 @@ class MADDPGConfig(OffPolicyConfig):
             target_noise=(0, 10), target_noise_clip=(0, 10), inference_entropy=(0, math.inf),
             inference_lr=(0, 1), ensemble=(1, 100),
         )  # fmt: skip
-        if self.inference and (self.critic in ("agent", "state") or self.others == "current"):
+        scope = SCOPES[self.critic]
+        if self.inference and (scope.local or scope.reads_state or self.others == "current"):
             raise UserError(
                 "inference=true is for critics that read the others' observations and actions, as "
                 "they were stored; set critic=all or team, and others=buffer"
@@ -154,7 +156,7 @@ class MADDPG(OffPolicy):
         found = Inference(
             self.agents if self.critic.heads > 1 else [None],
             self.team,
-            context.everyone if config.critic == "all" else self.team,
+            self.scope.groups(self.team, context.everyone),
             context.model,
             config.actor_lr if config.inference_lr is None else config.inference_lr,
             config.inference_entropy,
@@ -270,7 +272,7 @@ class MADDPG(OffPolicy):
                 self.inference.target,
             )
             kept["inference_optimizer"] = self.inference.optimizer
-        elif self.config.critic in ("all", "state"):
+        elif self.scope.reads_actions_of_others:
             rivals = self.rivals().items()
             kept |= {f"rival_{n}": one for n, one in rivals if isinstance(one, nn.Module)}
         return kept

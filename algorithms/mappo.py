@@ -35,14 +35,7 @@ from marl.learning.on_policy import (
     rollout_values,
 )
 from marl.learning.optimizer import Optimizer
-from marl.learning.rewards import (
-    REWARDS,
-    team_alive,
-    team_done,
-    team_reward,
-    team_successor,
-    team_terminated,
-)
+from marl.learning.rewards import REWARDS, team_alive
 from marl.networks.observation_norm import observe
 from marl.policies.bayesian import JointPolicy, team_policy
 from marl.policies.dag import Joint, density
@@ -107,15 +100,15 @@ class IPPOConfig(MAPPOConfig):
 class MAPPO:
     def __init__(self, config: MAPPOConfig, context: Context):
         self.config, self.context, self.team = config, context, context.team
-        own = config.reward == "own"
+        self.scheme, self.scope = REWARDS[config.reward], SCOPES[config.critic]
         self.policy = config.policy(context)
         critic = value_critic(
-            config.critic,
-            self.team,
-            context.everyone,
-            context.state_size,
-            own,
-            context.critic_model,
+            self.scope,
+            team=self.team,
+            everyone=context.everyone,
+            state_size=context.state_size,
+            heads=self.scheme.heads(self.team),
+            model=context.critic_model,
         )
         assert isinstance(critic, nn.Module)
         self.critic = critic.to(context.device)
@@ -224,7 +217,7 @@ class MAPPO:
         errors = losses.value_loss(
             value, batch.value, batch.target, self.config.value_clip, self.config.huber
         )
-        return losses.masked_mean(errors, self._value_mask(batch.alive))
+        return losses.masked_mean(errors, self.scheme.mask(batch.alive))
 
     def surrogate(self, log_ratio: Tensor, advantage: Tensor) -> Tensor:
         """What the actor minimises, per agent and frame; the place for a variant."""
@@ -235,22 +228,22 @@ class MAPPO:
     @torch.no_grad()
     def _prepare(self, rollout: Rollout) -> tuple[Batch, Memory]:
         """Values, advantages and targets of the rollout, and the memories its chunks start from."""
-        word = self.config.reward
-        rollout = replace(rollout, next_obs=team_successor(rollout, self.team, word))
+        scheme, team = self.scheme, self.team
+        rollout = replace(rollout, next_obs=scheme.successor(rollout, team))
         value, next_value, critic_memory, self.critic_carry = rollout_values(
             self.critic, rollout, self.critic_carry, self.chunk, self._frames
         )
-        alive, shape = team_alive(rollout.obs, self.team), value.shape
+        alive, shape = team_alive(rollout.obs, team), value.shape
         advantage, target = returns.gae(
-            team_reward(rollout, self.team, word).expand(shape),
+            scheme.reward(rollout, team).expand(shape),
             self.value_norm.denormalize(value),
             self.value_norm.denormalize(next_value),
-            team_terminated(rollout, self.team, word).expand(shape),
-            team_done(rollout, self.team, word).expand(shape),
+            scheme.terminated(rollout, team).expand(shape),
+            scheme.done(rollout, team).expand(shape),
             self.config.gamma,
             self.config.gae_lambda,
         )
-        rescaling = self.value_norm.update(target, value, self._value_mask(alive))
+        rescaling = self.value_norm.update(target, value, scheme.mask(alive))
         rescaling.of_layers(self.value_layers)
         if self.config.normalize_advantage:
             live = alive if alive is not None and alive.shape == shape else None
@@ -268,14 +261,10 @@ class MAPPO:
         )
         return batch, Memory(rollout_carries(self.policy, rollout, self.chunk), critic_memory)
 
-    def _value_mask(self, alive: Tensor | None) -> Tensor | None:
-        """The absent have no return of their own; a team's reward goes on without them."""
-        return alive if self.config.reward == "own" else None
-
     def _relevant(self, obs: Observation) -> Observation:
-        seen = self.context.everyone if self.config.critic == "all" else self.team
-        state = obs.state if self.config.critic == "state" else None
-        return Observation({name: obs.groups[name] for name in seen}, state, obs.graph)
+        groups = self.scope.groups(self.team, self.context.everyone)
+        state = obs.state if self.scope.reads_state else None
+        return Observation({name: obs.groups[name] for name in groups}, state, obs.graph)
 
     @property
     def _frames(self) -> int:

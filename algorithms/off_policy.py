@@ -70,7 +70,7 @@ class OffPolicyConfig:
             raise UserError("agents of a joint policy do not move one by one: set sequential=false")
         if self.joint.anneal:
             raise UserError("joint.anneal is of on-policy algorithms; take algorithm=mappo")
-        if self.critic == "agent" and self.reward != "own":
+        if SCOPES[self.critic].local and not REWARDS[self.reward].per_agent:
             raise UserError(
                 f"critic 'agent' with reward {self.reward!r}: every agent's own critic needs its "
                 "own reward; set reward=own"
@@ -106,9 +106,16 @@ class OffPolicy:
         self.replay, self.policy = context.replay, policy
         self.uniform = RandomPolicy(self.team)
         self.agents = [(name, row) for name, g in self.team.items() for row in range(g.size)]
-        own = config.reward == "own"
-        critic = q_critics(k, config.critic, self.team, context.everyone, context.state_size, own,
-                           context.critic_model)  # fmt: skip
+        self.scheme, self.scope = REWARDS[config.reward], SCOPES[config.critic]
+        critic = q_critics(
+            k,
+            self.scope,
+            team=self.team,
+            everyone=context.everyone,
+            state_size=context.state_size,
+            heads=self.scheme.heads(self.team),
+            model=context.critic_model,
+        )
         self.critic = critic.to(context.device)
         self.target_critic = averaged(self.critic)
         self.followers = [Follower(self.target_critic, self.critic)]
@@ -197,7 +204,7 @@ class OffPolicy:
         ``Replay.transitions``."""
         config = self.config
         batch = self.replay.transitions(
-            index, config.n_step, config.gamma, self.team, config.reward, rows
+            index, config.n_step, config.gamma, self.team, self.scheme, rows
         )
         return replace(batch, action=encode(self.context.everyone, batch.action, batch.obs))
 
@@ -222,13 +229,13 @@ class OffPolicy:
         value. Under own rewards both are of the living."""
         target = self.target(batch, noise, rivals)
         q = self.critic(batch.obs, batch.action)  # [K, M, H]
-        mask = self.alive(batch.obs) if self.config.reward == "own" else None
+        mask = self.scheme.mask(self.alive(batch.obs))
         loss = masked_mean((q - target).square().sum(0), mask)
         self.critic_optimizer.step(loss)
         return torch.stack([loss.detach(), masked_mean(q.detach().mean(0), mask)])
 
     def _opponents(self, batch: ReplayBatch) -> Actions:
-        if self.config.critic not in ("all", "state"):
+        if not self.scope.reads_actions_of_others:
             return {}
         others = {n: p for n, p in self.rivals().items() if p is not self.policy}
         return encoded_actions(others, batch.next_obs, self.context.generator)
@@ -307,7 +314,7 @@ class OffPolicy:
         """Q ``[K, M, H]`` of every agent's ``fresh`` action while the ``others`` play theirs; H is
         1 where one value moves all of them at once."""
         heads = self.critic.heads
-        if self.config.critic == "agent" or (heads == 1 and others is fresh):
+        if self.scope.local or (heads == 1 and others is fresh):
             return self.critic(batch.obs, {**batch.action, **fresh})
         base = {**batch.action, **{n: a.detach() for n, a in others.items()}}
         return self.critic(batch.obs, joint_actions(fresh, base), each=True)

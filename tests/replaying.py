@@ -14,6 +14,7 @@ from torch import Tensor
 from marl.algorithm import Context
 from marl.envs.task import Task
 from marl.experiment import Experiment, Settings
+from marl.learning.rewards import REWARDS
 from marl.policies.base import Policy
 from marl.policies.fixed import Scripted
 from marl.policies.random import RandomPolicy
@@ -115,7 +116,7 @@ class Looking(Scripted):
     def update(self, rollout: Rollout) -> Metrics:
         replay, random, team = self.context.replay, self.context.generator, self.context.team
         assert replay is not None
-        batch = replay.transitions(replay.draw(16, random), 3, 0.9, team, "own")
+        batch = replay.transitions(replay.draw(16, random), 3, 0.9, team, REWARDS["own"])
         window = replay.sequences(3, 4, 2, random)
         sums = [x.double().sum() for seen in window.obs.groups.values() for x in [seen.obs]]
         return {

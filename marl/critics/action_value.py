@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from marl.critics.inputs import HeadIndex, JointObservation, check_state
+from marl.critics.inputs import CriticScope, HeadIndex, JointObservation
 from marl.errors import UserError
 from marl.networks.base import Model, Network, build_for, outputs
 from marl.types import AgentGroup, Observation, TensorSpec
@@ -97,26 +97,36 @@ class Ensemble(nn.Module):
 
 def q_critics(
     count: int,
-    scope: str,
+    scope: CriticScope,
+    *,
     team: Mapping[str, AgentGroup],
     everyone: Mapping[str, AgentGroup],
     state_size: int | None,
-    own_rewards: bool,
+    heads: int,
     model: Model,
 ) -> Ensemble:
-    """``count`` critics of ``scope`` for ``team``. Scope ``state`` reads everyone's actions.
+    """Returns ``count`` critics of ``scope`` for ``team``, alike but for their weights.
+
+    Args:
+        count: K of their values ``[K, ..., H]``.
+        scope: what they read.
+        team: the groups whose agents they value.
+        everyone: all groups of the environment.
+        state_size: S of ``Observation.state [..., S]``; None where there is none.
+        heads: H: 1, or one for each agent of the team. Local critics have one for each whatever
+            this says.
+        model: their networks'.
 
     Raises:
-        UserError: scope ``state`` in an environment that has none, or a network with memory.
+        UserError: the scope reads a state and the environment has none; or a network with memory.
     """
-    check_state(scope, state_size)
-    heads = sum(group.size for group in team.values()) if own_rewards else 1
-    seen = team if scope == "team" else everyone
 
     def critic() -> nn.Module:
-        if scope == "agent":
+        if scope.local:
             return LocalQ(team, model)
-        return CentralQ(seen, state_size if scope == "state" else None, heads, model)
+        return CentralQ(
+            scope.acting_groups(team, everyone), scope.state_size(state_size), heads, model
+        )
 
     built = Ensemble([critic() for _ in range(count)])
     if any(getattr(layer, "carry_size", 0) for layer in built.modules()):

@@ -1,8 +1,9 @@
-"""What critics see: their scope, and the joint observation."""
+"""What critics read: their scope, and the joint observation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +15,50 @@ from marl.networks.entity_graph import egos_of
 from marl.networks.observation_norm import ObservationNorm
 from marl.types import AgentGroup, Observation, TensorSpec
 
-SCOPES = ("agent", "team", "all", "state")
+
+@dataclass(frozen=True)
+class CriticScope:
+    """What a team's critics read. ``SCOPES`` has one for every word of a configuration."""
+
+    local: bool = False  # each agent's critic that agent alone; else one critic reads them together
+    reads_state: bool = False  # the environment's state in place of observations
+    reads_actions_of_others: bool = False  # action values: of all teams, not of this one alone
+
+    def groups(
+        self, team: Mapping[str, AgentGroup], everyone: Mapping[str, AgentGroup]
+    ) -> Mapping[str, AgentGroup]:
+        """Returns the groups whose observations they read; ``team`` where they read the state."""
+        return team if self.reads_state else self.acting_groups(team, everyone)
+
+    def acting_groups(
+        self, team: Mapping[str, AgentGroup], everyone: Mapping[str, AgentGroup]
+    ) -> Mapping[str, AgentGroup]:
+        """Returns the groups whose actions action values read."""
+        return everyone if self.reads_actions_of_others else team
+
+    def state_size(self, size: int | None) -> int | None:
+        """Returns how many numbers of a state of ``size`` they read, None where they read none.
+
+        Raises:
+            UserError: they read it and the environment has none.
+        """
+        if not self.reads_state:
+            return None
+        if size is None:
+            raise UserError(
+                "critic 'state' needs an environment that gives its state, and this one does not; "
+                "take critic 'all', which concatenates every agent's observation"
+            )
+        return size
+
+
+# What the words of a configuration (``critic: team``) mean.
+SCOPES = {
+    "agent": CriticScope(local=True),
+    "team": CriticScope(),
+    "all": CriticScope(reads_actions_of_others=True),
+    "state": CriticScope(reads_state=True, reads_actions_of_others=True),
+}
 
 
 class JointObservation(nn.Module):
@@ -86,12 +130,3 @@ def _encoder(group: AgentGroup, model: Model) -> nn.Module:
     if not group.observation.is_image:
         return Flat(group.observation)
     return model.encoder(group.observation, group.size)
-
-
-def check_state(scope: str, state_size: int | None) -> None:
-    """Raises UserError where a critic should read a state that there is none of."""
-    if scope == "state" and state_size is None:
-        raise UserError(
-            "critic 'state' needs an environment that gives its state, and this one does not; "
-            "take critic 'all', which concatenates every agent's observation"
-        )

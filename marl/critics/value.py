@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from marl.critics.inputs import HeadIndex, JointObservation, check_state
+from marl.critics.inputs import CriticScope, HeadIndex, JointObservation
 from marl.errors import UserError
 from marl.networks.base import Model, Network, build_for, outputs
 from marl.policies.base import initial_carry
@@ -116,22 +116,29 @@ def _last_layer(network: nn.Module) -> nn.Module:
 
 
 def value_critic(
-    scope: str,
+    scope: CriticScope,
+    *,
     team: Mapping[str, AgentGroup],
     everyone: Mapping[str, AgentGroup],
     state_size: int | None,
-    own_rewards: bool,
+    heads: int,
     model: Model,
 ) -> ValueCritic:
-    """The critic of ``scope`` for ``team``, with a head per agent where rewards are the agents'
-    own.
+    """Returns the critic of ``scope`` for ``team``.
+
+    Args:
+        scope: what it reads.
+        team: the groups whose agents it values.
+        everyone: all groups of the environment.
+        state_size: S of ``Observation.state [..., S]``; None where there is none.
+        heads: K of its values ``[..., K]``: 1, or one for each agent of the team. A local critic
+            has one for each whatever this says.
+        model: its network's.
 
     Raises:
-        UserError: scope ``state`` in an environment that has none.
+        UserError: the scope reads a state, and the environment has none.
     """
-    if scope == "agent":
+    if scope.local:
         return LocalCritic(team, model)
-    check_state(scope, state_size)
-    heads = sum(group.size for group in team.values()) if own_rewards else 1
-    seen = everyone if scope == "all" else team
-    return CentralCritic(seen, state_size if scope == "state" else None, heads, model)
+    seen = scope.groups(team, everyone)
+    return CentralCritic(seen, scope.state_size(state_size), heads, model)

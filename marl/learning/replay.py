@@ -13,7 +13,7 @@ from torch import Tensor
 from marl.errors import UserError
 from marl.learning.frames import Frames, ended, packed, unpacked
 from marl.learning.returns import n_step
-from marl.learning.rewards import team_done, team_reward, team_successor, team_terminated
+from marl.learning.rewards import RewardScheme
 from marl.learning.successors import Successors, first
 from marl.types import AgentGroup, Aux, Observation, Rollout, register, take, tree_map, tree_tensors
 
@@ -207,36 +207,35 @@ class Replay:
         steps: int,
         gamma: float,
         team: Mapping[str, AgentGroup],
-        reward: str,
+        scheme: RewardScheme,
         rows: Observation | None = None,
     ) -> ReplayBatch:
         """What follows the frames of ``index [M]`` within ``steps`` steps, as ``team`` is rewarded
-        (``own``, ``team_sum`` or ``team_mean``): see ``marl.learning.returns.n_step``.
+        by ``scheme``: see ``marl.learning.returns.n_step``.
 
-        A window ends with its episode, under ``own`` rewards also where an agent of the team is
-        truncated, and before what is not stored yet or follows by chance: where a resumed run could
-        only start new episodes. ``rows`` are those of ``successors``: compiled code takes them as
-        an argument, for there may be more at the next call.
+        A window ends with its episode, under the agents' own rewards also where an agent of the
+        team is truncated, and before what is not stored yet or follows by chance: where a resumed
+        run could only start new episodes. ``rows`` are those of ``successors``: compiled code takes
+        them as an argument, for there may be more at the next call.
         """
         stored, rows = self._stored(), rows or self.successors.all_rows()
         if steps == 1:
             now = replace(unpacked(take(stored, index)), next_obs=self._next_obs(index, rows))
-            over = team_terminated(now, team, reward)
-            gained = team_reward(now, team, reward)
-            after = team_successor(now, team, reward)
+            over, gained = scheme.terminated(now, team), scheme.reward(now, team)
+            after = scheme.successor(now, team)
             return ReplayBatch(now.obs, now.action, after, gained, gamma * ~over, now.aux)
         window, there = self._windows_from(index, steps)
         blind = replace(stored, obs=Observation({}), action={}, aux={})
         seen = unpacked(take(blind, window))
         there = there & (seen.start.cumsum(0) == seen.start[0])
-        rewards, over = team_reward(seen, team, reward), team_terminated(seen, team, reward)
-        ends = team_done(seen, team, reward).any(-1)
+        rewards, over = scheme.reward(seen, team), scheme.terminated(seen, team)
+        ends = scheme.done(seen, team).any(-1)
         gained, discount, length = n_step(rewards, over, ends, there, gamma)
         last = window.gather(0, (length - 1).unsqueeze(0)).squeeze(0)
         final = replace(unpacked(take(blind, last)), next_obs=self._next_obs(last, rows))
         return ReplayBatch(
             take(stored.obs, index), take(stored.action, index),
-            team_successor(final, team, reward), gained, discount, take(stored.aux, index),
+            scheme.successor(final, team), gained, discount, take(stored.aux, index),
         )  # fmt: skip
 
     def _next_obs(self, index: Tensor, rows: Observation) -> Observation:

@@ -1,68 +1,141 @@
-"""What a team reads off a rollout: rewards, ends and who is alive."""
+"""How a team is paid: the rewards, ends and successors that it learns from in a rollout."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from marl.types import AgentGroup, Observation, Rollout
 
-if TYPE_CHECKING:
-    pass
+Team = Mapping[str, AgentGroup]
 
 
-REWARDS = ("own", "team_sum", "team_mean")
+class RewardScheme(Protocol):
+    """Whose rewards a return sums, and where it ends. ``REWARDS`` has one for every word of a
+    configuration.
 
-
-# ------------------------------------------------------------------ what a team reads off a rollout
-
-
-def team_reward(rollout: Rollout, team: Mapping[str, AgentGroup], reward: str) -> Tensor:
-    """The team's rewards: ``own`` ``[T, B, N]`` over all its agents, else one for all, ``[T, B,
-    1]``."""
-    own = torch.cat([rollout.reward[name] for name in team], dim=-1)
-    if reward == "own":
-        return own
-    together = own.sum(-1, keepdim=True)
-    return together / own.shape[-1] if reward == "team_mean" else together
-
-
-def team_terminated(rollout: Rollout, team: Mapping[str, AgentGroup], reward: str) -> Tensor:
-    """Where returns end for good: at an agent's death for its ``own`` reward, else with an episode
-    that truncated none of the team. Shaped as ``team_reward``."""
-    if reward == "own":
-        return torch.cat([rollout.terminated[name] for name in team], dim=-1)
-    truncated = torch.cat([rollout.truncated[name] for name in team], dim=-1)
-    return (rollout.done & ~truncated.any(-1)).unsqueeze(-1)
-
-
-def team_done(rollout: Rollout, team: Mapping[str, AgentGroup], reward: str) -> Tensor:
-    """Where traces stop and n-step windows end, besides where returns end for good: at an agent's
-    own truncation for its ``own`` reward, and with the episode. Shaped as ``team_reward``."""
-    done = rollout.done.unsqueeze(-1)
-    if reward != "own":
-        return done
-    return torch.cat([done | rollout.truncated[name] for name in team], dim=-1)
-
-
-def team_successor(rollout: Rollout, team: Mapping[str, AgentGroup], reward: str) -> Observation:
-    """``next_obs`` as the team's critics are to value it.
-
-    There an agent truncated alone still shows its last observation. Its ``own`` return is cut with
-    it, and is bootstrapped from that; but a team's return goes on without the agent, as do those of
-    other teams, whose successor therefore shows it absent. (A central critic of own rewards is
-    asked once for all agents, so that for this one step it sees their cut team-mate still there.)
+    H counts its returns: the team's agents in the order of its groups, or 1 for all of them.
     """
-    own = team if reward == "own" else ()
+
+    @property
+    def per_agent(self) -> bool:
+        """Whether every agent has a return of its own."""
+        ...
+
+    def reward(self, rollout: Rollout, team: Team) -> Tensor:
+        """Returns the rewards, ``[T, B, H]``."""
+        ...
+
+    def terminated(self, rollout: Rollout, team: Team) -> Tensor:
+        """Returns where a return ends for good, ``[T, B, H]`` bool."""
+        ...
+
+    def done(self, rollout: Rollout, team: Team) -> Tensor:
+        """Returns where traces stop and n-step windows end, besides where a return ends for good:
+        ``[T, B, H]`` bool."""
+        ...
+
+    def successor(self, rollout: Rollout, team: Team) -> Observation:
+        """Returns ``next_obs`` as the team's critics are to value it.
+
+        There an agent truncated alone still shows its last observation. A return of its own is cut
+        with it, and is bootstrapped from that; but a team's return goes on without the agent, as do
+        those of other teams, whose successor therefore shows it absent. (A central critic of the
+        agents' own rewards is asked once for all agents, so that for this one step it sees their
+        cut team-mate still there.)
+        """
+        ...
+
+    def heads(self, team: Team) -> int:
+        """Returns H."""
+        ...
+
+    def mask(self, alive: Tensor | None) -> Tensor | None:
+        """Returns which of ``alive [..., N]`` critics learn from, None for all: an absent agent has
+        no return of its own, and a team's goes on without it."""
+        ...
+
+
+@dataclass(frozen=True)
+class OwnReward:
+    """Every agent is paid its own reward: its return ends at its death, and is cut where it is
+    truncated."""
+
+    per_agent: bool = True
+
+    def reward(self, rollout: Rollout, team: Team) -> Tensor:
+        return _joined(rollout.reward, team)
+
+    def terminated(self, rollout: Rollout, team: Team) -> Tensor:
+        return _joined(rollout.terminated, team)
+
+    def done(self, rollout: Rollout, team: Team) -> Tensor:
+        return rollout.done.unsqueeze(-1) | _joined(rollout.truncated, team)
+
+    def successor(self, rollout: Rollout, team: Team) -> Observation:
+        return _without_truncated(rollout, others_than=team)
+
+    def heads(self, team: Team) -> int:
+        return sum(group.size for group in team.values())
+
+    def mask(self, alive: Tensor | None) -> Tensor | None:
+        return alive
+
+
+@dataclass(frozen=True)
+class TeamReward:
+    """All are paid the sum of the agents' rewards, or their mean: the one return ends with an
+    episode that truncated none of the team."""
+
+    mean: bool
+    per_agent: bool = False
+
+    def reward(self, rollout: Rollout, team: Team) -> Tensor:
+        each = _joined(rollout.reward, team)
+        total = each.sum(-1, keepdim=True)
+        return total / each.shape[-1] if self.mean else total
+
+    def terminated(self, rollout: Rollout, team: Team) -> Tensor:
+        truncated = _joined(rollout.truncated, team)
+        return (rollout.done & ~truncated.any(-1)).unsqueeze(-1)
+
+    def done(self, rollout: Rollout, team: Team) -> Tensor:
+        return rollout.done.unsqueeze(-1)
+
+    def successor(self, rollout: Rollout, team: Team) -> Observation:
+        return _without_truncated(rollout)
+
+    def heads(self, team: Team) -> int:
+        return 1
+
+    def mask(self, alive: Tensor | None) -> Tensor | None:
+        return None
+
+
+# What the words of a configuration (``reward: own``) mean.
+REWARDS: dict[str, RewardScheme] = {
+    "own": OwnReward(),
+    "team_sum": TeamReward(mean=False),
+    "team_mean": TeamReward(mean=True),
+}
+
+
+def _joined(value: Mapping[str, Tensor], team: Team) -> Tensor:
+    """``[..., N]`` over the team's agents."""
+    return torch.cat([value[name] for name in team], dim=-1)
+
+
+def _without_truncated(rollout: Rollout, others_than: Team | None = None) -> Observation:
+    """``next_obs`` without the agents that were truncated alone, but for those of one team."""
     going_on = ~rollout.done.unsqueeze(-1)
     gone = {
         name: rollout.truncated[name] & going_on
-        for name, seen in rollout.next_obs.groups.items()
-        if seen.alive is not None and name not in own
+        for name, group in rollout.next_obs.groups.items()
+        if group.alive is not None and name not in (others_than or ())
     }
     return without(rollout.next_obs, gone)
 
@@ -86,7 +159,7 @@ def without(obs: Observation, gone: Mapping[str, Tensor]) -> Observation:
     return replace(obs, groups=groups, graph=graph)
 
 
-def team_alive(obs: Observation, team: Mapping[str, AgentGroup]) -> Tensor | None:
+def team_alive(obs: Observation, team: Team) -> Tensor | None:
     """1.0 where an agent is there, ``[..., N]`` over the team's agents; None where all always
     are."""
     if not any(group.mortal for group in team.values()):

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from marl.learning.rewards import team_done, team_reward, team_successor, team_terminated, without
 from marl.networks.perceptron import Perceptron
 from marl.training.collector import Collector, split_episodes
-from marl.types import Graph, GroupObservation, Observation, tree_tensors
-from tests.scenes import CPU, SMALL, collector, mappo, randomly, rollout_of
+from marl.types import tree_tensors
+from tests.scenes import CPU, SMALL, collector, mappo, randomly
 from tests.toys import Game, identity, late_metric
 
 GRU = Perceptron(**SMALL, gru=8)
@@ -143,67 +142,6 @@ def test_a_metric_that_appears_late_is_0_in_the_episodes_before() -> None:
     resumed.env.resets = 0  # type: ignore[attr-defined]  # nothing tells it yet
     metrics = resumed.collect()[1]
     assert float(metrics["episodes"]) > 0 and float(metrics["info/won"]) == 0
-
-
-# --------------------------------------------------------------------------------- a team's rewards
-
-
-def test_rewards_of_a_team() -> None:
-    rollout = rollout_of("identity", mappo("identity"))
-    groups = identity(4, CPU).groups
-    own = torch.cat([rollout.reward["left"], rollout.reward["right"]], -1)
-    assert torch.equal(team_reward(rollout, groups, "own"), own)
-    torch.testing.assert_close(team_reward(rollout, groups, "team_sum")[..., 0], own.sum(-1))
-    torch.testing.assert_close(team_reward(rollout, groups, "team_mean")[..., 0], own.mean(-1))
-
-
-def test_where_a_teams_returns_end() -> None:
-    """At a death for rewards of one's own; for a team's at the end of the episode, unless it cut
-    one of the team off."""
-    rollout = rollout_of("mortal", mappo("mortal"))
-    groups = {"left": identity(4, CPU).groups["left"]}
-    assert torch.equal(team_terminated(rollout, groups, "own"), rollout.terminated["left"])
-    ends = team_terminated(rollout, groups, "team_mean").squeeze(-1)
-    assert torch.equal(ends, rollout.done & ~rollout.truncated["left"].any(-1))
-    assert (ends != rollout.done).any() and (ends != rollout.terminated["left"].any(-1)).any()
-
-
-def test_where_a_teams_traces_stop() -> None:
-    rollout = rollout_of("mortal", mappo("mortal"))
-    groups, done = identity(4, CPU).groups, rollout.done.unsqueeze(-1)
-    cut = torch.cat([rollout.truncated[name] for name in groups], dim=-1)
-    assert (cut & ~done).any()
-    assert torch.equal(team_done(rollout, groups, "own"), done | cut)
-    assert torch.equal(team_done(rollout, groups, "team_sum"), done)
-
-
-@pytest.mark.parametrize("reward", ["own", "team_mean"])
-def test_a_successor_shows_only_those_whose_return_is_cut(reward: str) -> None:
-    """Of a team of the left agents: the right one, cut off alone, is always absent."""
-    rollout = rollout_of("mortal", mappo("mortal"))
-    team = {"left": identity(4, CPU).groups["left"]}
-    after = team_successor(rollout, team, reward)
-    for name, seen in rollout.next_obs.groups.items():
-        found, gone = after.groups[name], rollout.truncated[name] & ~rollout.done.unsqueeze(-1)
-        assert gone.any() and seen.alive is not None and seen.alive[gone].all()
-        if reward == "own" and name == "left":
-            assert found is seen
-            continue
-        assert found.alive is not None
-        assert not found.alive[gone].any() and not found.obs[gone].any()
-        assert torch.equal(found.obs[~gone], seen.obs[~gone])
-        assert torch.equal(found.alive[~gone], seen.alive[~gone])
-
-
-def test_the_absent_stand_in_no_graph() -> None:
-    positions = torch.ones(2, 3, 1)
-    graph = Graph(positions, positions, positions, torch.zeros(2, 3).long(),
-                  torch.ones(2, 3).bool(), ego=(("a", range(1)), ("b", range(1, 3))))  # fmt: skip
-    seen = GroupObservation(torch.ones(2, 2, 4), None, torch.ones(2, 2).bool())
-    gone = torch.tensor([[True, False], [False, False]])
-    after = without(Observation({"a": seen, "b": seen}, graph=graph), {"b": gone})
-    assert after.graph is not None and graph.mask.all()
-    assert after.graph.mask.tolist() == [[True, False, True], [True, True, True]]
 
 
 def test_a_rollouts_storage_is_allocated_once() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from marl.critics.inputs import SCOPES
 from marl.critics.value import value_critic
 from marl.errors import UserError
 from marl.networks.perceptron import Perceptron
@@ -19,7 +20,14 @@ TEAM = {"left": ENV.groups["left"]}  # two agents, against one of "right"
 
 def critic(scope: str, own: bool, state_size: int | None = 6, gru: int = 0) -> nn.Module:
     torch.manual_seed(0)
-    built = value_critic(scope, TEAM, ENV.groups, state_size, own, Perceptron(**SMALL, gru=gru))
+    built = value_critic(
+        SCOPES[scope],
+        team=TEAM,
+        everyone=ENV.groups,
+        state_size=state_size,
+        heads=2 if own else 1,
+        model=Perceptron(**SMALL, gru=gru),
+    )
     assert isinstance(built, nn.Module)
     return built
 
@@ -71,6 +79,20 @@ def test_scopes(
 
 
 @pytest.mark.parametrize(
+    ("word", "observed", "acting", "size"),
+    [("agent", 1, 1, None), ("team", 1, 1, None), ("all", 2, 2, None), ("state", 1, 2, 6)],
+)
+def test_what_a_scope_reads(word: str, observed: int, acting: int, size: int | None) -> None:
+    """Groups: 1 is the team's, 2 are all."""
+    scope = SCOPES[word]
+    assert len(scope.groups(TEAM, ENV.groups)) == observed
+    assert len(scope.acting_groups(TEAM, ENV.groups)) == acting
+    assert scope.state_size(6) == size
+    assert (scope.local, scope.reads_state) == (word == "agent", word == "state")
+    assert scope.reads_actions_of_others == (acting == 2)
+
+
+@pytest.mark.parametrize(
     ("scope", "own", "heads"),
     [("agent", True, 2), ("agent", False, 2), ("team", True, 2), ("team", False, 1),
      ("all", True, 2), ("all", False, 1), ("state", False, 1)],
@@ -98,7 +120,14 @@ def test_memory_of_a_central_critic_is_per_head() -> None:
 
 def test_images_pass_through_an_encoder() -> None:
     env = images(3, CPU)
-    built = value_critic("all", env.groups, env.groups, None, False, Perceptron(**SMALL))
+    built = value_critic(
+        SCOPES["all"],
+        team=env.groups,
+        everyone=env.groups,
+        state_size=None,
+        heads=1,
+        model=Perceptron(**SMALL),
+    )
     assert built(env.reset(0), {}, None)[0].shape == (3, 1)
 
 
@@ -109,5 +138,12 @@ def test_state_is_asked_for_where_there_is_none() -> None:
 
 def test_state_critic_reads_a_toys_state() -> None:
     env = stateful(3, CPU)
-    built = value_critic("state", env.groups, env.groups, env.state_size, False, Perceptron())
+    built = value_critic(
+        SCOPES["state"],
+        team=env.groups,
+        everyone=env.groups,
+        state_size=env.state_size,
+        heads=1,
+        model=Perceptron(),
+    )
     assert built(env.reset(0), {}, None)[0].shape == (3, 1)

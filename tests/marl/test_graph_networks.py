@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from marl.critics.inputs import SCOPES
 from marl.critics.value import value_critic
 from marl.envs.particle.tasks import make
 from marl.errors import UserError
@@ -176,7 +177,14 @@ def test_the_actor_is_equivariant_and_the_critic_invariant() -> None:
     numbers = [policy.numbers(obs)["agent"] for obs in (one, other)]
     torch.testing.assert_close(numbers[0][:, order], numbers[1], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(numbers[0], numbers[1], atol=1e-4)
-    critic: Any = value_critic("team", env.groups, env.groups, None, False, MODEL)
+    critic: Any = value_critic(
+        SCOPES["team"],
+        team=env.groups,
+        everyone=env.groups,
+        state_size=None,
+        heads=1,
+        model=MODEL,
+    )
     values = [critic(obs, {}, None)[0] for obs in (one, other)]
     torch.testing.assert_close(*values, atol=1e-5, rtol=1e-4)
 

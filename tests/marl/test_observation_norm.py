@@ -14,6 +14,7 @@ from torch import nn
 
 from marl.algorithms.maddpg import MADDPGConfig
 from marl.critics.action_value import LocalQ
+from marl.critics.inputs import SCOPES
 from marl.critics.value import value_critic
 from marl.errors import UserError
 from marl.learning.sequential import Member
@@ -146,7 +147,14 @@ def test_critics_read_normalised_observations(scope: str, sharing: str) -> None:
     env, obs, read = unlike("stateful")
     model = replace(MODEL, sharing=sharing)
     critics: list[Any] = [
-        value_critic(scope, env.groups, env.groups, env.state_size, True, m)
+        value_critic(
+            SCOPES[scope],
+            team=env.groups,
+            everyone=env.groups,
+            state_size=env.state_size,
+            heads=sum(group.size for group in env.groups.values()),
+            model=m,
+        )
         for m in (model, replace(model, normalize_obs=False))
     ]
     moved(critics[:1])
@@ -209,7 +217,14 @@ def test_images_are_refused() -> None:
     with pytest.raises(UserError, match="normalize_obs=true is for vectors, and 'eyes' observes"):
         IndependentPolicy(images(1, CPU).groups, MODEL)
     with pytest.raises(UserError, match="normalize_obs=true is for vectors"):
-        value_critic("team", images(1, CPU).groups, {}, None, False, MODEL)
+        value_critic(
+            SCOPES["team"],
+            team=images(1, CPU).groups,
+            everyone={},
+            state_size=None,
+            heads=1,
+            model=MODEL,
+        )
 
 
 # -------------------------------------------------------------------------------------- in learning

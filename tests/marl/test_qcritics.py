@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from marl.critics.action_value import joint_actions, q_critics
+from marl.critics.inputs import SCOPES
 from marl.errors import UserError
 from marl.networks.perceptron import Perceptron
 from marl.types import Observation, tree_map
@@ -33,7 +34,15 @@ def changed(action: dict[str, Tensor], group: str, row: int) -> dict[str, Tensor
 def critics(scope: str, own: bool, env: Game, names=TEAM):
     team = {name: env.groups[name] for name in names}
     torch.manual_seed(0)
-    return q_critics(2, scope, team, env.groups, env.state_size, own, MODEL)
+    return q_critics(
+        2,
+        SCOPES[scope],
+        team=team,
+        everyone=env.groups,
+        state_size=env.state_size,
+        heads=sum(group.size for group in team.values()) if own else 1,
+        model=MODEL,
+    )
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -124,4 +133,12 @@ def test_mistakes_are_told() -> None:
         critics("agent", True, images(2, CPU), ("eyes",))
     with pytest.raises(UserError, match=r"have no memory yet; leave critic_model\.gru=0"):
         team = {"left": env.groups["left"]}
-        q_critics(1, "team", team, env.groups, None, False, Perceptron([8], gru=4))
+        q_critics(
+            1,
+            SCOPES["team"],
+            team=team,
+            everyone=env.groups,
+            state_size=None,
+            heads=1,
+            model=Perceptron([8], gru=4),
+        )

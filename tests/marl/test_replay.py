@@ -16,7 +16,7 @@ from marl.env import example_step
 from marl.errors import UserError
 from marl.learning.frames import kept
 from marl.learning.replay import Replay, weight
-from marl.learning.rewards import team_done, team_reward, team_successor, team_terminated
+from marl.learning.rewards import REWARDS
 from marl.types import Rollout, tree_map, tree_tensors
 from tests.replaying import COPIES, joined, naive_n_step, rollouts, stamps
 from tests.scenes import CPU, randomly, rollout_of
@@ -142,12 +142,13 @@ def test_sequences_need_enough_steps() -> None:
 def test_transitions_against_a_naive_loop(history: list[int], steps: int, reward: str) -> None:
     replay, rows = filled(history)
     index = in_order(replay).flatten()
-    batch = replay.transitions(index, steps, 0.9, GROUPS, reward)
+    scheme = REWARDS[reward]
+    batch = replay.transitions(index, steps, 0.9, GROUPS, scheme)
     assert same((batch.obs, batch.action), (replay.take(index).obs, replay.take(index).action))
-    rewards, over = team_reward(rows, GROUPS, reward), team_terminated(rows, GROUPS, reward)
-    ends = team_done(rows, GROUPS, reward).any(-1)
-    successor = team_successor(rows, GROUPS, reward)
-    assert batch.reward.shape == (len(index), 3 if reward == "own" else 1)
+    rewards, over = scheme.reward(rows, GROUPS), scheme.terminated(rows, GROUPS)
+    ends = scheme.done(rows, GROUPS).any(-1)
+    successor = scheme.successor(rows, GROUPS)
+    assert batch.reward.shape == (len(index), scheme.heads(GROUPS))
     for m in range(len(index)):
         t, b = m // COPIES, m % COPIES
         naive = naive_n_step(rewards[:, b], over[:, b], ends[:, b], t, steps, 0.9)
@@ -168,7 +169,7 @@ def test_the_rollouts_of_these_tests_hold_every_kind_of_end() -> None:
 def test_a_team_reads_its_own_groups() -> None:
     replay, rows = filled([10])
     team = {"right": GROUPS["right"]}
-    batch = replay.transitions(in_order(replay).flatten(), 1, 0.9, team, "own")
+    batch = replay.transitions(in_order(replay).flatten(), 1, 0.9, team, REWARDS["own"])
     assert torch.equal(batch.reward, rows.reward["right"].flatten(0, 1))
     assert set(batch.action) == set(batch.next_obs.groups) == {"left", "right"}
 
@@ -176,10 +177,10 @@ def test_a_team_reads_its_own_groups() -> None:
 def test_what_was_never_written_counts_for_nothing() -> None:
     replay, _ = filled([4])
     index = in_order(replay).flatten()
-    clean = replay.transitions(index, 6, 0.9, GROUPS, "own")
+    clean = replay.transitions(index, 6, 0.9, GROUPS, REWARDS["own"])
     for slots in tree_tensors(replay.storage):
         slots[4:] = torch.nan if slots.is_floating_point() else 1
-    assert same(replay.transitions(index, 6, 0.9, GROUPS, "own"), clean)
+    assert same(replay.transitions(index, 6, 0.9, GROUPS, REWARDS["own"]), clean)
 
 
 def test_windows_do_not_cross_into_other_episodes() -> None:
@@ -191,7 +192,9 @@ def test_windows_do_not_cross_into_other_episodes() -> None:
     assert not before.done[-1].all()
     after.start[0] = True
     other.append(after)
-    batches = [r.transitions(torch.arange(16), 3, 0.9, GROUPS, "own") for r in (one, other)]
+    batches = [
+        r.transitions(torch.arange(16), 3, 0.9, GROUPS, REWARDS["own"]) for r in (one, other)
+    ]
     assert same(*batches)
 
 
@@ -201,7 +204,7 @@ def test_one_graph_serves_while_the_ring_turns(steps: int) -> None:
     counter = CompileCounter()
 
     def draw(index: Tensor) -> Any:
-        return replay.transitions(index, steps, 0.9, GROUPS, "own")
+        return replay.transitions(index, steps, 0.9, GROUPS, REWARDS["own"])
 
     compiled: Callable = torch.compile(draw, backend=counter, fullgraph=True, dynamic=False)
     sizes = set()
@@ -235,7 +238,7 @@ def test_a_restored_ring_goes_on_as_the_first(history: list[int]) -> None:
     for _ in range(2):
         index = one.draw(50, generator())
         assert torch.equal(index, other.draw(50, generator()))
-        three = [r.transitions(index, 3, 0.9, GROUPS, "own") for r in (one, other)]
+        three = [r.transitions(index, 3, 0.9, GROUPS, REWARDS["own"]) for r in (one, other)]
         assert same(*three)
         assert same(*(r.sequences(9, 3, 1, generator()) for r in (one, other)))
         one.append(after)

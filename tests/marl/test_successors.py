@@ -14,7 +14,7 @@ from marl.envs.task import Task
 from marl.errors import UserError
 from marl.learning.frames import kept
 from marl.learning.replay import GIB, Replay
-from marl.learning.rewards import team_done, team_reward, team_successor, team_terminated
+from marl.learning.rewards import REWARDS
 from marl.types import (
     AgentGroup,
     Discrete,
@@ -100,12 +100,12 @@ def check(replay: Replay, whole: Rollout) -> None:
     index = slots.unsqueeze(-1) * COPIES + torch.arange(COPIES)
     assert same(replay.take(index), rows)
     broken = torch.cat([rows.start[1:], torch.zeros(1, COPIES, dtype=torch.bool)])
-    for reward in ("own", "team_mean"):
-        ends = team_done(rows, GROUPS, reward).any(-1) | broken
-        rewards, over = team_reward(rows, GROUPS, reward), team_terminated(rows, GROUPS, reward)
-        after = team_successor(rows, GROUPS, reward)
+    for scheme in (REWARDS["own"], REWARDS["team_mean"]):
+        ends = scheme.done(rows, GROUPS).any(-1) | broken
+        rewards, over = scheme.reward(rows, GROUPS), scheme.terminated(rows, GROUPS)
+        after = scheme.successor(rows, GROUPS)
         for steps in (1, 2, 5):
-            batch = replay.transitions(index.flatten(), steps, 0.9, GROUPS, reward)
+            batch = replay.transitions(index.flatten(), steps, 0.9, GROUPS, scheme)
             naive = [
                 naive_n_step(rewards[:, b], over[:, b], ends[:, b], t, steps, 0.9)
                 for t in range(replay.steps)
