@@ -23,10 +23,11 @@ from marl.algorithms.mappo import MAPPO, MAPPOConfig
 from marl.errors import UserError
 from marl.learning.on_policy import Batch, Memory, minibatch
 from marl.learning.optimizer import Optimizer
-from marl.learning.sequential import Member, members, update_order
+from marl.learning.sequential import update_order
 from marl.networks.base import per_agent
 from marl.networks.observation_norm import observe
-from marl.policies.independent import IndependentPolicy
+from marl.policies.agent import AgentPolicy, agent_policies
+from marl.policies.base import DifferentiablePolicy
 from marl.types import Metrics, Rollout
 from marl.utils.compilation import compiled
 from marl.utils.validation import check_range
@@ -46,7 +47,7 @@ class HAPPOConfig(MAPPOConfig):
         if self.joint.graph != "none":
             raise UserError("agents of a joint policy do not move one by one; take algorithm=mappo")
 
-    def policy(self, context: Context) -> IndependentPolicy:
+    def policy(self, context: Context) -> DifferentiablePolicy:
         return super().policy(replace(context, model=per_agent(context.model)))
 
     def build(self, context: Context) -> HAPPO:
@@ -66,8 +67,8 @@ class HAPPO(MAPPO):
     def __init__(self, config: HAPPOConfig, context: Context):
         super().__init__(config, context)
         self.critic_epochs = config.critic_epochs or config.epochs
-        self.members = members(self.policy)
-        actors = {f"actor_{i}": member.parameters for i, member in enumerate(self.members)}
+        self.agent_policies = agent_policies(self.policy)
+        actors = {f"actor_{i}": member.parameters for i, member in enumerate(self.agent_policies)}
         self.optimizer = Optimizer(
             {**actors, "critic": self.critic.parameters()},
             {**dict.fromkeys(actors, config.actor_lr), "critic": config.critic_lr},
@@ -83,7 +84,7 @@ class HAPPO(MAPPO):
         self._schedule()
         batch, memory = self._prepare(rollout)
         compound, found = batch.advantage, []  # M, [T, B, K]
-        for agent in update_order(len(self.members), self.context.generator):
+        for agent in update_order(len(self.agent_policies), self.context.generator):
             own = self._own(agent, replace(batch, advantage=compound), memory)
             found.append(self._improve(agent, *own))
             compound = compound * self._ratio(agent, *own)
@@ -96,7 +97,7 @@ class HAPPO(MAPPO):
 
     def _own(self, agent: int, batch: Batch, memory: Memory) -> tuple[Batch, Memory]:
         """What the agent's loss reads, ``[T, B, 1, ...]``."""
-        member, column = self.members[agent], slice(agent, agent + 1)
+        member, column = self.agent_policies[agent], slice(agent, agent + 1)
         obs, action, aux = member.own(batch.obs, batch.action, batch.aux)
         own = replace(
             batch,
@@ -111,7 +112,7 @@ class HAPPO(MAPPO):
 
     def _improve(self, agent: int, batch: Batch, memory: Memory) -> Tensor:
         """The epochs of one agent, all others' policies as they are; the mean statistics."""
-        step = partial(self.actor_step, self.members[agent], self.actor_optimizers[agent])
+        step = partial(self.actor_step, self.agent_policies[agent], self.actor_optimizers[agent])
         epochs: list[Tensor] = []
         for _ in range(self.config.epochs):
             epochs.append(self._epoch(step, batch, memory))
@@ -120,7 +121,12 @@ class HAPPO(MAPPO):
         return torch.stack(epochs).mean(0)
 
     def _actor_step(
-        self, member: Member, optimizer: Optimizer, batch: Batch, memory: Memory, chunks: Tensor
+        self,
+        member: AgentPolicy,
+        optimizer: Optimizer,
+        batch: Batch,
+        memory: Memory,
+        chunks: Tensor,
     ) -> Tensor:
         """Eq. 11 on these chunks."""
         batch, memory = minibatch(batch, memory, chunks, self.chunk, self.recurrent)
@@ -140,7 +146,7 @@ class HAPPO(MAPPO):
         """pi_new / pi of the agent on every frame, ``[T, B, 1]``; 1 where it is not there."""
         copies = batch.start.shape[1]
         first = {name: carry[:copies] for name, carry in memory.actor.items()}  # at step 0
-        log_prob, _ = self.members[agent].evaluate(
+        log_prob, _ = self.agent_policies[agent].evaluate(
             batch.obs, batch.action, first, batch.start, batch.aux
         )
         log_ratio = log_prob - batch.log_prob

@@ -31,9 +31,9 @@ from marl.errors import UserError
 from marl.learning.losses import masked_mean, masked_means
 from marl.learning.optimizer import Optimizer
 from marl.learning.replay import ReplayBatch
+from marl.policies.base import DifferentiablePolicy
 from marl.policies.bayesian import team_policy
 from marl.policies.distributions import masked_log_softmax
-from marl.policies.independent import IndependentPolicy
 from marl.types import ActionSpec, Continuous, Discrete, MultiDiscrete, Noise
 from marl.utils.validation import check_range
 
@@ -60,7 +60,7 @@ class HASACConfig(OffPolicyConfig):
         if self.exact and self.joint.graph != "none":
             raise UserError("exact=true is of independent policies; set joint.graph=none")
 
-    def policy(self, context: Context) -> IndependentPolicy:
+    def policy(self, context: Context) -> DifferentiablePolicy:
         return team_policy(context.team, self.model(context), self.joint).to(context.device)
 
     def build(self, context: Context) -> HASAC:
@@ -114,7 +114,7 @@ class HASAC(OffPolicy):
     def target(self, batch: ReplayBatch, noise: Noise, rivals: Actions) -> Tensor:
         """y; the entropy counts where the critic is asked, not along the n steps. Log-probabilities
         of the absent are 0."""
-        action, log_prob = self.policy.sample(batch.next_obs, noise)
+        action, log_prob = self.policy.rsample(batch.next_obs, noise)
         q = self.target_critic(batch.next_obs, {**rivals, **action}).amin(0)  # [M, H]
         each = self._joined(log_prob)
         if self.critic.heads == 1:
@@ -127,7 +127,7 @@ class HASAC(OffPolicy):
         """Each against what the others do now."""
         if self.config.exact:
             return self._exact_losses(batch, noise)
-        action, log_prob = self.policy.sample(batch.obs, noise)
+        action, log_prob = self.policy.rsample(batch.obs, noise)
         each, alive = self._joined(log_prob), self.alive(batch.obs)
         q = self.by_agent(self.q_of_fresh(batch, action, action).amin(0), alive)
         return self.of_team(self.alpha[:-1] * each - q, alive), each
@@ -135,20 +135,20 @@ class HASAC(OffPolicy):
     def actor_loss(
         self, agent: int, batch: ReplayBatch, noise: Noise, action: Actions
     ) -> tuple[Tensor, Tensor]:
-        member = self.members[agent]
+        member = self.agent_policies[agent]
         if self.config.exact:
-            logits = member.numbers(batch.obs).squeeze(-2)
+            logits = member.distribution_params(batch.obs).squeeze(-2)
             cost, log_prob = self._exact_cost(agent, logits, batch, action)
         else:
-            own, log_prob = member.sample(batch.obs, noise)
+            own, log_prob = member.rsample(batch.obs, noise)
             q = self.q_of_one(batch, agent, own, action).amin(0)
             log_prob = log_prob.squeeze(-1)
             cost = self.alpha[agent] * log_prob - q
         return self.of_one(cost, agent, batch.obs), log_prob
 
     def _exact_losses(self, batch: ReplayBatch, noise: Noise) -> tuple[Tensor, Tensor]:
-        outputs = self.policy.numbers(batch.obs)
-        action, _ = self.policy.encoded(outputs, batch.obs, noise)
+        outputs = self.policy.distribution_params(batch.obs)
+        action, _ = self.policy.rsample(batch.obs, noise, outputs)
         found = [
             self._exact_cost(agent, outputs[name][:, row], batch, action)
             for agent, (name, row) in enumerate(self.agents)

@@ -28,13 +28,12 @@ from marl.critics.inputs import SCOPES
 from marl.errors import UserError
 from marl.learning.opponent_models import Inference
 from marl.learning.replay import ReplayBatch
-from marl.learning.target_networks import Follower, averaged
+from marl.learning.target_networks import TargetNetwork, averaged
 from marl.networks.observation_norm import observe
-from marl.policies.base import Policy
+from marl.policies.base import DifferentiablePolicy, Policy
 from marl.policies.bayesian import team_policy
 from marl.policies.deterministic import deterministic
 from marl.policies.ensemble import EnsemblePolicy
-from marl.policies.independent import IndependentPolicy
 from marl.types import Continuous, Metrics, Noise, Observation, Rollout
 from marl.utils import distributed
 from marl.utils.validation import check_range, check_word
@@ -88,7 +87,7 @@ class MADDPGConfig(OffPolicyConfig):
                 "before them do now; set others=current"
             )
 
-    def policy(self, context: Context) -> IndependentPolicy:
+    def policy(self, context: Context) -> DifferentiablePolicy:
         def make(spec):
             return deterministic(spec, soft=self.gumbel == "soft")
 
@@ -145,11 +144,13 @@ class MADDPG(OffPolicy):
     def __init__(self, config: MADDPGConfig, context: Context):
         super().__init__(config, context, config.policy(context), config.critics)
         self.config: MADDPGConfig = config
-        self.target_policy: IndependentPolicy = averaged(self.policy)
-        self.followers.append(Follower(self.target_policy, self.policy))
+        self.target_policy: DifferentiablePolicy = averaged(self.policy)
+        self.target_networks.append(TargetNetwork(self.target_policy, self.policy))
         self.copies: dict[str, Policy] | None = None  # of other teams' policies
         self.inference = self._inference() if config.inference else None
-        self.numbers = {n for n, g in self.team.items() if isinstance(g.action, Continuous)}
+        self.continuous_groups = {
+            n for n, g in self.team.items() if isinstance(g.action, Continuous)
+        }
 
     def _inference(self) -> Inference:
         config, context = self.config, self.context
@@ -167,7 +168,7 @@ class MADDPG(OffPolicy):
                 f"inference=true has nobody to infer: with critic={config.critic}, reward="
                 f"{config.reward} the team is one, and reads no other; set reward=own or critic=all"
             )
-        self.followers.append(found.follower)
+        self.target_networks.append(found.target_network)
         return found
 
     def update(self, rollout: Rollout) -> Metrics:
@@ -192,7 +193,9 @@ class MADDPG(OffPolicy):
     def _exploration(self, noise: Noise) -> Noise:
         done = min(1.0, self.frames / max(1, self._all_frames))
         scale = self.config.noise + done * (self.config.last_noise - self.config.noise)
-        return {n: scale * drawn if n in self.numbers else drawn for n, drawn in noise.items()}
+        return {
+            n: scale * drawn if n in self.continuous_groups else drawn for n, drawn in noise.items()
+        }
 
     @property
     def _all_frames(self) -> int:
@@ -204,8 +207,10 @@ class MADDPG(OffPolicy):
     @torch.no_grad()
     def target(self, batch: ReplayBatch, noise: Noise, rivals: Actions) -> Tensor:
         """y: numbers are smoothed by clipped noise, choices drawn."""
-        smoothed = {n: self._smoothing(x) if n in self.numbers else x for n, x in noise.items()}
-        action, _ = self.target_policy.sample(batch.next_obs, smoothed)
+        smoothed = {
+            n: self._smoothing(x) if n in self.continuous_groups else x for n, x in noise.items()
+        }
+        action, _ = self.target_policy.rsample(batch.next_obs, smoothed)
         if self.inference is None or self.critic.heads == 1:
             q = self.target_critic(batch.next_obs, {**rivals, **action}).amin(0)
         else:  # what each agent believes that the others do
@@ -234,19 +239,19 @@ class MADDPG(OffPolicy):
                 self.copies[name] = policy
                 if isinstance(policy, nn.Module):
                     self.copies[name] = averaged(policy)
-                    self.followers.append(Follower(self.copies[name], policy))  # type: ignore[arg-type]  # a Module too
+                    self.target_networks.append(TargetNetwork(self.copies[name], policy))  # type: ignore[arg-type]  # a Module too
         return self.copies
 
     # --------------------------------------------------------------------------------------- actors
 
     def _losses_noise(self, noise: Noise) -> Noise:
         """Numbers are as the policy gives them, choices drawn."""
-        return {n: drawn for n, drawn in noise.items() if n not in self.numbers}
+        return {n: drawn for n, drawn in noise.items() if n not in self.continuous_groups}
 
     def actors_loss(self, batch: ReplayBatch, noise: Noise) -> tuple[Tensor, Tensor]:
         """The others do what they did, or what they do now."""
-        outputs, alive = self.policy.numbers(batch.obs, noise), self.alive(batch.obs)
-        fresh, log_prob = self.policy.encoded(outputs, batch.obs, noise)
+        outputs, alive = self.policy.distribution_params(batch.obs, noise), self.alive(batch.obs)
+        fresh, log_prob = self.policy.rsample(batch.obs, noise, outputs)
         stored = {n: batch.action[n] for n in self.team}
         others = fresh if self.config.others == "current" else stored
         q = self.by_agent(self.q_of_fresh(batch, fresh, others)[0], alive)  # [M, N]
@@ -257,9 +262,9 @@ class MADDPG(OffPolicy):
     def actor_loss(
         self, agent: int, batch: ReplayBatch, noise: Noise, action: Actions
     ) -> tuple[Tensor, Tensor]:
-        member = self.members[agent]
-        outputs = member.numbers(batch.obs)
-        own, log_prob = member.encoded(outputs, batch.obs, noise)
+        member = self.agent_policies[agent]
+        outputs = member.distribution_params(batch.obs)
+        own, log_prob = member.rsample(batch.obs, noise, outputs)
         q = self.q_of_one(batch, agent, own, action)[0]
         cost = self.config.output_penalty * outputs.square().mean((-2, -1)) - q
         return self.of_one(cost, agent, batch.obs), log_prob.squeeze(-1)

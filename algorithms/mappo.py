@@ -37,9 +37,9 @@ from marl.learning.on_policy import (
 from marl.learning.optimizer import Optimizer
 from marl.learning.rewards import REWARDS, team_alive
 from marl.networks.observation_norm import observe
+from marl.policies.base import DifferentiablePolicy
 from marl.policies.bayesian import JointPolicy, team_policy
-from marl.policies.dag import Joint, density
-from marl.policies.independent import IndependentPolicy
+from marl.policies.dag import BayesianNetworkConfig, density
 from marl.types import Carry, Metrics, Observation, PolicyStep, Rollout
 from marl.utils import distributed
 from marl.utils.compilation import compiled
@@ -70,7 +70,9 @@ class MAPPOConfig:
     normalize_value: bool = True
     target_kl: float | None = None  # stop the epochs above 1.5 times this; null for never
     compile: bool = False  # each minibatch's step into one graph (a minute, at the first)
-    joint: Joint = field(default_factory=Joint)  # the Bayesian network of the team's policies
+    joint: BayesianNetworkConfig = field(
+        default_factory=BayesianNetworkConfig
+    )  # the Bayesian network of the team's policies
 
     def __post_init__(self) -> None:
         check_word("critic", self.critic, SCOPES)
@@ -82,7 +84,7 @@ class MAPPOConfig:
             target_kl=(0, math.inf),
         )  # fmt: skip
 
-    def policy(self, context: Context) -> IndependentPolicy:
+    def policy(self, context: Context) -> DifferentiablePolicy:
         return team_policy(context.team, context.model, self.joint).to(context.device)
 
     def build(self, context: Context) -> MAPPO:

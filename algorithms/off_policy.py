@@ -21,14 +21,13 @@ from marl.learning.losses import masked_mean
 from marl.learning.optimizer import Optimizer
 from marl.learning.replay import ReplayBatch
 from marl.learning.rewards import REWARDS, team_alive
-from marl.learning.sequential import Member, members, update_order
-from marl.learning.target_networks import Follower, averaged
+from marl.learning.sequential import update_order
+from marl.learning.target_networks import TargetNetwork, averaged
 from marl.networks.base import Model, per_agent
 from marl.networks.observation_norm import observe
-from marl.policies.base import Policy, act, encode, encoded_actions
-from marl.policies.dag import Joint
-from marl.policies.ensemble import MEMBER
-from marl.policies.independent import IndependentPolicy
+from marl.policies.agent import AgentPolicy, agent_policies
+from marl.policies.base import DifferentiablePolicy, Policy, act, encode, encoded_actions
+from marl.policies.dag import BayesianNetworkConfig
 from marl.policies.random import RandomPolicy
 from marl.types import Carry, Metrics, Noise, Observation, PolicyStep, Rollout
 from marl.utils import distributed
@@ -56,7 +55,9 @@ class OffPolicyConfig:
     frames_per_update: float = 20.0  # frames collected for each gradient step
     warmup: int = 10_000  # frames of uniformly random actions before the first
     compile: bool = False  # reading, the critics' and each actor's step into one graph each
-    joint: Joint = field(default_factory=Joint)  # the Bayesian network of the team's policies
+    joint: BayesianNetworkConfig = field(
+        default_factory=BayesianNetworkConfig
+    )  # the Bayesian network of the team's policies
 
     def __post_init__(self) -> None:
         check_word("critic", self.critic, SCOPES)
@@ -99,11 +100,12 @@ class OffPolicy:
     names: tuple[str, ...] = ("policy_loss",)  # of what ``_finish`` returns
 
     def __init__(
-        self, config: OffPolicyConfig, context: Context, policy: IndependentPolicy, k: int
+        self, config: OffPolicyConfig, context: Context, policy: DifferentiablePolicy, k: int
     ):
         assert context.replay is not None, "an off-policy algorithm needs the run's replay"
         self.config, self.context, self.team = config, context, context.team
         self.replay, self.policy = context.replay, policy
+        self.replay.store_aux(self.team, policy.aux_keys)
         self.uniform = RandomPolicy(self.team)
         self.agents = [(name, row) for name, g in self.team.items() for row in range(g.size)]
         self.scheme, self.scope = REWARDS[config.reward], SCOPES[config.critic]
@@ -118,21 +120,21 @@ class OffPolicy:
         )
         self.critic = critic.to(context.device)
         self.target_critic = averaged(self.critic)
-        self.followers = [Follower(self.target_critic, self.critic)]
+        self.target_networks = [TargetNetwork(self.target_critic, self.critic)]
         self.critic_optimizer = self._optimizer(self.critic.parameters(), config.critic_lr)
-        self.members: list[Member] = members(policy) if config.sequential else []
-        parts = [m.parameters for m in self.members] or [list(policy.parameters())]
+        self.agent_policies: list[AgentPolicy] = agent_policies(policy) if config.sequential else []
+        parts = [m.parameters for m in self.agent_policies] or [list(policy.parameters())]
         self.actor_optimizers = [self._optimizer(part, config.actor_lr) for part in parts]
         self.batch_size = distributed.part("batch_size", config.batch_size)  # of this rank
         self.frames = self.updates = 0  # of all ranks together
         self.told = torch.zeros(len(self.names), device=context.device)  # of the actors' last step
-        if any(getattr(layer, "carry_size", 0) for layer in policy.modules()):
+        if policy.initial_carry(1):
             raise UserError("off-policy actors have no memory yet; leave model.gru=0")
         compiler = compiled if config.compile else lambda function: function
-        self.read, self.sample = compiler(self._read), compiler(policy.sample)
+        self.read, self.sample = compiler(self._read), compiler(policy.rsample)
         self.improve_critics = compiler(self._improve_critics)
         self.improve_together = compiler(self._improve_together)
-        each = range(len(self.members))
+        each = range(len(self.agent_policies))
         self.improve_one = [partial(compiler(self._improve_one), agent) for agent in each]
 
     def _optimizer(self, parameters: Any, lr: float) -> Optimizer:
@@ -152,7 +154,7 @@ class OffPolicy:
     ) -> PolicyStep:
         noise = self._exploration(self.policy.noise(len(start), generator)) if explore else None
         step = self.policy.act(obs, carry, start, noise)
-        aux = {n: {k: v for k, v in step.aux[n].items() if k == MEMBER} for n in self.team}
+        aux = {n: {key: step.aux[n][key] for key in self.policy.aux_keys} for n in self.team}
         if explore and self.frames < self.config.warmup:
             random = act(self.uniform, obs, {}, start, generator, explore)
             return replace(step, action=random.action, aux=aux)
@@ -179,18 +181,18 @@ class OffPolicy:
     def observe(self, obs: Observation) -> None:
         """Moves the running moments of observations, of averaged copies too."""
         observe([self.policy, self.critic], obs)
-        for follower in self.followers:
-            follower.copy_buffers()
+        for target_network in self.target_networks:
+            target_network.copy_buffers()
 
     def _learn(self) -> Tensor:
         """One step of the critics, and of the actors when it is their turn; the statistics."""
         config, random = self.config, self.context.generator
         index = self.replay.draw(self.batch_size, random)
         batch = self.read(index, self.replay.successors.rows)
-        draws = 3 if self.members else 2  # for the target, the gradient, and those who follow
-        members = {f"{n}/{k}": v for n, aux in batch.aux.items() for k, v in aux.items()}
+        draws = 3 if self.agent_policies else 2  # for target, gradient, and followers
+        acted = {f"{n}/{k}": v for n, aux in batch.aux.items() for k, v in aux.items()}
         first, *others = [
-            {**self.policy.noise(self.batch_size, random), **members} for _ in range(draws)
+            {**self.policy.noise(self.batch_size, random), **acted} for _ in range(draws)
         ]
         self.updates += 1
         stats = self.improve_critics(batch, first, self._opponents(batch))
@@ -214,8 +216,8 @@ class OffPolicy:
 
     def follow(self) -> None:
         """Moves all averaged copies."""
-        for follower in self.followers:
-            follower.move(self.config.tau)
+        for target_network in self.target_networks:
+            target_network.update(self.config.tau)
 
     # -------------------------------------------------------------------------------------- critics
 
@@ -263,7 +265,7 @@ class OffPolicy:
         return noise
 
     def _improve_actors(self, batch: ReplayBatch, noise: Sequence[Noise]) -> Tensor:
-        if not self.members:
+        if not self.agent_policies:
             return self.improve_together(batch, noise[0])
         with torch.no_grad():
             action, _ = self.sample(batch.obs, noise[1])
@@ -287,7 +289,7 @@ class OffPolicy:
         loss, log_prob = self.actor_loss(agent, batch, noise, action)
         self.actor_optimizers[agent].step(loss)
         with torch.no_grad():
-            own, _ = self.members[agent].sample(batch.obs, later)
+            own, _ = self.agent_policies[agent].rsample(batch.obs, later)
         return loss.detach(), log_prob.detach(), own
 
     def _finish(self, loss: Tensor, log_prob: Tensor, alive: Tensor | None) -> Tensor:

@@ -12,9 +12,9 @@ from torch import Tensor
 from marl.algorithm import Context
 from marl.errors import UserError
 from marl.policies.base import Policy
-from marl.policies.fixed import Scripted
+from marl.policies.fixed import FixedPolicy, Scripted
 from marl.policies.random import RandomPolicy
-from marl.types import AgentGroup, Aux, Carry, Noise, Observation, PolicyStep
+from marl.types import AgentGroup, Carry, Noise, Observation, PolicyStep
 from marl.utils.serialization import REFERENCE, import_path
 
 
@@ -50,7 +50,7 @@ class ScriptedConfig:
         return Scripted(self.policy(context), explore=None)
 
 
-class FunctionPolicy:
+class FunctionPolicy(FixedPolicy):
     """Actions by a function, greedy or not.
 
     Raises:
@@ -58,10 +58,8 @@ class FunctionPolicy:
     """
 
     def __init__(self, groups: Mapping[str, AgentGroup], function: Callable[..., Tensor]):
-        self.groups, self.function = dict(groups), function
-
-    def initial_carry(self, num_envs: int) -> Carry:
-        return {}
+        super().__init__(groups)
+        self.function = function
 
     def noise(self, num_envs: int, generator: torch.Generator) -> Noise:
         return {}
@@ -85,11 +83,6 @@ class FunctionPolicy:
                 f"{list(expected)}, not {found}"
             )
         return action.to(group.action.dtype)
-
-    def evaluate(
-        self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
-    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        raise NotImplementedError("nothing learns from a scripted team's probabilities")
 
 
 @dataclass

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from marl.policies.ensemble import MEMBER
 from marl.types import Aux, Observation, Rollout, register
 
 
@@ -19,22 +18,26 @@ class Frames:
 
     obs: Observation
     action: Mapping[str, Tensor]
-    aux: Aux  # of each agent, which sub-policy acted
+    aux: Aux  # what the policies' ``aux_keys`` name
     reward: Mapping[str, Tensor]
     ends: Mapping[str, Tensor]  # [C, B, N] uint8: 1 where terminated, 2 where truncated
     step: Tensor  # [C, B] uint8: 1 where done, and 2 where an episode starts
     rank: Tensor  # [C, B] among the step's successors kept apart; ``Successors.none`` elsewhere
 
 
-def kept(rollout: Rollout) -> Rollout:
-    """What is stored of a rollout: of ``aux``, which sub-policy acted."""
-    aux = {n: {MEMBER: given[MEMBER]} for n, given in rollout.aux.items() if MEMBER in given}
+NOTHING: Mapping[str, Sequence[str]] = {}
+AuxKeys = Mapping[str, Sequence[str]]  # group -> names of the entries of ``aux`` to store
+
+
+def stored_part(rollout: Rollout, aux_keys: AuxKeys = NOTHING) -> Rollout:
+    """What is stored of a rollout."""
+    aux = {n: {key: rollout.aux[n][key] for key in keys} for n, keys in aux_keys.items() if keys}
     return replace(rollout, log_prob={}, aux=aux, carry={})
 
 
-def packed(rollout: Rollout, rank: Tensor) -> Frames:
+def packed(rollout: Rollout, rank: Tensor, aux_keys: AuxKeys) -> Frames:
     """As it is stored, where its successors that are kept apart have these ranks."""
-    aux = kept(rollout).aux
+    aux = stored_part(rollout, aux_keys).aux
     ends = {n: x.byte() + 2 * rollout.truncated[n].byte() for n, x in rollout.terminated.items()}
     step = rollout.done.byte() + 2 * rollout.start.byte()
     return Frames(rollout.obs, rollout.action, aux, rollout.reward, ends, step, rank)

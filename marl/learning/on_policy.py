@@ -17,7 +17,7 @@ from torch import Tensor
 from marl.critics.value import ValueCritic
 from marl.errors import UserError
 from marl.learning import losses
-from marl.policies.independent import IndependentPolicy
+from marl.policies.base import Policy
 from marl.types import Aux, Carry, Observation, Rollout, register, take, tree_map
 from marl.utils import distributed
 
@@ -86,7 +86,7 @@ def rollout_values(
 
 
 @torch.no_grad()
-def rollout_carries(policy: IndependentPolicy, rollout: Rollout, chunk: int) -> Carry:
+def rollout_carries(policy: Policy, rollout: Rollout, chunk: int) -> Carry:
     """The policy's memories at the start of every chunk, recomputed from the rollout's first."""
     carry: Carry = {name: rollout.carry[name] for name in policy.groups if name in rollout.carry}
     if not carry:

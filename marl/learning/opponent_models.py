@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from marl.learning.losses import masked_mean
 from marl.learning.optimizer import Optimizer
 from marl.learning.rewards import team_alive
-from marl.learning.target_networks import Follower, averaged
+from marl.learning.target_networks import TargetNetwork, averaged
 from marl.networks.base import Model, per_agent
-from marl.policies.base import Policy
+from marl.policies.base import DifferentiablePolicy, Policy
 from marl.policies.deterministic import Deterministic, deterministic
 from marl.policies.distributions import Distribution
 from marl.policies.independent import IndependentPolicy
@@ -45,7 +45,7 @@ class Guess(Deterministic):
         self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Up to a constant; the entropy is one too, given as 0."""
-        error = self.box.encode(action) - self.encoded(params, mask, None)[0]
+        error = self.box.encode(action) - self.rsample(params, mask, None)[0]
         return -0.5 * error.square().sum(-1), torch.zeros_like(params[..., 0])
 
 
@@ -79,7 +79,7 @@ class Inference:
         policies = [IndependentPolicy(groups, per_agent(model), guess) for _ in learners]
         self.believed = nn.ModuleList(policies).to(device)
         self.target: nn.ModuleList = averaged(self.believed)
-        self.follower = Follower(self.target, self.believed)
+        self.target_network = TargetNetwork(self.target, self.believed)
         self.optimizer = Optimizer({"": self.believed.parameters()}, {"": lr}, 1e-8, 10.0)
         counts = {name: self._others(name, team) for name in groups}  # [learners, N]
         self.believed_of = [name for name, count in counts.items() if count.any()]
@@ -96,7 +96,7 @@ class Inference:
         return counts
 
     def noise(self, batch: int, generator: torch.Generator) -> Noise:
-        first: IndependentPolicy = self.believed[0]  # type: ignore[assignment]  # one of them
+        first: DifferentiablePolicy = self.believed[0]  # type: ignore[assignment]  # one of them
         return first.noise(batch, generator)
 
     def fit(self, obs: Observation, action: Mapping[str, Tensor]) -> Tensor:
@@ -126,7 +126,7 @@ class Inference:
     @torch.no_grad()
     def actions(self, obs: Observation, noise: Noise) -> dict[str, Tensor]:
         """What each learner's averaged beliefs do, encoded, ``[M, learners, N, A]`` by group."""
-        sampled = [policy.sample(obs, noise)[0] for policy in self.target]  # type: ignore[operator]  # a policy
+        sampled = [policy.rsample(obs, noise)[0] for policy in self.target]  # type: ignore[operator]  # a policy
         return {n: torch.stack([one[n] for one in sampled], dim=1) for n in self.groups}
 
     @torch.no_grad()
@@ -151,7 +151,7 @@ class Inference:
 
 def can_be_asked(policy: Policy) -> bool:
     """Whether it has networks, and they no memory."""
-    return isinstance(policy, IndependentPolicy) and not policy.initial_carry(1)
+    return isinstance(policy, DifferentiablePolicy) and not policy.initial_carry(1)
 
 
 def behaviour(policy: Policy, group: str, obs: Observation) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,7 +32,7 @@ class ReplayBatch:
     next_obs: Observation  # [M, ...] the true successor of the last step, to bootstrap from
     reward: Tensor  # [M, H] discounted, summed over the steps
     discount: Tensor  # [M, H] of the value of next_obs; 0 where the return ended for good
-    aux: Aux  # [M, N] of the sub-policies that acted
+    aux: Aux  # [M, N] what the policies' ``aux_keys`` name
 
 
 class Replay:
@@ -61,6 +61,7 @@ class Replay:
         self.steps, self.head = 0, 0  # how many are stored, and the slot of the next one
         self.newest = torch.zeros((), dtype=torch.int64, device=device)  # slot of the last one
         self.storage: Frames | None = None
+        self.aux_keys: dict[str, tuple[str, ...]] = {}
         self.successors = Successors(num_envs, self.capacity, device)
 
     def __len__(self) -> int:
@@ -95,6 +96,11 @@ class Replay:
         rows = self.successors.empty(rollout.obs, self.successors.size, "meta")
         return sum(x.nbytes for x in tree_tensors((self._empty(rollout, "meta"), rows)))
 
+    def store_aux(self, groups: Iterable[str], keys: tuple[str, ...]) -> None:
+        """Stores these entries of the groups' ``aux`` from now on; before storage is allocated."""
+        assert self.storage is None, "the layout of the storage is fixed"
+        self.aux_keys |= dict.fromkeys(groups, keys)
+
     def allocate(self, rollout: Rollout) -> None:
         """Storage for frames like those of ``rollout``.
 
@@ -108,7 +114,8 @@ class Replay:
     def _empty(self, rollout: Rollout, device: torch.device | str) -> Frames:
         rank = torch.zeros(1, self.num_envs, dtype=self.successors.rank_type)
         return tree_map(
-            lambda x: x.new_empty(self.capacity, *x.shape[1:], device=device), packed(rollout, rank)
+            lambda x: x.new_empty(self.capacity, *x.shape[1:], device=device),
+            packed(rollout, rank, self.aux_keys),
         )
 
     def _check_weight(self, nbytes: int) -> None:
@@ -139,7 +146,7 @@ class Replay:
         self.successors.set_newest(tree_map(lambda x: x[-1], rollout.next_obs))
         rank = torch.where(where, rank, self.successors.none).to(self.successors.rank_type)
         self._write(self.successors.before, before)
-        tree_map(self._write, self.storage, packed(rollout, rank))
+        tree_map(self._write, self.storage, packed(rollout, rank, self.aux_keys))
         self.head = (self.head + steps) % self.capacity
         self.steps = min(self.steps + steps, self.capacity)
         self.newest.fill_((self.head - 1) % self.capacity)

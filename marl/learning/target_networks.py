@@ -10,11 +10,11 @@ from torch import nn
 
 
 def averaged(module: nn.Module) -> Any:
-    """A copy to be moved by a Follower only."""
+    """A copy to be moved by a TargetNetwork only."""
     return copy.deepcopy(module).requires_grad_(False)
 
 
-class Follower:
+class TargetNetwork:
     """Moves an averaged copy towards its original. The parameters are found once: to walk a network
     takes longer than to move it."""
 
@@ -23,7 +23,7 @@ class Follower:
         self.buffers = list(zip(copied.buffers(), module.buffers(), strict=True))
 
     @torch.no_grad()
-    def move(self, tau: float) -> None:
+    def update(self, tau: float) -> None:
         """By ``tau`` of the way."""
         torch._foreach_lerp_(self.copied, self.original, tau)  # type: ignore[reportPrivateImportUsage]  # the one fused call for it
 

@@ -1,7 +1,8 @@
-"""What a policy of a whole team is, and how one acts."""
+"""What a policy of a whole team is, and how one acts. Algorithms name these two only."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -23,33 +24,71 @@ NOTHING: Noise = {}
 
 
 class Policy(Protocol):
-    """The policy of a whole team: mappings by group go in and come out."""
+    """The policy of a whole team: mappings by group go in and come out.
 
-    @property
-    def groups(self) -> Mapping[str, AgentGroup]: ...
+    Attributes:
+        groups: the team's, by name.
+        aux_keys: names of the entries of ``aux`` that a replay stores with every step; a
+            ``DifferentiablePolicy`` gets them back in ``noise``, under ``<group>/<name>``.
+    """
 
+    groups: Mapping[str, AgentGroup]
+    aux_keys: tuple[str, ...] = ()
+
+    @abstractmethod
     def initial_carry(self, num_envs: int) -> Carry:
         """Zero memories, ``[B, N, H]``; empty without memory."""
-        ...
 
-    def noise(self, num_envs: int, generator: torch.Generator) -> Noise: ...
+    @abstractmethod
+    def noise(self, num_envs: int, generator: torch.Generator) -> Noise:
+        """The random numbers behind one step of ``num_envs`` environments."""
 
+    @abstractmethod
     def act(self, obs: Observation, carry: Carry, start: Tensor, noise: Noise | None) -> PolicyStep:
         """One step over ``[B, N]``; the greedy action where ``noise`` is None."""
-        ...
 
+    @abstractmethod
     def evaluate(
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         """Log-probabilities and entropies by group, ``[T, B, N]`` (any leading axes without
-        memory)."""
-        ...
+        memory), of actions that were taken with ``aux``."""
+
+    @abstractmethod
+    def remember(
+        self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
+    ) -> Carry:
+        """The memories after steps ``[T, B]`` in which these actions were taken; empty without
+        memory."""
+
+
+class DifferentiablePolicy(nn.Module, Policy):
+    """A policy with weights, through whose actions losses differentiate, each step by itself and
+    without memory."""
+
+    @abstractmethod
+    def distribution_params(self, obs: Observation, noise: Noise = NOTHING) -> dict[str, Tensor]:
+        """The parameters of the action distributions, ``[..., N, P]`` by group."""
+
+    @abstractmethod
+    def rsample(
+        self, obs: Observation, noise: Noise, params: Mapping[str, Tensor] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Samples actions as critics read them, ``[..., N, A]`` by group, with gradient.
+
+        Args:
+            noise: as ``noise`` gives it; groups that it lacks are greedy.
+            params: what ``distribution_params`` gave of ``obs`` and ``noise``, if it was asked.
+
+        Returns:
+            The actions and their log-probabilities ``[..., N]``, both 0 of absent agents.
+        """
 
 
 def initial_carry(
     networks: nn.ModuleDict, groups: Mapping[str, AgentGroup], num_envs: int
 ) -> Carry:
-    """Zero memories of the networks that have one."""
+    """Zero memories of the networks that have one, ``[B, N, H]`` by group."""
     device = next(networks.parameters()).device
     return {
         name: torch.zeros(num_envs, group.size, networks[name].carry_size, device=device)  # type: ignore[arg-type]  # Network

@@ -12,7 +12,7 @@ round, on the actions that were taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,18 @@ from marl.errors import UserError
 from marl.networks.base import Model, build_for, normalized, outputs
 from marl.networks.layers import linear
 from marl.policies.base import NOTHING, encode
-from marl.policies.dag import Bernoulli, Draw, Fixed, Graphs, Joint, Learned, density
+from marl.policies.dag import (
+    BayesianNetworkConfig,
+    Bernoulli,
+    DagSampler,
+    Draw,
+    Fixed,
+    Learned,
+    density,
+)
 from marl.policies.distributions import Distribution, distribution
 from marl.policies.independent import IndependentPolicy
+from marl.policies.network import NetworkPolicy
 from marl.types import (
     ActionSpec,
     AgentGroup,
@@ -36,13 +45,10 @@ from marl.types import (
     tree_map,
 )
 
-if TYPE_CHECKING:
-    pass
-
 GRAPH = "graph/"  # before the names of a graph's random numbers, in noise and in aux
 
 
-class JointPolicy(IndependentPolicy):
+class JointPolicy(NetworkPolicy):
     """Behind its own observation every agent reads what its parents saw and did, in
     ``joint.features`` numbers. ``cut`` leaves all edges out: nobody knows of anybody.
 
@@ -62,25 +68,17 @@ class JointPolicy(IndependentPolicy):
         self,
         groups: Mapping[str, AgentGroup],
         model: Model,
-        joint: Joint,
+        joint: BayesianNetworkConfig,
         make: Callable[[ActionSpec], Distribution] = distribution,
     ):
-        nn.Module.__init__(self)
         if any(len(group.observation.shape) > 1 for group in groups.values()):
             raise UserError("joint policies read no images; leave algorithm.joint.graph=none")
-        self.groups, self.first = dict(groups), next(iter(groups))
-        self.distributions = {name: make(group.action) for name, group in groups.items()}
-        self.networks = nn.ModuleDict(
-            {
-                name: build_for(
-                    model, group, self.distributions[name].parameters, 0.01, more=joint.features
-                )
-                for name, group in groups.items()
-            }
-        )
-        told = {n: g.observation.size + g.action.encoded_size for n, g in groups.items()}
+        more = joint.features
+        super().__init__(groups, make, lambda g, size: build_for(model, g, size, 0.01, more))
+        self.first = next(iter(groups))
+        sizes = {n: g.observation.size + g.action.encoded_size for n, g in groups.items()}
         self.messages = nn.ModuleDict(  # of every sender, of weights of its own
-            {n: linear(told[n], joint.features, g.size, 2**0.5) for n, g in groups.items()}
+            {n: linear(sizes[n], joint.features, g.size, 2**0.5) for n, g in groups.items()}
         )
         self.bias = nn.Parameter(torch.zeros(joint.features))
         self.graphs = graphs(joint, groups)
@@ -118,7 +116,7 @@ class JointPolicy(IndependentPolicy):
         found = self.graphs(seen, drawn or None)
         return torch.zeros_like(found) if self.cut else found
 
-    def _kept(self, noise: Noise | None, actions: Aux, graph: Tensor) -> Aux:
+    def _step_aux(self, noise: Noise | None, actions: Aux) -> Aux:
         """What of one step ``evaluate`` needs."""
         drawn = {k: v for k, v in (noise or {}).items() if k.startswith(GRAPH)}
         first = {**actions[self.first], **drawn}
@@ -134,7 +132,7 @@ class JointPolicy(IndependentPolicy):
         """The group's observations as its network reads them."""
         return normalized(self.networks[name], obs.groups[name].obs.float())
 
-    def _told(
+    def _messages(
         self, obs: Observation, action: Mapping[str, Tensor], graph: Tensor
     ) -> dict[str, Tensor]:
         """What every agent's parents tell it, ``[..., N, features]`` by group: a layer over all
@@ -146,7 +144,7 @@ class JointPolicy(IndependentPolicy):
         heard = torch.relu(graph.mT @ torch.cat(sent, dim=-2) + self.bias)
         return dict(zip(self.groups, heard.split(self.sizes, dim=-2), strict=True))
 
-    def _numbers(
+    def _params(
         self,
         obs: Observation,
         action: Mapping[str, Tensor],
@@ -154,18 +152,18 @@ class JointPolicy(IndependentPolicy):
         carry: Carry = NOTHING,
         start: Tensor | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What the networks give where these (encoded) actions are taken, and their memories."""
-        told, numbers, memories = self._told(obs, action, graph), {}, {}
+        """The distributions' parameters where these (encoded) actions are taken, and memories."""
+        messages, params, memories = self._messages(obs, action, graph), {}, {}
         for name in self.groups:
-            x = torch.cat([obs.groups[name].obs.float(), told[name]], dim=-1)
-            numbers[name], memory = outputs(
+            x = torch.cat([obs.groups[name].obs.float(), messages[name]], dim=-1)
+            params[name], memory = outputs(
                 self.networks[name], x, obs.graph, carry.get(name), start
             )
             if memory is not None:
                 memories[name] = memory
-        return numbers, memories
+        return params, memories
 
-    def _nothing(self, obs: Observation) -> dict[str, Tensor]:
+    def _no_action(self, obs: Observation) -> dict[str, Tensor]:
         """No action at all, encoded: where rounds begin."""
         return {
             name: obs.groups[name].obs.new_zeros(
@@ -176,20 +174,20 @@ class JointPolicy(IndependentPolicy):
 
     def act(self, obs: Observation, carry: Carry, start: Tensor, noise: Noise | None) -> PolicyStep:
         graph = self.graph(obs, noise).unsqueeze(0)
-        now = tree_map(lambda x: x.unsqueeze(0), self._seen(obs))
-        encoded, action, log_prob, aux, memories = self._nothing(now), {}, {}, {}, {}
+        now = tree_map(lambda x: x.unsqueeze(0), self._team_obs(obs))
+        encoded, action, log_prob, aux, memories = self._no_action(now), {}, {}, {}, {}
         for _ in range(self.graphs.depth):
-            numbers, memories = self._numbers(now, encoded, graph, carry, start.unsqueeze(0))
+            params, memories = self._params(now, encoded, graph, carry, start.unsqueeze(0))
             for name in self.groups:
                 action[name], log_prob[name], aux[name] = self.distributions[name].sample(
-                    numbers[name].squeeze(0),
+                    params[name].squeeze(0),
                     obs.groups[name].action_mask,
                     None if noise is None else noise[name],
                 )
             encoded = {n: x.unsqueeze(0) for n, x in self._encode(action, obs).items()}
-        return PolicyStep(action, log_prob, memories, self._kept(noise, aux, graph))
+        return PolicyStep(action, log_prob, memories, self._step_aux(noise, aux))
 
-    def _seen(self, obs: Observation) -> Observation:
+    def _team_obs(self, obs: Observation) -> Observation:
         """What the team reads."""
         return Observation({name: obs.groups[name] for name in self.groups}, None, obs.graph)
 
@@ -197,15 +195,15 @@ class JointPolicy(IndependentPolicy):
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
     ) -> Carry:
         graph = self.graph(obs, aux[self.first])
-        return self._numbers(obs, self._encode(action, obs), graph, carry, start)[1]
+        return self._params(obs, self._encode(action, obs), graph, carry, start)[1]
 
-    def numbers(self, obs: Observation, noise: Noise = NOTHING) -> dict[str, Tensor]:
-        """What the networks give in the last round, ``[..., N, P]`` by group. Without memory."""
-        graph, action, numbers = self.graph(obs, noise), self._nothing(obs), {}
+    def distribution_params(self, obs: Observation, noise: Noise = NOTHING) -> dict[str, Tensor]:
+        """See ``DifferentiablePolicy``; of the last round, without memory."""
+        graph, action, params = self.graph(obs, noise), self._no_action(obs), {}
         for _ in range(self.graphs.depth):
-            numbers, _ = self._numbers(obs, action, graph)
-            action, _ = self.encoded(numbers, obs, noise)
-        return numbers
+            params, _ = self._params(obs, action, graph)
+            action, _ = self.rsample(obs, noise, params)
+        return params
 
     def evaluate(
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
@@ -223,15 +221,15 @@ class JointPolicy(IndependentPolicy):
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         """As ``evaluate``, along this graph."""
         log_prob, entropy = {}, {}
-        numbers, _ = self._numbers(obs, self._encode(action, obs), graph, carry, start)
+        params, _ = self._params(obs, self._encode(action, obs), graph, carry, start)
         for name in self.groups:
             log_prob[name], entropy[name] = self.distributions[name].evaluate(
-                numbers[name], obs.groups[name].action_mask, action[name], aux[name]
+                params[name], obs.groups[name].action_mask, action[name], aux[name]
             )
         return log_prob, entropy
 
 
-def graphs(joint: Joint, groups: Mapping[str, AgentGroup]) -> Graphs:
+def graphs(joint: BayesianNetworkConfig, groups: Mapping[str, AgentGroup]) -> DagSampler:
     """The graphs that ``joint`` names, over all agents of ``groups``."""
     agents = sum(group.size for group in groups.values())
     context = sum(group.size * group.observation.size for group in groups.values())
@@ -252,9 +250,9 @@ def graphs(joint: Joint, groups: Mapping[str, AgentGroup]) -> Graphs:
 def team_policy(
     groups: Mapping[str, AgentGroup],
     model: Model,
-    joint: Joint,
+    joint: BayesianNetworkConfig,
     make: Callable[[ActionSpec], Distribution] = distribution,
-) -> IndependentPolicy:
+) -> IndependentPolicy | JointPolicy:
     """A joint policy, or independent ones where no graph is named."""
     if joint.graph == "none":
         return IndependentPolicy(groups, model, make)

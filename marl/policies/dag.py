@@ -37,7 +37,7 @@ GAIN = 2**0.5
 Draw = Mapping[str, Tensor]  # the random numbers behind a graph, by name
 
 
-class Graphs(Protocol):
+class DagSampler(Protocol):
     """Gives the graph of every moment; an ``nn.Module``."""
 
     depth: int  # agents on the longest path there can be
@@ -228,7 +228,7 @@ STEPS = 40  # that it falls in
 
 
 @dataclass
-class Joint:
+class BayesianNetworkConfig:
     """How a team's policies hang together."""
 
     graph: str = "none"  # none (independent), line, full, bernoulli or learned

@@ -24,7 +24,7 @@ from marl.types import ActionSpec, Continuous, Discrete, MultiDiscrete
 class Relaxed(Categorical):
     """One choice among ``n`` that losses read relaxed: the softmax of scores and Gumbel noise."""
 
-    def encoded(
+    def rsample(
         self, params: Tensor, mask: Tensor | None, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         log_probs = masked_log_softmax(params, mask)
@@ -47,7 +47,7 @@ class Deterministic:
         return torch.randn(*batch, *self.box.shape, generator=generator, device=generator.device)
 
     def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Drawn:
-        action, log_prob = self.encoded(params, mask, noise)
+        action, log_prob = self.rsample(params, mask, noise)
         return self.box.decode(action), log_prob, {}
 
     def evaluate(
@@ -55,7 +55,7 @@ class Deterministic:
     ) -> tuple[Tensor, Tensor]:
         raise NotImplementedError("a deterministic policy has no density")
 
-    def encoded(
+    def rsample(
         self, params: Tensor, mask: Tensor | None, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         share = params.tanh() if noise is None else (params.tanh() + noise).clamp(-1, 1)

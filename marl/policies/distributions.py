@@ -39,7 +39,7 @@ class Distribution(Protocol):
         """Log-probability and entropy, both ``[..., N]``."""
         ...
 
-    def encoded(
+    def rsample(
         self, params: Tensor, mask: Tensor | None, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """The action that ``sample`` gives, encoded as critics read it, ``[..., N, A]``, and its
@@ -97,7 +97,7 @@ class Categorical:
         log_probs = masked_log_softmax(params, mask)
         return _pick(log_probs, action), -(log_probs.exp() * log_probs).sum(-1)
 
-    def encoded(
+    def rsample(
         self, params: Tensor, mask: Tensor | None, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         log_probs = masked_log_softmax(params, mask)
@@ -135,7 +135,7 @@ class MultiCategorical:
         entropy = -torch.stack([(p.exp() * p).sum(-1) for p in parts]).sum(0)
         return self._pick_all(parts, action), entropy
 
-    def encoded(
+    def rsample(
         self, params: Tensor, mask: Tensor | None, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         parts = self._log_probs(params, mask)
@@ -200,7 +200,7 @@ class TanhGaussian:
         mean, std = self._mean_std(params)
         return self._log_prob(mean, std, aux["raw"]), self._entropy(mean, std)
 
-    def encoded(
+    def rsample(
         self, params: Tensor, mask: Tensor | None, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         raw, log_prob = self._draw(params, noise)

@@ -10,21 +10,23 @@ import torch
 from torch import Tensor
 
 from marl.errors import UserError
-from marl.networks.base import Model, per_agent
+from marl.networks.base import Model, Network, build_for, per_agent
 from marl.policies.base import NOTHING
 from marl.policies.distributions import Distribution
-from marl.policies.independent import IndependentPolicy
+from marl.policies.network import NetworkPolicy
 from marl.types import ActionSpec, AgentGroup, Aux, Carry, Noise, Observation, PolicyStep
 
-MEMBER = "member"  # in aux: the number of the sub-policy that acted, [B, N]
+SUB_POLICY = "member"  # in aux: the number of the sub-policy that acted, [B, N]
 
 
-class EnsemblePolicy(IndependentPolicy):
+class EnsemblePolicy(NetworkPolicy):
     """Every agent draws one of its ``size`` sub-policies where an episode starts, and keeps it: the
     draw is the policy's memory, ``[B, N]``, which needs no beginning. Greedy play takes turns over
     the copies instead. What is drawn is told as ``aux[group]["member"]``, and losses give it back
     in ``noise["<group>/member"]``.
     """
+
+    aux_keys = (SUB_POLICY,)
 
     def __init__(
         self,
@@ -33,11 +35,17 @@ class EnsemblePolicy(IndependentPolicy):
         make: Callable[[ActionSpec], Distribution],
         size: int,
     ):
-        stacked = {n: replace(g, agents=_repeated(g.agents, size)) for n, g in groups.items()}
         if getattr(model, "reads_graph", False):
             raise UserError("ensembles read no graph yet; leave algorithm.ensemble=1")
-        super().__init__(stacked, per_agent(model), make)
-        self.groups, self.size = dict(groups), size
+
+        def build(group: AgentGroup, outputs: int) -> Network:
+            stacked = replace(group, agents=_repeated(group.agents, size))
+            return build_for(per_agent(model), stacked, outputs, gain=0.01)
+
+        super().__init__(groups, make, build)
+        if super().initial_carry(1):
+            raise UserError("ensembles have no memory yet; leave model.gru=0")
+        self.size = size
 
     def initial_carry(self, num_envs: int) -> Carry:
         return {}
@@ -60,7 +68,7 @@ class EnsemblePolicy(IndependentPolicy):
             action[name], log_prob[name], _ = self.distributions[name].sample(
                 params, obs.groups[name].action_mask, None if noise is None else noise[name]
             )
-            aux[name], members[name] = {MEMBER: member}, member
+            aux[name], members[name] = {SUB_POLICY: member}, member
         return PolicyStep(action, log_prob, members, aux)
 
     def _drawn(self, name: str, group: AgentGroup, start: Tensor, noise: Noise | None) -> Tensor:
@@ -69,9 +77,11 @@ class EnsemblePolicy(IndependentPolicy):
         turns = torch.arange(len(start), device=start.device).unsqueeze(-1)
         return (turns % self.size).expand(-1, group.size)
 
-    def numbers(self, obs: Observation, noise: Noise = NOTHING) -> dict[str, Tensor]:
-        """What the sub-policies in ``noise`` give, ``[M, N, P]`` by group."""
-        return {name: self._outputs(name, obs, noise[f"{name}/{MEMBER}"]) for name in self.groups}
+    def distribution_params(self, obs: Observation, noise: Noise = NOTHING) -> dict[str, Tensor]:
+        """See ``DifferentiablePolicy``; of the sub-policies that ``noise`` names."""
+        return {
+            name: self._outputs(name, obs, noise[f"{name}/{SUB_POLICY}"]) for name in self.groups
+        }
 
     def _outputs(self, name: str, obs: Observation, member: Tensor) -> Tensor:
         """``[..., N, P]`` of each agent's ``member [..., N]``."""
@@ -86,11 +96,17 @@ class EnsemblePolicy(IndependentPolicy):
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         log_prob, entropy = {}, {}
         for name in self.groups:
-            params = self._outputs(name, obs, aux[name][MEMBER])
+            params = self._outputs(name, obs, aux[name][SUB_POLICY])
             log_prob[name], entropy[name] = self.distributions[name].evaluate(
                 params, obs.groups[name].action_mask, action[name], {}
             )
         return log_prob, entropy
+
+    def remember(
+        self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
+    ) -> Carry:
+        """The sub-policies that acted last, ``[B, N]`` by group."""
+        return {name: aux[name][SUB_POLICY][-1] for name in self.groups}
 
 
 def _repeated(agents: tuple[str, ...], size: int) -> tuple[str, ...]:

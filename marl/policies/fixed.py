@@ -1,18 +1,35 @@
-"""Teams whose policy does not learn."""
+"""Policies and teams that do not learn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from marl.policies.base import Policy, act
-from marl.types import Carry, Metrics, Observation, PolicyStep, Rollout
+from marl.types import AgentGroup, Aux, Carry, Metrics, Observation, PolicyStep, Rollout
 
-if TYPE_CHECKING:
-    pass
+
+class FixedPolicy(Policy):
+    """The base of policies without weights and memory, from whose actions nothing learns."""
+
+    def __init__(self, groups: Mapping[str, AgentGroup]):
+        self.groups = dict(groups)
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        return {}
+
+    def evaluate(
+        self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        raise NotImplementedError("nothing learns from the probabilities of a fixed policy")
+
+    def remember(
+        self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
+    ) -> Carry:
+        return {}
 
 
 class Scripted:

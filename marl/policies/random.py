@@ -3,31 +3,17 @@ environments."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
 from marl.env import uniform_action, uniform_noise
-from marl.types import (
-    AgentGroup,
-    Aux,
-    Carry,
-    Noise,
-    Observation,
-    PolicyStep,
-)
+from marl.policies.fixed import FixedPolicy
+from marl.types import Carry, Noise, Observation, PolicyStep
 
 
-class RandomPolicy:
+class RandomPolicy(FixedPolicy):
     """Uniform over the allowed actions; it has no greedy version, and no density that anyone
     reads."""
-
-    def __init__(self, groups: Mapping[str, AgentGroup]):
-        self.groups = dict(groups)
-
-    def initial_carry(self, num_envs: int) -> Carry:
-        return {}
 
     def noise(self, num_envs: int, generator: torch.Generator) -> Noise:
         return {
@@ -43,8 +29,3 @@ class RandomPolicy:
         }
         log_prob = {name: noise[name].new_zeros(noise[name].shape[:2]) for name in self.groups}
         return PolicyStep(action, log_prob, {}, {name: {} for name in self.groups})
-
-    def evaluate(
-        self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
-    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        raise NotImplementedError("nothing learns from a random team's probabilities")

@@ -13,7 +13,7 @@ from marl.algorithms.mappo import normalize
 from marl.algorithms.registry import ALGORITHMS
 from marl.learning.rewards import team_alive
 from marl.networks.perceptron import Perceptron
-from marl.policies.dag import Joint
+from marl.policies.dag import BayesianNetworkConfig
 from marl.types import Rollout, tree_tensors
 from tests.algorithms.offpolicy_play import FAST, Play
 from tests.scenes import mappo, rollout_of, weights
@@ -29,9 +29,9 @@ SCOPES: list[dict[str, Any]] = [
     {"reward": "team_sum", "critic": "all"},
 ]
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    ("mappo", {"joint": Joint("full")}),
-    ("masac", {"joint": Joint("full")}),
-    ("maddpg", {"joint": Joint("learned")}),
+    ("mappo", {"joint": BayesianNetworkConfig("full")}),
+    ("masac", {"joint": BayesianNetworkConfig("full")}),
+    ("maddpg", {"joint": BayesianNetworkConfig("learned")}),
     ("hasac", {"exact": True}),
     ("masac", {"exact": True}),
     ("masac", {"n_step": 3, "reward": "own"}),

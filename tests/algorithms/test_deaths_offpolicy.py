@@ -48,10 +48,10 @@ def drawn(algorithm: Any, obs: Observation, noise: Any) -> tuple[dict[str, Tenso
     """Fresh actions straight from the distributions, zeros of the dead; log-probabilities of all,
     ``[M, N]``."""
     action, log_prob = {}, []
-    numbers = algorithm.policy.numbers(obs, noise)
+    numbers = algorithm.policy.distribution_params(obs, noise)
     for name, params in numbers.items():
         seen, distribution = obs.groups[name], algorithm.policy.distributions[name]
-        given, each = distribution.encoded(params, seen.action_mask, noise.get(name))
+        given, each = distribution.rsample(params, seen.action_mask, noise.get(name))
         assert seen.alive is not None
         action[name] = given * seen.alive.unsqueeze(-1)
         log_prob.append(each)
@@ -70,14 +70,14 @@ def test_the_dead_do_nothing(make: Any) -> None:
     algorithm, (batch, noise) = play.first, play.batch(COUNT)
     rivals = {"team": algorithm.policy}
     others = encoded_actions(rivals, batch.obs, torch.Generator().manual_seed(0))
-    action, log_prob = algorithm.policy.sample(batch.obs, noise[0])
+    action, log_prob = algorithm.policy.rsample(batch.obs, noise[0])
     for name, seen in batch.obs.groups.items():
         alive = torch.ones_like(log_prob[name]) if seen.alive is None else seen.alive
         for given in (action[name], batch.action[name], others[name]):
             assert torch.equal(given.detach().bool().any(-1), alive.bool())
         assert not log_prob[name][~alive.bool()].any() and log_prob[name].any()
-    for member, (name, row) in zip(algorithm.members, algorithm.agents, strict=True):
-        own, log_prob_own = member.sample(batch.obs, noise[0])
+    for member, (name, row) in zip(algorithm.agent_policies, algorithm.agents, strict=True):
+        own, log_prob_own = member.rsample(batch.obs, noise[0])
         torch.testing.assert_close(own[:, 0], action[name][:, row])
         torch.testing.assert_close(log_prob_own[:, 0], log_prob[name][:, row])
 
@@ -162,7 +162,7 @@ def test_an_actor_alone_learns_where_it_lives(exact: bool) -> None:
         total = torch.zeros(())
         seen, size = batch.obs.groups[name], algorithm.team[name].action.n
         assert seen.action_mask is not None
-        logits = algorithm.policy.numbers(batch.obs)[name][:, row]
+        logits = algorithm.policy.distribution_params(batch.obs)[name][:, row]
         logits = logits.where(seen.action_mask[:, row], -1e9).log_softmax(-1)
         chosen = (logits + noise[1][name][:, row]).argmax(-1)
         for choice in range(size):
@@ -179,7 +179,7 @@ def test_an_actor_alone_learns_where_it_lives(exact: bool) -> None:
 def test_penalties_and_values_are_of_the_living(config: Any) -> None:
     algorithm, batch, noise = scene(config(**FAST, output_penalty=0.3))
     assert isinstance(algorithm, MADDPG)
-    numbers, alive = algorithm.policy.numbers(batch.obs), everyone(batch.obs)
+    numbers, alive = algorithm.policy.distribution_params(batch.obs), everyone(batch.obs)
     action, _ = drawn(algorithm, batch.obs, noise[1])
     costs = torch.zeros(3)
     stored = config is MADDPGConfig

@@ -84,7 +84,11 @@ def test_only_the_agent_whose_turn_it_is_moves() -> None:
 
     def state(agent: int) -> Tensor:
         optimizer, part = algorithm.optimizer, f"actor_{agent}"
-        held = (algorithm.members[agent].parameters, optimizer.first[part], optimizer.second[part])
+        held = (
+            algorithm.agent_policies[agent].parameters,
+            optimizer.first[part],
+            optimizer.second[part],
+        )
         return torch.cat([x.detach().flatten() for tensors in held for x in tensors])
 
     def watch(agent: int, batch: Batch, memory: Memory) -> Tensor:
@@ -93,7 +97,7 @@ def test_only_the_agent_whose_turn_it_is_moves() -> None:
         stayed = [torch.equal(state(i), before[i]) for i in range(3)]
         assert stayed == [i != agent for i in range(3)]
         moved = (weights(algorithm.policy) != whole).sum()
-        assert 0 < moved <= sum(p.numel() for p in algorithm.members[agent].parameters)
+        assert 0 < moved <= sum(p.numel() for p in algorithm.agent_policies[agent].parameters)
         return found
 
     algorithm._improve = watch  # type: ignore[method-assign]
@@ -171,7 +175,7 @@ def test_the_first_agents_first_gradient_is_mappos(kind: str, monkeypatch) -> No
     rollout, seen = rollout_of(kind, algorithm), watched(algorithm, monkeypatch)
     algorithm.update(rollout)
     simultaneous.update(rollout)
-    first = algorithm.members[seen[0][0]]
+    first = algorithm.agent_policies[seen[0][0]]
     alive = team_alive(rollout.obs, algorithm.team)
     share = 1 / len(seen) if alive is None else alive[..., seen[0][0]].sum() / alive.sum()
     named = zip(simultaneous.policy.named_parameters(), first_gradient(simultaneous, "actor"),
@@ -204,7 +208,7 @@ def test_haa2c_is_a_policy_gradient_with_the_factor(
     frames = -(compound * log_prob + twin.config.entropy * entropy) * alive
     (frames.sum((0, 1)) / alive.sum((0, 1))).sum().backward()
     expected = {name: p.grad for name, p in twin.policy.named_parameters()}
-    for agent, member in enumerate(algorithm.members):
+    for agent, member in enumerate(algorithm.agent_policies):
         for name, got in zip(member.weights, first_gradient(algorithm, f"actor_{agent}"),
                              strict=True):  # fmt: skip
             theirs = expected[f"networks.{member.group}.{name}"]

@@ -79,7 +79,7 @@ def test_the_target_is_the_formulas(n_step: int) -> None:
     with torch.no_grad():
         algorithm.log_alpha[-1] = -0.7
     found = algorithm.target(batch, noise[0], {})
-    action, log_prob = algorithm.policy.sample(batch.next_obs, noise[0])
+    action, log_prob = algorithm.policy.rsample(batch.next_obs, noise[0])
     for m in range(16):
         q = algorithm.target_critic(batch.next_obs, action)[:, m, 0].min()
         entropy = sum(log_prob[name][m].sum() for name in ("left", "right"))
@@ -93,7 +93,7 @@ def test_the_independent_target_has_each_agents_own_entropy() -> None:
     algorithm, (batch, noise) = soft(play), play.batch()
     with torch.no_grad():
         algorithm.log_alpha[:-1] = torch.tensor([0.1, -0.5, -2.0])
-    action, log_prob = algorithm.policy.sample(batch.next_obs, noise[0])
+    action, log_prob = algorithm.policy.rsample(batch.next_obs, noise[0])
     q = algorithm.target_critic(batch.next_obs, action).amin(0)
     each = torch.cat([log_prob["left"], log_prob["right"]], dim=-1)
     expected = batch.reward + batch.discount * (q - algorithm.alpha[:-1] * each)
@@ -120,7 +120,7 @@ def test_those_who_follow_see_those_before_them_moved(monkeypatch) -> None:
     play = Play(identity, HASACConfig(**SOFT))
     play.iterate(1, learn=False)
     algorithm, (batch, noise) = soft(play), play.batch()
-    first, _ = algorithm.policy.sample(batch.obs, noise[2])
+    first, _ = algorithm.policy.rsample(batch.obs, noise[2])
     first = {name: action.detach().clone() for name, action in first.items()}
     asked: list[tuple[int, dict[str, Tensor]]] = []
     plain = algorithm.q_of_one
@@ -133,7 +133,7 @@ def test_those_who_follow_see_those_before_them_moved(monkeypatch) -> None:
     algorithm._improve_actors(batch, noise[1:])
     order = [agent for agent, _ in asked]
     assert sorted(order) == [0, 1, 2]
-    last, _ = algorithm.policy.sample(batch.obs, noise[2])
+    last, _ = algorithm.policy.rsample(batch.obs, noise[2])
     moved = {0: ("left", 0), 1: ("left", 1), 2: ("right", 0)}
     for turn, (_, actions) in enumerate(asked):
         for agent, (name, row) in moved.items():
@@ -154,12 +154,14 @@ def test_who_does_not_step_does_not_move() -> None:
     play = Play(identity, HASACConfig(**SOFT))
     play.iterate(3)
     algorithm, (batch, noise) = soft(play), play.batch()
-    before = [torch.cat([w.flatten() for w in m.parameters]).clone() for m in algorithm.members]
+    before = [
+        torch.cat([w.flatten() for w in m.parameters]).clone() for m in algorithm.agent_policies
+    ]
     counts = [one.steps[""][0].item() for one in algorithm.actor_optimizers]
     with torch.no_grad():
-        action, _ = algorithm.policy.sample(batch.obs, noise[2])
+        action, _ = algorithm.policy.rsample(batch.obs, noise[2])
     algorithm.improve_one[1](batch, noise[1], noise[2], action)
-    for agent, member in enumerate(algorithm.members):
+    for agent, member in enumerate(algorithm.agent_policies):
         now = torch.cat([w.flatten() for w in member.parameters])
         assert torch.equal(now, before[agent]) == (agent != 1)
         stepped = algorithm.actor_optimizers[agent].steps[""][0].item() - counts[agent]
@@ -175,9 +177,9 @@ def test_one_agent_alone_moves_as_if_all_moved_together() -> None:
         play.iterate(1, learn=False)
         batch, noise = play.batch()
         algorithm = soft(play)
-        if algorithm.members:
+        if algorithm.agent_policies:
             with torch.no_grad():
-                action, _ = algorithm.policy.sample(batch.obs, noise[1])
+                action, _ = algorithm.policy.rsample(batch.obs, noise[1])
             algorithm.improve_one[0](batch, noise[1], noise[1], action)
         else:
             algorithm._improve_together(batch, noise[1])
@@ -221,9 +223,11 @@ def test_the_exact_loss_is_the_enumerated_one() -> None:
     play.iterate(2)
     algorithm, (batch, noise) = soft(play), play.batch()
     with torch.no_grad():
-        action, _ = algorithm.policy.sample(batch.obs, noise[2])
+        action, _ = algorithm.policy.rsample(batch.obs, noise[2])
     loss, _ = algorithm.actor_loss(1, batch, noise[1], action)
-    log_probs = algorithm.members[1].numbers(batch.obs).squeeze(1).log_softmax(-1)
+    log_probs = (
+        algorithm.agent_policies[1].distribution_params(batch.obs).squeeze(1).log_softmax(-1)
+    )
     total = torch.zeros(())
     for choice in range(3):
         own = torch.eye(3)[choice].expand(16, 1, 3)
@@ -237,8 +241,8 @@ def test_exact_losses_together_are_those_of_each_against_the_others() -> None:
     play = Play(identity, MASACConfig(**{**SOFT, "exact": True, "temperature": 0.2}))
     play.iterate(2)
     algorithm, (batch, noise) = soft(play), play.batch()
-    action, _ = algorithm.policy.sample(batch.obs, noise[1])
-    logits = algorithm.policy.numbers(batch.obs)
+    action, _ = algorithm.policy.rsample(batch.obs, noise[1])
+    logits = algorithm.policy.distribution_params(batch.obs)
     total = torch.zeros(())
     for agent, (name, row) in enumerate([("left", 0), ("left", 1), ("right", 0)]):
         log_probs = logits[name][:, row].log_softmax(-1)
@@ -286,7 +290,7 @@ def test_it_converges_to_the_quantal_response_equilibrium() -> None:
         optimizer.scale_lr(0.1)
     play.iterate(30)
     obs = play.env.reset(0)
-    numbers = soft(play).policy.numbers(obs)
+    numbers = soft(play).policy.distribution_params(obs)
     played = [x.softmax(-1)[0, row] for x in numbers.values() for row in range(x.shape[1])]
     expected = equilibrium(torch.tensor(payoff, dtype=torch.float64), alpha)
     for one, other in zip(played, expected, strict=True):

@@ -86,7 +86,7 @@ def test_the_target_is_the_formulas() -> None:
     play = Play(continuous, config)
     play.iterate(3)
     algorithm, (batch, noise) = ddpg(play), play.batch()
-    numbers = algorithm.target_policy.numbers(batch.next_obs)["arms"]
+    numbers = algorithm.target_policy.distribution_params(batch.next_obs)["arms"]
     smoothed = (numbers.tanh() + (0.4 * noise[0]["arms"]).clamp(-0.3, 0.3)).clamp(-1, 1)
     q = algorithm.target_critic(batch.next_obs, {"arms": smoothed}).amin(0)
     expected = batch.reward + batch.discount * q
@@ -120,7 +120,7 @@ def test_an_actors_gradient_is_its_own(others: str) -> None:
     play.iterate(2)
     algorithm, (batch, _) = ddpg(play), play.batch()
     parameters = list(algorithm.policy.parameters())
-    fresh, _ = algorithm.policy.sample(batch.obs, {})
+    fresh, _ = algorithm.policy.rsample(batch.obs, {})
     base = batch.action["arms"] if others == "buffer" else fresh["arms"].detach()
     total = torch.zeros(())
     for agent in range(2):
@@ -206,7 +206,7 @@ def test_straight_through_choices() -> None:
     """One-hot forwards, the softmax's gradient backwards: ``p (delta - p)``."""
     scores = torch.tensor([[0.3, 1.2, -0.5]], requires_grad=True)
     noise = torch.tensor([[0.1, -2.0, 0.4]])
-    action, _ = deterministic(Discrete(3)).encoded(scores, None, noise)
+    action, _ = deterministic(Discrete(3)).rsample(scores, None, noise)
     assert action.round(decimals=5).tolist() == [[1.0, 0.0, 0.0]]
     (gradient,) = torch.autograd.grad((action * torch.tensor([1.0, 5.0, -3.0])).sum(), scores)
     p = (scores.log_softmax(-1) + noise).softmax(-1).detach()[0]
@@ -216,7 +216,7 @@ def test_straight_through_choices() -> None:
 
 def test_relaxed_choices_are_the_softmax() -> None:
     scores, noise = torch.tensor([[0.3, 1.2]]), torch.tensor([[0.1, -2.0]])
-    action, _ = deterministic(Discrete(2), soft=True).encoded(scores, None, noise)
+    action, _ = deterministic(Discrete(2), soft=True).rsample(scores, None, noise)
     torch.testing.assert_close(action, (scores.log_softmax(-1) + noise).softmax(-1))
 
 
@@ -225,13 +225,13 @@ def test_masked_choices_are_never_taken() -> None:
     for soft in (False, True):
         chosen = deterministic(Discrete(3), soft)
         noise = chosen.noise((1000,), torch.Generator().manual_seed(0))
-        assert not chosen.encoded(scores, mask, noise)[0][:, 1].any()
+        assert not chosen.rsample(scores, mask, noise)[0][:, 1].any()
 
 
 def test_deterministic_numbers() -> None:
     action = deterministic(Continuous((-1.0,), (3.0,)))
     params = torch.tensor([[0.0], [20.0], [0.5]])
-    torch.testing.assert_close(action.encoded(params, None, None)[0], params.tanh())
+    torch.testing.assert_close(action.rsample(params, None, None)[0], params.tanh())
     torch.testing.assert_close(action.sample(params, None, None)[0], 1 + 2 * params.tanh())
     noisy, _, _ = action.sample(params, None, torch.full((3, 1), 0.25))
     torch.testing.assert_close(noisy, 1 + 2 * (params.tanh() + 0.25).clamp(max=1))

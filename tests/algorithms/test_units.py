@@ -12,7 +12,7 @@ from marl.algorithms.hasac import HASACConfig, MASACConfig
 from marl.algorithms.maddpg import MADDPGConfig
 from marl.algorithms.mappo import MAPPOConfig
 from marl.networks.perceptron import Perceptron
-from marl.policies.dag import Joint
+from marl.policies.dag import BayesianNetworkConfig
 from marl.types import Continuous
 from tests.algorithms.offpolicy_play import FAST, Play
 from tests.game import Game, Rules
@@ -25,8 +25,10 @@ CONFIGS: dict[str, Any] = {
     "inference": lambda: MADDPGConfig(**{**FAST, "warmup": 128}, inference=True),
     "masac": lambda: MASACConfig(**SOFT),
     "hasac": lambda: HASACConfig(**SOFT),
-    "bn_masac": lambda: MASACConfig(**SOFT, joint=Joint("full")),
-    "bn_mappo": lambda: MAPPOConfig(epochs=2, minibatch_size=64, joint=Joint("full")),
+    "bn_masac": lambda: MASACConfig(**SOFT, joint=BayesianNetworkConfig("full")),
+    "bn_mappo": lambda: MAPPOConfig(
+        epochs=2, minibatch_size=64, joint=BayesianNetworkConfig("full")
+    ),
 }
 
 

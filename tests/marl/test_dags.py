@@ -13,7 +13,7 @@ from marl.errors import UserError
 from marl.policies.bayesian import graphs
 from marl.policies.dag import (
     GRAPHS,
-    Joint,
+    BayesianNetworkConfig,
     Learned,
     _one_by_one,
     assignment,
@@ -34,7 +34,7 @@ RANDOM = torch.Generator().manual_seed(0)
 @pytest.mark.parametrize("greedy", [False, True])
 def test_every_graph_is_acyclic(name: str, greedy: bool) -> None:
     torch.manual_seed(0)
-    source = graphs(Joint(name), FOUR)
+    source = graphs(BayesianNetworkConfig(name), FOUR)
     for parameter in source.parameters():  # type: ignore[attr-defined]  # a module
         parameter.data.normal_()
     drawn = None if greedy else source.noise(200, RANDOM)
@@ -47,8 +47,8 @@ def test_every_graph_is_acyclic(name: str, greedy: bool) -> None:
 def test_densities() -> None:
     expected = {"none": 0.0, "line": 0.5, "full": 1.0}
     for name, value in expected.items():
-        assert density(graphs(Joint(name), FOUR)(torch.zeros(11), None)) == value
-    drawn = graphs(Joint("bernoulli", 0.3), FOUR)
+        assert density(graphs(BayesianNetworkConfig(name), FOUR)(torch.zeros(11), None)) == value
+    drawn = graphs(BayesianNetworkConfig("bernoulli", 0.3), FOUR)
     found = density(drawn(torch.zeros(5000, 11), drawn.noise(5000, RANDOM))).mean()
     assert found.item() == pytest.approx(0.3, abs=0.01)
 
@@ -138,7 +138,7 @@ def test_the_gradient_is_that_of_the_soft_graph_by_finite_differences() -> None:
 
 
 def test_the_schedule_is_the_papers() -> None:
-    joint = Joint("learned", anneal=True, weight=0.1)
+    joint = BayesianNetworkConfig("learned", anneal=True, weight=0.1)
     assert joint.schedule(0.0) == (0.1, 1.0) and joint.schedule(0.39) == (0.1, 1.0)
     assert joint.schedule(0.55) == pytest.approx((0.1, 0.5))
     assert joint.schedule(0.7) == pytest.approx((0.1, 0.0))
@@ -146,7 +146,7 @@ def test_the_schedule_is_the_papers() -> None:
     assert joint.schedule(1.0) == pytest.approx((1.0, 0.0))
     targets = {joint.schedule(i / 10_000)[1] for i in range(10_001)}
     assert len(targets) == 41
-    assert Joint("learned").schedule(0.9) == (0.0, 1.0)
+    assert BayesianNetworkConfig("learned").schedule(0.9) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -160,4 +160,4 @@ def test_the_schedule_is_the_papers() -> None:
 )
 def test_mistakes(options: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        Joint(**options)
+        BayesianNetworkConfig(**options)

@@ -70,7 +70,7 @@ def test_multi_categorical_is_a_product() -> None:
 def test_tanh_gaussian_equals_torch() -> None:
     params = randn(100, 2, 4)
     action, log_prob, aux = BOX.sample(params, None, BOX.noise((100, 2), generator()))
-    encoded, again = BOX.encoded(params, None, BOX.noise((100, 2), generator()))
+    encoded, again = BOX.rsample(params, None, BOX.noise((100, 2), generator()))
     torch.testing.assert_close(encoded, SPEC.encode(action))
     assert torch.equal(again, log_prob)
     expected = reference(params).log_prob(encoded.double()).float()
@@ -224,7 +224,7 @@ def test_critics_read_the_same_in_every_unit(low: float, high: float) -> None:
     unit = Continuous((-1.0, -1.0), (1.0, 1.0))
     for make, given in ((distribution, params), (deterministic, params[..., :2])):
         action, log_prob, aux = make(spec).sample(given, None, noise)
-        encoded, again = make(spec).encoded(given, None, noise)
+        encoded, again = make(spec).rsample(given, None, noise)
         assert torch.equal(encoded, make(unit).sample(given, None, noise)[0])
         assert torch.equal(again, log_prob)
         assert torch.equal(log_prob, make(unit).sample(given, None, noise)[1])
@@ -240,8 +240,8 @@ def test_bounds_that_are_the_same_leave_nothing_to_read_or_to_draw() -> None:
     params, noise = randn(50, 1, 4).requires_grad_(), randn(50, 1, 2)
     action, log_prob, aux = distribution(spec).sample(params, None, noise)
     assert (action[..., 0] == 3).all() and not spec.encode(action)[..., 0].any()
-    assert not distribution(spec).encoded(params, None, noise)[0][..., 0].any()
-    assert not deterministic(spec).encoded(params[..., :2], None, noise)[0][..., 0].any()
+    assert not distribution(spec).rsample(params, None, noise)[0][..., 0].any()
+    assert not deterministic(spec).rsample(params[..., :2], None, noise)[0][..., 0].any()
     alone, own = params[..., [1, 3]], {"raw": aux["raw"][..., 1:]}
     found = distribution(spec).evaluate(params, None, action, aux)
     expected = distribution(plain).evaluate(alone, None, action[..., 1:], own)

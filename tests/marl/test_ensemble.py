@@ -13,7 +13,7 @@ from marl.learning.replay import Replay
 from marl.networks.layers import StackedLinear
 from marl.networks.perceptron import Perceptron
 from marl.policies.deterministic import deterministic
-from marl.policies.ensemble import MEMBER, EnsemblePolicy
+from marl.policies.ensemble import SUB_POLICY, EnsemblePolicy
 from marl.training.build import build_teams
 from marl.training.teams import RunShape, Team, resolve_teams
 from tests.algorithms.offpolicy_play import FAST, Play
@@ -33,7 +33,7 @@ def test_one_is_drawn_where_an_episode_starts_and_kept() -> None:
     changed, seen = 0, []
     for _ in range(20):
         step = policy.act(obs, carry, start, policy.noise(400, generator))
-        now = torch.cat([step.aux["left"][MEMBER], step.aux["right"][MEMBER]], dim=1)
+        now = torch.cat([step.aux["left"][SUB_POLICY], step.aux["right"][SUB_POLICY]], dim=1)
         if seen:
             assert torch.equal(now[~start], seen[-1][~start])
             changed += (now[start] != seen[-1][start]).sum().item()
@@ -49,7 +49,7 @@ def test_one_is_drawn_where_an_episode_starts_and_kept() -> None:
 def test_greedy_play_takes_turns() -> None:
     env = identity(7, CPU)
     step = ensemble(env).act(env.reset(0), {}, torch.ones(7, dtype=torch.bool), None)
-    assert step.aux["left"][MEMBER][:, 1].tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert step.aux["left"][SUB_POLICY][:, 1].tolist() == [0, 1, 2, 0, 1, 2, 0]
 
 
 def test_each_sub_policy_is_a_network_of_its_own() -> None:
@@ -58,7 +58,7 @@ def test_each_sub_policy_is_a_network_of_its_own() -> None:
     policy, obs = ensemble(env), env.reset(0)
     member = torch.tensor([[0, 1], [1, 2], [2, 2], [0, 0], [1, 0], [2, 1]])
     noise = {"left/member": member, "right/member": torch.zeros(6, 1, dtype=torch.int64)}
-    found = policy.numbers(obs, noise)["left"]
+    found = policy.distribution_params(obs, noise)["left"]
     layers: Any = [m for m in policy.networks["left"].modules() if isinstance(m, StackedLinear)]
     for copy in range(6):
         for agent in range(2):
@@ -80,8 +80,8 @@ def test_the_replay_knows_who_acted() -> None:
     play.replay.append(rollout)
     told = ddpg(play)._read(torch.arange(len(play.replay))).aux
     for name in ("left", "right"):
-        assert torch.equal(told[name][MEMBER], rollout.aux[name][MEMBER].flatten(0, 1))
-    assert len(told["left"][MEMBER].unique()) == 3
+        assert torch.equal(told[name][SUB_POLICY], rollout.aux[name][SUB_POLICY].flatten(0, 1))
+    assert len(told["left"][SUB_POLICY].unique()) == 3
 
 
 @pytest.mark.parametrize("make", [identity, continuous])
@@ -89,7 +89,7 @@ def test_only_who_acted_learns(make: Any) -> None:
     play = Play(make, MADDPGConfig(**FAST, ensemble=3))
     play.iterate(2)
     algorithm, (batch, noise) = ddpg(play), play.batch()
-    ones = {f"{n}/{MEMBER}": torch.ones(16, g.size).long() for n, g in algorithm.team.items()}
+    ones = {f"{n}/{SUB_POLICY}": torch.ones(16, g.size).long() for n, g in algorithm.team.items()}
     before = {k: v.clone() for k, v in algorithm.policy.state_dict().items()}
     algorithm.actor_optimizers[0] = algorithm._optimizer(algorithm.policy.parameters(), 1e-2)
     algorithm._improve_together(batch, {**algorithm._losses_noise(noise[1]), **ones})

@@ -150,11 +150,11 @@ def test_targets_take_what_each_agent_believes() -> None:
     drawn = algorithm.inference.noise(16, torch.Generator().manual_seed(3))
     rivals_do = algorithm.inference.actions(batch.next_obs, drawn)
     found = algorithm.target(batch, noise[0], rivals_do)
-    own, _ = algorithm.target_policy.sample(batch.next_obs, noise[0])
+    own, _ = algorithm.target_policy.rsample(batch.next_obs, noise[0])
     for i, agent in enumerate(AGENTS):
         assert agent is not None
         believed: Any = algorithm.inference.target[i]
-        joint: dict[str, Tensor] = dict(believed.sample(batch.next_obs, drawn)[0])
+        joint: dict[str, Tensor] = dict(believed.rsample(batch.next_obs, drawn)[0])
         joint[agent[0]] = joint[agent[0]].clone()
         joint[agent[0]][:, agent[1]] = own[agent[0]][:, agent[1]]
         q = algorithm.target_critic(batch.next_obs, joint)[0, :, i]

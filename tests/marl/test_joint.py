@@ -22,7 +22,7 @@ from marl.learning.on_policy import rollout_carries
 from marl.learning.replay import Replay
 from marl.networks.perceptron import Perceptron
 from marl.policies.bayesian import GRAPH, JointPolicy, team_policy
-from marl.policies.dag import Joint
+from marl.policies.dag import BayesianNetworkConfig
 from marl.policies.independent import IndependentPolicy
 from marl.training.build import build_teams
 from marl.training.collector import Collector
@@ -51,7 +51,7 @@ def lively(policy: Any) -> JointPolicy:
 def joint(kind: str, name: str, model: Perceptron = PLAIN) -> tuple[JointPolicy, Observation]:
     env = KINDS[kind](16, CPU)
     torch.manual_seed(0)
-    return lively(JointPolicy(env.groups, model, Joint(name))), env.reset(0)
+    return lively(JointPolicy(env.groups, model, BayesianNetworkConfig(name))), env.reset(0)
 
 
 def played(policy: JointPolicy, obs: Observation) -> Any:
@@ -82,7 +82,9 @@ def test_joint_probabilities_sum_to_one(name: str) -> None:
 @pytest.mark.parametrize("model", [PLAIN, GRU], ids=["mlp", "gru"])
 def test_evaluation_gives_what_acting_gave(name: str, kind: str, model: Perceptron) -> None:
     torch.manual_seed(0)
-    algorithm = MAPPOConfig(joint=Joint(name)).build(context(KINDS[kind](4, CPU), model))
+    algorithm = MAPPOConfig(joint=BayesianNetworkConfig(name)).build(
+        context(KINDS[kind](4, CPU), model)
+    )
     policy = lively(algorithm.policy)
     rollout = rollout_of(kind, algorithm)
     carry = {n: rollout.carry[n] for n in policy.groups if n in rollout.carry}
@@ -93,7 +95,9 @@ def test_evaluation_gives_what_acting_gave(name: str, kind: str, model: Perceptr
 
 def test_memories_at_chunks_are_those_of_acting() -> None:
     torch.manual_seed(0)
-    algorithm = MAPPOConfig(joint=Joint("learned")).build(context(identity(4, CPU), GRU))
+    algorithm = MAPPOConfig(joint=BayesianNetworkConfig("learned")).build(
+        context(identity(4, CPU), GRU)
+    )
     policy = lively(algorithm.policy)
     collect = Collector(
         identity(4, CPU), {"team": algorithm}, 5, 2, torch.Generator().manual_seed(1)
@@ -169,7 +173,7 @@ def test_parents_matter_and_cut_policies_read_nothing_but_their_own() -> None:
 
 def test_without_a_graph_it_is_the_independent_policy() -> None:
     groups = identity(1, CPU).groups
-    assert type(team_policy(groups, PLAIN, Joint())) is IndependentPolicy
+    assert type(team_policy(groups, PLAIN, BayesianNetworkConfig())) is IndependentPolicy
     policy, obs = joint("identity", "full")
     policy.cut = True
     step, noise = played(policy, obs)
@@ -185,7 +189,7 @@ def test_without_a_graph_it_is_the_independent_policy() -> None:
 @pytest.mark.parametrize("kind", ["identity", "continuous"])
 @pytest.mark.parametrize("model", [PLAIN, GRU], ids=["mlp", "gru"])
 def test_nothing_has_moved_before_the_first_step(kind: str, model: Perceptron) -> None:
-    algorithm = mappo(kind, model, epochs=1, joint=Joint("learned"))
+    algorithm = mappo(kind, model, epochs=1, joint=BayesianNetworkConfig("learned"))
     for _ in range(3):
         metrics = algorithm.update(rollout_of(kind, algorithm))
         assert float(metrics["kl"]) == pytest.approx(0, abs=1e-6)
@@ -193,7 +197,7 @@ def test_nothing_has_moved_before_the_first_step(kind: str, model: Perceptron) -
 
 
 def test_the_graph_gets_a_gradient_from_returns() -> None:
-    algorithm = mappo("identity", joint=Joint("learned"))
+    algorithm = mappo("identity", joint=BayesianNetworkConfig("learned"))
     before = [p.clone() for p in algorithm.policy.graphs.parameters()]  # type: ignore[union-attr]
     algorithm.update(rollout_of("identity", algorithm))
     after = algorithm.policy.graphs.parameters()  # type: ignore[union-attr]
@@ -217,7 +221,11 @@ def trained(iterations: int, **options: Any) -> tuple[MAPPO, float, float]:
     """What is learned, the return of the last rollouts, and the density."""
     torch.manual_seed(0)
     config = MAPPOConfig(
-        actor_lr=1e-2, critic_lr=1e-2, epochs=4, gamma=0.9, joint=Joint("learned", **options)
+        actor_lr=1e-2,
+        critic_lr=1e-2,
+        epochs=4,
+        gamma=0.9,
+        joint=BayesianNetworkConfig("learned", **options),
     )
     env = Whispers(32, CPU)
     algorithm = config.build(context(env, Perceptron([32]), 8, iterations=iterations))
@@ -251,7 +259,7 @@ def test_resuming_is_exact(tmp_path: Path) -> None:
                 epochs=1,
                 minibatch_size=20,
                 chunk_length=5,
-                joint=Joint("learned", anneal=True),
+                joint=BayesianNetworkConfig("learned", anneal=True),
             ),
             GRU,
             settings=Settings(**SHORT),
@@ -277,7 +285,7 @@ def test_resuming_is_exact(tmp_path: Path) -> None:
 def test_samples_are_the_actions_of_the_same_noise(name: str, kind: str) -> None:
     policy, obs = joint(kind, name)
     step, noise = played(policy, obs)
-    action, log_prob = policy.sample(obs, noise)
+    action, log_prob = policy.rsample(obs, noise)
     for group, spec in policy.groups.items():
         encoded = spec.action.encode(step.action[group])
         torch.testing.assert_close(action[group], encoded, atol=1e-5, rtol=1e-5)
@@ -292,7 +300,7 @@ def test_the_gradient_of_samples_goes_through_parents() -> None:
     head: Any = policy.networks["arms"].head  # type: ignore[union-attr]  # shared by both agents
 
     def second() -> Tensor:
-        return policy.sample(obs, noise)[0]["arms"][:, 1].double().sum()
+        return policy.rsample(obs, noise)[0]["arms"][:, 1].double().sum()
 
     (gradient,) = torch.autograd.grad(second(), head.weight)
     direction = torch.randn_like(head.weight)
@@ -310,7 +318,9 @@ def test_the_gradient_of_samples_goes_through_parents() -> None:
 def test_off_policy_algorithms_learn_with_graphs(config: Any, kind: str) -> None:
     torch.manual_seed(0)
     env = KINDS[kind](4, CPU)
-    chosen = config(warmup=0, batch_size=16, frames_per_update=20, joint=Joint("learned"))
+    chosen = config(
+        warmup=0, batch_size=16, frames_per_update=20, joint=BayesianNetworkConfig("learned")
+    )
     specs = resolve_teams(env, {}, Team(None, chosen, PLAIN))
     replay = Replay(1000, 4, CPU)
     team = build_teams(env, specs, RunShape(4, 10, 10), seed=0, replay=replay)["team"]
@@ -340,17 +350,17 @@ def test_evaluation_with_and_without_the_graph() -> None:
 
 
 def test_mistakes() -> None:
-    for options in ({"sequential": True}, {"joint": Joint("learned", anneal=True)}):
+    for options in ({"sequential": True}, {"joint": BayesianNetworkConfig("learned", anneal=True)}):
         with pytest.raises(UserError, match=r"do not move one by one|of on-policy algorithms"):
-            MASACConfig(**{"joint": Joint("full"), **options})
+            MASACConfig(**{"joint": BayesianNetworkConfig("full"), **options})
     with pytest.raises(UserError, match="of independent policies"):
-        MASACConfig(exact=True, joint=Joint("full"))
+        MASACConfig(exact=True, joint=BayesianNetworkConfig("full"))
     with pytest.raises(UserError, match="neither ensemble nor inference"):
-        MADDPGConfig(ensemble=2, joint=Joint("full"))
+        MADDPGConfig(ensemble=2, joint=BayesianNetworkConfig("full"))
     with pytest.raises(UserError, match="read no images"):
-        JointPolicy(KINDS["images"](1, CPU).groups, PLAIN, Joint("full"))
+        JointPolicy(KINDS["images"](1, CPU).groups, PLAIN, BayesianNetworkConfig("full"))
     with pytest.raises(UserError, match="do not move one by one"):
-        HAPPOConfig(joint=Joint("full"))
+        HAPPOConfig(joint=BayesianNetworkConfig("full"))
 
 
 def test_the_graph_is_kept_with_the_first_group() -> None:

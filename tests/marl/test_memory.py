@@ -19,7 +19,7 @@ from marl.experiment import Experiment, Settings
 from marl.networks.entity_graph import imagined, surroundings
 from marl.networks.informarl import InforMARL
 from marl.networks.perceptron import Perceptron
-from marl.policies.dag import Joint
+from marl.policies.dag import BayesianNetworkConfig
 from marl.training import memory
 from marl.training.build import build_teams
 from marl.training.collector import Collector
@@ -113,8 +113,8 @@ def test_imagined_surroundings_are_as_large_as_real_ones() -> None:
         ("multidiscrete", MAPPOConfig(), Perceptron([8])),
         ("continuous", MAPPOConfig(), Perceptron([8])),
         ("stateful", MAPPOConfig(critic="state"), Perceptron([8])),
-        ("identity", MAPPOConfig(joint=Joint("full")), Perceptron([8])),
-        ("identity", MAPPOConfig(joint=Joint("learned")), Perceptron([8])),
+        ("identity", MAPPOConfig(joint=BayesianNetworkConfig("full")), Perceptron([8])),
+        ("identity", MAPPOConfig(joint=BayesianNetworkConfig("learned")), Perceptron([8])),
     ],
 )
 def test_every_kind_is_counted(task: str, config: Any, model: Any) -> None:

@@ -17,13 +17,13 @@ from marl.critics.action_value import LocalQ
 from marl.critics.inputs import SCOPES
 from marl.critics.value import value_critic
 from marl.errors import UserError
-from marl.learning.sequential import Member
 from marl.networks.base import build_for
 from marl.networks.informarl import InforMARL
 from marl.networks.observation_norm import ObservationNorm, observe
 from marl.networks.perceptron import Perceptron
+from marl.policies.agent import AgentPolicy
 from marl.policies.bayesian import JointPolicy
-from marl.policies.dag import Joint
+from marl.policies.dag import BayesianNetworkConfig
 from marl.policies.independent import IndependentPolicy
 from marl.types import GroupObservation, Observation, TensorSpec
 from tests.algorithms.offpolicy_play import FAST, Play
@@ -162,8 +162,10 @@ def test_critics_read_normalised_observations(scope: str, sharing: str) -> None:
     torch.testing.assert_close(critics[0](obs, {}, None)[0], critics[1](read, {}, None)[0])
 
 
-@pytest.mark.parametrize("joint", [None, Joint("full"), Joint("learned")])
-def test_policies_read_normalised_observations(joint: Joint | None) -> None:
+@pytest.mark.parametrize(
+    "joint", [None, BayesianNetworkConfig("full"), BayesianNetworkConfig("learned")]
+)
+def test_policies_read_normalised_observations(joint: BayesianNetworkConfig | None) -> None:
     env, obs, read = unlike("identity")
     models = (MODEL, replace(MODEL, normalize_obs=False))
     policies: list[Any] = [
@@ -188,8 +190,8 @@ def test_members_and_local_critics_read_normalised_observations() -> None:
     moved([policy])
     obs = Observation({"team": GroupObservation(torch.randn(6, 3, 3))})
     for row in range(3):
-        alone = Member(policy, "team", row).numbers(obs)
-        torch.testing.assert_close(alone, policy.numbers(obs)["team"][:, row : row + 1])
+        alone = AgentPolicy(policy, "team", row).distribution_params(obs)
+        torch.testing.assert_close(alone, policy.distribution_params(obs)["team"][:, row : row + 1])
     critic = LocalQ({"team": group}, MODEL)
     twin = LocalQ({"team": group}, replace(MODEL, normalize_obs=False))
     moved([critic])
@@ -239,8 +241,8 @@ def test_on_policy_updates_move_the_moments_after_learning() -> None:
         assert float(metrics["kl"]) == pytest.approx(0, abs=1e-6)
         left = rollout.obs.groups["left"]
         rows.append(left.obs[left.alive].double().numpy())
-    (norm,) = (n for n in algorithm.policy.networks["left"].modules()
-               if isinstance(n, ObservationNorm))  # fmt: skip
+    left = algorithm.policy.get_submodule("networks.left")
+    (norm,) = (n for n in left.modules() if isinstance(n, ObservationNorm))
     np.testing.assert_allclose(norm.mean, np.concatenate(rows).mean(0), rtol=1e-9)
     for other in (n for n in algorithm.critic.modules() if isinstance(n, ObservationNorm)):
         assert int(other.count) > 0
@@ -253,10 +255,10 @@ def test_averaged_copies_have_the_same_moments(options: dict) -> None:
     play = Play(rivals, config, MODEL, envs=4)
     play.iterate(3)
     algorithm = play.teams["right"]
-    assert len(algorithm.followers) == 3
-    for follower in algorithm.followers:
-        assert follower.buffers
-        for copied, original in follower.buffers:
+    assert len(algorithm.target_networks) == 3
+    for target_network in algorithm.target_networks:
+        assert target_network.buffers
+        for copied, original in target_network.buffers:
             assert torch.equal(copied, original)
     counts = {int(n.count) for n in algorithm.policy.modules() if isinstance(n, ObservationNorm)}
     assert counts == {algorithm.frames}  # of one agent

@@ -20,7 +20,7 @@ from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings
 from marl.networks.perceptron import Perceptron
-from marl.policies.dag import Joint
+from marl.policies.dag import BayesianNetworkConfig
 from marl.training import agent_order, build, loading, run_directory
 from marl.training.crossplay import enter
 from marl.training.evaluation import evaluate
@@ -205,7 +205,7 @@ def test_an_order_that_cannot_be_changed_is_refused(trained: Experiment, monkeyp
 
 SHARED = Perceptron([8])
 NUMBERED = Perceptron([8], agent_id=True)
-LINE = MAPPOConfig(joint=Joint(graph="line"))
+LINE = MAPPOConfig(joint=BayesianNetworkConfig(graph="line"))
 
 
 @pytest.mark.parametrize(

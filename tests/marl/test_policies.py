@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from marl.learning.on_policy import rollout_carries, take
-from marl.learning.sequential import members
 from marl.networks.perceptron import Perceptron
+from marl.policies.agent import agent_policies
 from marl.policies.base import act
 from marl.policies.independent import IndependentPolicy
 from marl.types import AgentGroup, Discrete, GroupObservation, Observation, TensorSpec, tree_map
@@ -85,7 +85,7 @@ def test_members_are_the_agents_one_by_one(kind: str, model: str) -> None:
     expected = policy.evaluate(
         rollout.obs, rollout.action, rollout.carry, rollout.start, rollout.aux
     )
-    found = members(policy)
+    found = agent_policies(policy)
     rows = [(name, row) for name, group in policy.groups.items() for row in range(group.size)]
     assert [(member.group, member.rows.start) for member in found] == rows
     copies = torch.tensor([2, 0])
@@ -108,16 +108,16 @@ def test_members_see_observations_of_any_shape() -> None:
     policy = IndependentPolicy({"g": group}, Perceptron([8], sharing="per_agent"))
     obs = Observation({"g": GroupObservation(torch.randn(5, 2, 2, 3), None, None)}, None, None)
     noise = policy.noise(5, torch.Generator().manual_seed(0))
-    every, _ = policy.sample(obs, noise)
-    for member in members(policy):
-        torch.testing.assert_close(member.sample(obs, noise)[0], every["g"][:, member.rows])
+    every, _ = policy.rsample(obs, noise)
+    for member in agent_policies(policy):
+        torch.testing.assert_close(member.rsample(obs, noise)[0], every["g"][:, member.rows])
 
 
 def test_a_members_parameters_are_its_rows_of_the_policys() -> None:
     policy, _ = rolled("identity", MODELS["per_agent"])
     before = {name: value.clone() for name, value in policy.named_parameters()}
     with torch.no_grad():
-        for parameter in members(policy)[1].parameters:
+        for parameter in agent_policies(policy)[1].parameters:
             parameter.add_(1.0)
     for name, value in policy.named_parameters():
         rows = [not torch.equal(a, b) for a, b in zip(value, before[name], strict=True)]

@@ -14,7 +14,7 @@ from torch._dynamo.testing import CompileCounter
 
 from marl.env import example_step
 from marl.errors import UserError
-from marl.learning.frames import kept
+from marl.learning.frames import stored_part
 from marl.learning.replay import Replay, weight
 from marl.learning.rewards import REWARDS
 from marl.types import Rollout, tree_map, tree_tensors
@@ -38,7 +38,7 @@ def filled(history: Sequence[int], frames: int = 40) -> tuple[Replay, Rollout]:
     parts = list(rollouts(history))
     for part in parts:
         replay.append(part)
-    whole = joined([kept(part) for part in parts])
+    whole = joined([stored_part(part) for part in parts])
     return replay, newest(whole, replay.capacity)
 
 
@@ -101,7 +101,7 @@ def test_an_environment_tells_the_shapes_beforehand(kind: str) -> None:
     index = in_order(lazy)
     assert foreseen.weighs == lazy.weighs == lazy.nbytes(rollout)
     assert same(foreseen.take(index).obs, lazy.take(index).obs)
-    assert same(lazy.take(index), kept(rollout))
+    assert same(lazy.take(index), stored_part(rollout))
 
 
 # ----------------------------------------------------------------------------------------- drawing

@@ -12,7 +12,7 @@ from torch import Tensor
 from marl.env import example_step
 from marl.envs.task import Task
 from marl.errors import UserError
-from marl.learning.frames import kept
+from marl.learning.frames import stored_part
 from marl.learning.replay import GIB, Replay
 from marl.learning.rewards import REWARDS
 from marl.types import (
@@ -133,7 +133,7 @@ def test_transitions_are_those_of_a_ring_that_stores_both(rate: float, seed: int
             other.allocate(parts[-1])
             other.load_state_dict(replay.state_dict())
             replay = other
-        check(replay, kept(joined(parts)))
+        check(replay, stored_part(joined(parts)))
     assert any(part.steps == 13 for part in parts) or seed
 
 
@@ -145,13 +145,13 @@ def test_rare_ends_take_no_more_room() -> None:
         replay.append(part)
     size = replay.successors.size
     assert size == 300 * COPIES // 20 < int(replay.successors.count)
-    check(replay, kept(joined(parts)))
+    check(replay, stored_part(joined(parts)))
     play.rate = 0.5  # in the midst of a turn, room has to be made
     for _ in range(5):
         parts.append(play.rollout(5))
         replay.append(parts[-1])
     assert replay.successors.size > size
-    check(replay, kept(joined(parts)))
+    check(replay, stored_part(joined(parts)))
 
 
 def test_room_doubles_until_every_step_may_end() -> None:
@@ -162,7 +162,7 @@ def test_room_doubles_until_every_step_may_end() -> None:
         sizes.append(replay.successors.size)
     assert sorted(set(sizes)) == [45, 90, 180, 360, 720, 900]
     assert replay.weighs == replay.most
-    check(replay, kept(joined(parts)))
+    check(replay, stored_part(joined(parts)))
 
 
 def test_ends_that_weigh_too_much_are_refused_before_anything_is_lost() -> None:
@@ -176,7 +176,7 @@ def test_ends_that_weigh_too_much_are_refused_before_anything_is_lost() -> None:
         for _ in range(5):
             replay.append(third := often.rollout(10))
             second = joined([second, third])
-    check(replay, kept(joined([first, second])))
+    check(replay, stored_part(joined([first, second])))
     replay.gib *= 2
     replay.append(third := often.rollout(10))
 
@@ -208,7 +208,7 @@ def test_what_a_frame_weighs(task: str, share: float) -> None:
     """Next to one in which every observation stands twice, and flags take a byte each."""
     env = Task(f"mpe/{task}", kwargs={"continuous_actions": True})(20, CPU)
     step, replay = example_step(env.groups, env.reset(0)), Replay(1_000_000, 20, CPU)
-    twice = sum(x.nbytes for x in tree_tensors(kept(step))) // 20 * replay.room
+    twice = sum(x.nbytes for x in tree_tensors(stored_part(step))) // 20 * replay.room
     cut = sum(x.nbytes for x in step.truncated.values()) // 20 * replay.room
     assert replay.nbytes(step) <= share * (twice - cut + replay.room)
 

@@ -1,0 +1,57 @@
+"""What policies of one network per group share: independent and joint ones, and ensembles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from marl.networks.base import Network
+from marl.policies.base import DifferentiablePolicy, initial_carry
+from marl.policies.distributions import Distribution
+from marl.types import ActionSpec, AgentGroup, Carry, Noise, Observation, zero_absent
+
+
+class NetworkPolicy(DifferentiablePolicy):
+    """The base of policies whose networks, one per group, give the parameters of their agents'
+    action distributions.
+
+    Args:
+        make: the distribution over the actions of a spec.
+        build: a group's network of so many outputs per agent.
+    """
+
+    def __init__(
+        self,
+        groups: Mapping[str, AgentGroup],
+        make: Callable[[ActionSpec], Distribution],
+        build: Callable[[AgentGroup, int], Network],
+    ):
+        super().__init__()
+        self.groups = dict(groups)
+        self.distributions = {name: make(group.action) for name, group in groups.items()}
+        self.networks = nn.ModuleDict(
+            {n: build(group, self.distributions[n].parameters) for n, group in groups.items()}
+        )
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        return initial_carry(self.networks, self.groups, num_envs)
+
+    def noise(self, num_envs: int, generator: torch.Generator) -> Noise:
+        """What the distributions draw with, ``[B, N, ...]`` by group."""
+        return {
+            name: self.distributions[name].noise((num_envs, group.size), generator)
+            for name, group in self.groups.items()
+        }
+
+    def rsample(
+        self, obs: Observation, noise: Noise, params: Mapping[str, Tensor] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        params = self.distribution_params(obs, noise) if params is None else params
+        action, log_prob = {}, {}
+        for name, given in params.items():
+            group = obs.groups[name]
+            pair = self.distributions[name].rsample(given, group.action_mask, noise.get(name))
+            action[name], log_prob[name] = (zero_absent(x, group.alive) for x in pair)
+        return action, log_prob
