@@ -40,6 +40,10 @@ class ScriptedConfig:
         if not self.function:
             raise UserError("algorithm scripted needs function=module:name, which tells actions")
 
+    def imports(self) -> list[str]:
+        """Returns what of others' code it needs."""
+        return [self.function]
+
     def policy(self, context: Context) -> Policy:
         function: Callable[..., Tensor] = import_path(self.function)
         if not callable(function):

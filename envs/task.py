@@ -46,6 +46,10 @@ class Task:
         if self.workers < 0:
             raise UserError(f"task.workers={self.workers} must not be negative")
 
+    def imports(self) -> list[str]:
+        """Returns what of others' code makes it: an import path, or an installed package's name."""
+        return [] if prefix_of(self.name) in PROVIDERS else [self.name]
+
     def __call__(self, num_envs: int, device: torch.device) -> VectorEnv:
         """Makes ``num_envs`` copies.
 

@@ -39,6 +39,7 @@ from marl.utils import distributed, seeding
 from marl.utils.device import find_device, keep_freed_memory
 from marl.utils.files import Lock, Taken, explained
 from marl.utils.serialization import to_plain
+from marl.utils.trust import given
 from marl.utils.versions import LEARNING
 
 MakeEnv = Callable[[int, torch.device], VectorEnv]  # (num_envs, device)
@@ -149,13 +150,20 @@ class Experiment:
         return env
 
     @classmethod
-    def load(cls, directory: str | Path, **changes: Any) -> Experiment:
+    def load(cls, directory: str | Path, *, trust: bool = False, **changes: Any) -> Experiment:
         """The run in ``directory``, to be continued from its last checkpoint; ``run`` writes the
-        ``changes`` of its settings to its configuration.
+        ``changes`` of its settings to its configuration. With ``trust`` it, and the runs that it
+        refers to, may import code of others though somebody else made them.
 
         Raises:
-            UserError: there is no such run or setting, or the setting has no such value.
+            UserError: there is no such run or setting, or the setting has no such value; or
+                somebody else's run names code of others.
         """
+        with given(trust):
+            return cls._load(directory, changes)
+
+    @classmethod
+    def _load(cls, directory: str | Path, changes: Mapping[str, Any]) -> Experiment:
         config = run_directory.read_config(Path(directory))
         teams, settings = config["teams"], config["settings"]
         task: MakeEnv | None = config["task"]

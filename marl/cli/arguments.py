@@ -80,22 +80,32 @@ def _command(commands: Commands, name: str, help: str, examples: str) -> Argumen
     return commands.add_parser(name, help=help, formatter_class=raw, epilog=examples)
 
 
+def _trust(parser: ArgumentParser, what: str = "run directories") -> None:
+    parser.add_argument("--trust", action="store_true",
+        help=f"{what} of somebody else may import the code that they name")  # fmt: skip
+
+
 def train(commands: Commands) -> None:
-    add = _command(commands, "train", "train a team", TRAIN_EXAMPLES).add_argument
-    add("settings", nargs="*", metavar="KEY=VALUE", help="what to change")
+    parser = _command(commands, "train", "train a team", TRAIN_EXAMPLES)
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="what to change")
+    _trust(parser)
 
 
 def resume(commands: Commands) -> None:
     words = "continue a run exactly where its last checkpoint stands"
     example = "example: marl resume runs/my-run total_frames=2000000"
-    add = _command(commands, "resume", words, example).add_argument
+    parser = _command(commands, "resume", words, example)
+    _trust(parser)
+    add = parser.add_argument
     add("run", metavar="RUN", help="a run directory")
     add("settings", nargs="*", metavar="KEY=VALUE", help="total_frames, progress, … to change")
 
 
 def evaluate(commands: Commands) -> None:
     words = "play episodes with a run's policies"
-    add = _command(commands, "evaluate", words, EVALUATE_EXAMPLES).add_argument
+    parser = _command(commands, "evaluate", words, EVALUATE_EXAMPLES)
+    _trust(parser)
+    add = parser.add_argument
     add("run", metavar="RUN", help="a run directory, or one of its checkpoints")
     add("settings", nargs="*", metavar="task.KEY=VALUE", help="another number of agents, …")
     add("--episodes", type=positive, default=32, help="how many (default 32)")
@@ -122,7 +132,9 @@ def listing(commands: Commands) -> None:
 
 def speed(commands: Commands) -> None:
     words = "steady frames/s of a configuration"
-    add = _command(commands, "speed", words, SPEED_EXAMPLES).add_argument
+    parser = _command(commands, "speed", words, SPEED_EXAMPLES)
+    _trust(parser)
+    add = parser.add_argument
     add("settings", nargs="*", metavar="KEY=VALUE", help="as for train")
     add("--environment", action="store_true", help="the environment alone, under random actions")
     add("--iterations", type=positive, default=3, help="to time (default 3)")

@@ -21,7 +21,7 @@ from marl.training import run_directory
 from marl.training.settings import Settings
 from marl.training.teams import Team
 from marl.types import AgentGroup
-from marl.utils import distributed
+from marl.utils import distributed, trust
 from marl.utils.files import Lock
 
 # Flags of Hydra that take a value.
@@ -50,10 +50,12 @@ def _hydra(words: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors arrive here, to be said in a sentence
 
     codes = [0]  # of every run; Hydra keeps none of them
+    trusting = trust.everything()  # a launcher may take the job to another process
 
     @hydra.main(version_base="1.3", config_path="pkg://marl.configs", config_name="train")
     def job(config: Any) -> None:
-        codes.append(run(compose.build(compose.typed(config))))
+        with trust.given(trusting):
+            codes.append(run(compose.build(compose.typed(config))))
         if codes[-1] >= 128:  # a signal ends them all
             sys.exit(codes[-1])
 

@@ -23,28 +23,33 @@ COMMANDS = {
     "sweep": "marl.cli.sweep:run",
 }
 
+SEPARATE = ("resume", "evaluate", "speed", "sweep")  # commands whose settings may follow flags
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; bad input ends in one sentence and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.path.append(os.getcwd())  # where import paths like my_tasks:duel are looked for last
     if words[:1] == ["train"] and not {"-h", "--help"} & set(words):
-        command, options = "train", Namespace(settings=words[1:])
+        settings = [word for word in words[1:] if word != "--trust"]
+        command, options = "train", Namespace(settings=settings, trust="--trust" in words)
     else:
         # argparse takes settings behind the first word only
-        separate = words[0] in ("evaluate", "sweep") if words else False
+        separate = words[0] in SEPARATE if words else False
         changes = [word for word in words if separate and re.match(r"[\w.]+=", word)]
         options = parser().parse_args([word for word in words if word not in changes])
         command = options.command
         if separate:
             options.settings += changes
     from marl.errors import UserError
+    from marl.utils import trust
     from marl.utils.files import sentence
 
     try:
         module, name = COMMANDS[command].split(":")
         run = getattr(importlib.import_module(module), name)
-        code = run(options)
+        with trust.given(getattr(options, "trust", False)):
+            code = run(options)
         sys.stdout.flush()
         sys.exit(code)
     except UserError as error:

@@ -14,12 +14,19 @@ from marl.training import absolute_metric, provenance, run_directory
 from marl.training.checkpoint import Checkpoints
 from marl.training.logging import IDENTITY
 from marl.training.settings import Settings
+from marl.utils import trust
 from marl.utils.files import LOCK, Lock, Taken, explained, unfinished
 from marl.utils.jsonl import read_jsonl
 from marl.utils.serialization import to_plain
+from marl.utils.trust import SIGNATURE
 
 # What a process killed before it had a configuration leaves of a new run.
-UNBORN = re.compile(rf"{re.escape(LOCK)}|provenance\.json|\.(config|provenance)\.json\.\d+\.tmp")
+UNBORN = re.compile(
+    rf"{re.escape(LOCK)}|{re.escape(SIGNATURE)}|provenance\.json"
+    rf"|\.((config|provenance)\.json|{re.escape(SIGNATURE)})\.\d+\.tmp"
+)
+# Files of a run that a killed write may leave half.
+LEFT = (r"(config|random|absolute)\.json", r"curve\.png", IDENTITY, re.escape(SIGNATURE))
 CHECKPOINTED = ".checkpointed"  # a file in runs that ever had a checkpoint to continue from
 
 
@@ -56,7 +63,14 @@ def _create(directory: Path, config: Mapping[str, Any]) -> None:
     with Lock(directory).held():
         _check_unused(directory)  # now that nobody else can begin to use it
         run_directory.write_json(directory / "provenance.json", provenance.provenance(directory))
-        run_directory.write_json(directory / "config.json", to_plain(config))
+        _write_config(directory, to_plain(config), sign=True)
+
+
+def _write_config(directory: Path, config: Mapping[str, Any], sign: bool) -> None:
+    """Writes a configuration, after the signature that tells that it is this user's."""
+    if sign:
+        trust.sign(directory, config)
+    run_directory.write_json(directory / "config.json", config)
 
 
 def _check_unused(directory: Path) -> None:
@@ -71,10 +85,12 @@ def _check_unused(directory: Path) -> None:
 
 
 def change_settings(directory: Path, changes: Mapping[str, Any]) -> None:
-    """Writes the settings of ``changes`` to the run's configuration, which stays as it is else."""
+    """Writes the settings of ``changes`` to the run's configuration, which stays as it is else, and
+    this user's if it was."""
     config = json.loads((directory / "config.json").read_text())
+    signed = trust.signed(directory, config)
     config["settings"].update(to_plain(changes))
-    run_directory.write_json(directory / "config.json", config)
+    _write_config(directory, config, signed)
 
 
 def check_unstarted(directory: Path, settings: Settings) -> None:
@@ -109,7 +125,7 @@ def begin(
     and, where the run has not ``ended`` (any more), without what was measured and drawn of its
     end; with the ``changes`` of its settings."""
     checkpoints.clean()
-    for path in unfinished(directory, (r"(config|random|absolute)\.json", r"curve\.png", IDENTITY)):
+    for path in unfinished(directory, LEFT):
         path.unlink(missing_ok=True)
     if not ended:
         absolute_metric.forget(directory)

@@ -10,8 +10,8 @@ from typing import Any
 
 from marl.errors import UserError
 from marl.training import checkpoint
-from marl.utils import versions
-from marl.utils.serialization import from_plain, relocate
+from marl.utils import trust, versions
+from marl.utils.serialization import Foreign, any_class, from_plain, imports, relocate
 
 
 def check(directory: Path) -> None:
@@ -26,13 +26,13 @@ def read_config(directory: Path) -> dict[str, Any]:
     """The configuration of a run, as the objects it was built from.
 
     Raises:
-        UserError: the directory is not a run's.
+        UserError: the directory is not a run's, or somebody else's run names code of others.
     """
     check(directory)
     path = directory / "config.json"
     try:
-        config = from_plain(json.loads(path.read_text()))
-    except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+        config = _objects(directory, json.loads(path.read_text()))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{str(path)!r} is not a run's configuration: {error}") from None
     if not isinstance(config, dict) or not {"task", "settings", "teams"} <= config.keys():
         raise UserError(
@@ -44,14 +44,37 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
+def _objects(directory: Path, plain: Any) -> Any:
+    """The objects that a configuration describes: of this package alone, unless it is trusted.
+
+    Raises:
+        UserError: others would have to be imported.
+    """
+    if trust.trusted(directory, plain):
+        return from_plain(plain, any_class)
+    config = None
+    try:
+        config = from_plain(plain)
+        foreign = list(imports(config))
+    except Foreign as error:
+        foreign = [error.path]
+    if foreign:
+        raise UserError(
+            f"{str(directory)!r} would import {', '.join(map(repr, foreign))}, and nothing shows "
+            "that you made this run, as it is now, on this machine; if you trust its author, add "
+            "--trust (in Python: trust=True, or with marl.utils.trust.given())"
+        )
+    return config
+
+
 def _moved(directory: Path, reference: str) -> str:
     """Where what a run refers to is now: where it was, or where it would be if it was moved
     together with the run."""
     try:
         before = json.loads((directory / "provenance.json").read_text())["directory"]
-    except (OSError, ValueError, KeyError):  # a run of an older version does not know
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # an older run's has none
         return reference
-    if Path(reference).exists() or before is None:
+    if Path(reference).exists() or not isinstance(before, str):
         return reference
     there = Path(os.path.normpath(directory.absolute() / os.path.relpath(reference, before)))
     return str(there) if there.exists() else reference
