@@ -4,7 +4,7 @@ the settings of every run. Importable without torch."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,13 @@ class Suite:
             for algorithm in self.algorithms
             if self.pairs.get(f"{task}/{algorithm}", {}) is not None
         ]
+
+    def given(self) -> Iterator[tuple[str, Any]]:
+        """Yields every setting of the file."""
+        yield from self.settings.items()
+        for table in (self.tasks, self.algorithms, self.pairs):
+            for words in table.values():
+                yield from (words or {}).items()
 
     def words(self, cell: Cell) -> list[str]:
         """The settings of a run as words of the command line; the more special wins."""

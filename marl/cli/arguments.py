@@ -33,6 +33,7 @@ examples:
   marl benchmark mpe --jobs 4 --devices cuda:0 cuda:1
   marl benchmark my_suite.yaml --dry-run
 
+A file of yours may name import paths (task=my_tasks:duel) if --trust follows.
 What has a record is skipped, what was cut off resumes: start the same command again.
 """
 SWEEP_EXAMPLES = """\
@@ -144,7 +145,9 @@ def speed(commands: Commands) -> None:
 
 def benchmark(commands: Commands) -> None:
     words = "all runs of a suite, and their records"
-    add = _command(commands, "benchmark", words, BENCHMARK_EXAMPLES).add_argument
+    parser = _command(commands, "benchmark", words, BENCHMARK_EXAMPLES)
+    _trust(parser, "the file, and run directories,")
+    add = parser.add_argument
     add("name", metavar="NAME", help="of 'marl list benchmarks', or a .yaml")
     add("--jobs", type=positive, help="runs at once (default: the cores)")
     add("--only", action="append", default=[], metavar="task=…,algorithm=…,seed=…",
@@ -171,7 +174,9 @@ def tables(commands: Commands) -> None:
 
 def sweep(commands: Commands) -> None:
     words = "many runs to find good settings, here and without a server"
-    add = _command(commands, "sweep", words, SWEEP_EXAMPLES).add_argument
+    parser = _command(commands, "sweep", words, SWEEP_EXAMPLES)
+    _trust(parser, "the file, and run directories,")
+    add = parser.add_argument
     add("file", metavar="FILE", help="a .yaml, or a name of 'marl list sweeps'")
     add("settings", nargs="*", metavar="KEY=VALUE", help="for all runs")
     add("--jobs", type=positive, help="runs at once (default: the cores)")

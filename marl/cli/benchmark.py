@@ -16,11 +16,12 @@ from marl.benchmark.suite import Suite, chosen
 from marl.benchmark.suite import read as read_suite
 from marl.cli.progress import Watch
 from marl.errors import UserError, unknown
+from marl.launch import file_settings
 from marl.launch.job import ABSOLUTE, Job, difference
 from marl.launch.scheduler import Outcome, Pool
 from marl.utils.versions import LEARNING, learning_of
 
-ASIDE = ("directory=", "progress=", "device=", "wandb")  # words that change no result
+ASIDE = ("directory=", "progress=", "device=", "wandb", "--trust")  # words that change no result
 FOLDER = Path(configs.__file__).parent / "benchmark"
 
 
@@ -29,9 +30,15 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Suite:
-    """The suite of that name, or of that file."""
+    """The suite of that name, or of that file.
+
+    Raises:
+        UserError: there is none, or its file names code from elsewhere without being trusted.
+    """
     if name.endswith((".yaml", ".yml")):
-        return read_suite(Path(name))
+        suite = read_suite(Path(name))
+        file_settings.check(Path(name), FOLDER, suite.given())
+        return suite
     if name not in names():
         raise unknown("benchmark", name, names())
     return read_suite(FOLDER / f"{name}.yaml")
@@ -47,6 +54,7 @@ class Plan:
     results: Path  # where records go
     wandb: bool = False  # whether runs are logged there
     prune: bool = False  # whether a recorded run loses what only continuing needs
+    trust: bool = False  # whether somebody else's run directories are trusted
 
     def job(self, cell: Cell) -> Job:
         words = self.suite.words(cell)
@@ -54,7 +62,7 @@ class Plan:
             words = [*words, f"video={str(cell.seed == self.suite.seeds[0]).lower()}"]
         name = f"{cell.task}-{cell.algorithm}-{cell.seed}"
         aside = self._wandb(cell) if self.wandb else ()
-        return Job(str(cell), tuple(words), (self.runs / name).absolute(), aside)
+        return Job(str(cell), tuple(words), (self.runs / name).absolute(), aside, self.trust)
 
     def _wandb(self, cell: Cell) -> tuple[str, ...]:
         group = f"{self.suite.name}/{cell.task}/{cell.algorithm}"
@@ -121,9 +129,8 @@ def run(options: Namespace) -> int:
     suite = find(options.name)
     results = Path(options.results or Path("results") / suite.name)
     cells = chosen(suite, options.only)
-    plan = Plan(
-        suite, cells, Path(options.runs) / suite.name, results, options.wandb, options.prune
-    )
+    runs = Path(options.runs) / suite.name
+    plan = Plan(suite, cells, runs, results, options.wandb, options.prune, options.trust)
     todo = [cell for cell in plan.cells if not plan.recorded(cell)]
     if options.dry_run:
         for cell in todo:

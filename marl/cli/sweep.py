@@ -12,7 +12,7 @@ from typing import Any
 from marl import configs
 from marl.cli.search import Search, Trial
 from marl.errors import UserError, unknown
-from marl.launch import sweep
+from marl.launch import file_settings, sweep
 from marl.launch.job import Job
 from marl.launch.sweep import Point, Sweep
 
@@ -48,9 +48,11 @@ def run(options: Namespace) -> int:
     """Runs what is not done yet; 0 when all is, 1 where a run failed."""
     path = find(options.file)
     found = sweep.load(path)
+    file_settings.check(path, FOLDER, found.given())
     settings = _settings(found, options.settings)
     directory = Path(options.directory or f"runs/sweep-{path.stem}")
-    trials = _trials(found, found.points(options.count, options.seed), settings, directory)
+    points = found.points(options.count, options.seed)
+    trials = _trials(found, points, settings, directory, options.trust)
     _check(found, trials)
     if options.dry_run:
         for trial in trials:
@@ -87,14 +89,18 @@ def _settings(found: Sweep, words: Sequence[str]) -> dict[str, str]:
 
 
 def _trials(
-    found: Sweep, points: Sequence[Point], settings: Mapping[str, str], directory: Path
+    found: Sweep,
+    points: Sequence[Point],
+    settings: Mapping[str, str],
+    directory: Path,
+    trust: bool = False,
 ) -> list[Trial]:
     trials = []
     for number, point in enumerate(points):
         kept = {name: value for name, value in point.items() if name not in OURS}
         words = tuple(found.settings({**kept, **settings}))
         name = f"run-{number:03d}"
-        trials.append(Trial(Job(name, words, (directory / name).absolute()), point))
+        trials.append(Trial(Job(name, words, (directory / name).absolute(), trust=trust), point))
     return trials
 
 

@@ -34,6 +34,7 @@ class Job:
     words: tuple[str, ...]
     directory: Path
     aside: tuple[str, ...] = ()  # settings that change no result, of a new run
+    trust: bool = False  # whether run directories of somebody else may import what they name
 
     @property
     def log(self) -> Path:
@@ -64,11 +65,12 @@ class Job:
     def command(self) -> list[str]:
         """How the run begins, or goes on."""
         marl = [sys.executable, "-P", "-m", "marl"]
+        trust = ["--trust"] * self.trust
         if self.exists and not self.outdated:
             absolute = [word for word in self.words if word.startswith(ABSOLUTE)]
-            return [*marl, "resume", str(self.directory), *absolute]
+            return [*marl, "resume", str(self.directory), *absolute, *trust]
         where = [f"directory={self.directory}", "progress=false"]
-        return [*marl, "train", *self.words, *where, *self.aside]
+        return [*marl, "train", *self.words, *where, *self.aside, *trust]
 
     def begin(self, place: Sequence[str] = ()) -> subprocess.Popen[bytes] | None:
         """Its process, with the words ``place`` for where it runs; None where another one has the

@@ -75,6 +75,15 @@ class Sweep:
         words = render(self.command, point)
         return words[words.index("train") + 1 :]
 
+    def given(self) -> Iterator[tuple[str, Any]]:
+        """Yields every setting that the file gives, with all of its values."""
+        for one in self.parameters:
+            yield from ((one.name, value) for value in one.given.values())
+        for word in self.command[self.command.index("train") + 1 :]:
+            if word != ARGUMENTS:
+                key, _, value = word.partition("=")
+                yield key, value
+
     @property
     def varied(self) -> list[str]:
         return [one.name for one in self.parameters if one.varies]
