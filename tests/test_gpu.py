@@ -21,8 +21,8 @@ from marl.experiment import Experiment
 from marl.policies import distributions
 from marl.training.checkpoint import Checkpoints
 from marl.types import tree_map, tree_tensors
-from tests.runs import experiment, outcome
-from tests.scenes import CPU
+from tests.helpers.builders import CPU
+from tests.helpers.experiments import experiment, outcome
 
 DEVICE = torch.device(os.environ.get("MARL_DEVICE", "cuda"))
 CUDA = torch.cuda.is_available()

@@ -205,11 +205,11 @@ except SystemExit as end:
 TABLES = """
 import pathlib, sys, tempfile
 from marl.cli.main import main
-from tests import recorded
+from tests.helpers import toy_records
 with tempfile.TemporaryDirectory() as folder:
     results = pathlib.Path(folder) / "results"
-    cells = recorded.grid("walk", "mappo ippo", 2)
-    recorded.suite(results / "toy", cells, lambda cell, team: 5.0 + cell.seed)
+    cells = toy_records.grid("walk", "mappo ippo", 2)
+    toy_records.suite(results / "toy", cells, lambda cell, team: 5.0 + cell.seed)
     try:
         main(["tables", "--results", str(results)])
     except SystemExit as end:

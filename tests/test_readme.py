@@ -13,7 +13,7 @@ from hydra import initialize_config_module
 from marl.benchmark import suite
 from marl.cli import compose
 from marl.utils.jsonl import read_jsonl
-from tests.children import cli
+from tests.helpers.processes import cli
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -53,7 +53,11 @@ def words_of(module: Path) -> list[str]:
 def test_the_examples_train(folder: Path, module: str) -> None:
     """With the command of the example's first lines, on a small task where it names none."""
     words = words_of(folder / module)
-    task = [] if any(word.startswith("task=") for word in words) else ["task=tests.toys:continuous"]
+    task = (
+        []
+        if any(word.startswith("task=") for word in words)
+        else ["task=tests.helpers.toy_envs:continuous"]
+    )
     result = cli(folder, "train", *words, *task, *SHORT, "directory=run")
     assert result.code == 0, result
     assert (folder / "run" / "curve.png").exists()

@@ -20,8 +20,8 @@ from marl.training.build import build_teams
 from marl.training.collector import Collector
 from marl.training.evaluation import evaluate
 from marl.training.teams import RunShape, Team, resolve_teams
-from tests.scenes import CPU, SMALL
-from tests.toys import KINDS
+from tests.helpers.builders import CPU, SMALL
+from tests.helpers.toy_envs import KINDS
 
 LEARNERS = [name for name in ALGORITHMS if name not in ("random", "scripted", "frozen")]
 REPLAYING = [name for name in LEARNERS if getattr(ALGORITHMS[name], "replays", False)]

@@ -15,9 +15,9 @@ from marl.learning.rewards import team_alive
 from marl.networks.perceptron import Perceptron
 from marl.policies.dag import BayesianNetworkConfig
 from marl.types import Rollout, tree_tensors
-from tests.algorithms.offpolicy_play import FAST, Play
-from tests.scenes import mappo, rollout_of, weights
-from tests.toys import mortal
+from tests.helpers.builders import mappo, rollout_of, weights
+from tests.helpers.off_policy import FAST, Play
+from tests.helpers.toy_envs import mortal
 
 OFF_POLICY: dict[str, Any] = {**FAST, "warmup": 128, "batch_size": 32}
 

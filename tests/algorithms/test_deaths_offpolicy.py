@@ -13,8 +13,8 @@ from marl.algorithms.maddpg import MADDPG, HADDPGConfig, MADDPGConfig
 from marl.learning.replay import ReplayBatch
 from marl.policies.base import encoded_actions
 from marl.types import Observation
-from tests.algorithms.offpolicy_play import FAST, Play
-from tests.toys import mortal, multidiscrete
+from tests.helpers.off_policy import FAST, Play
+from tests.helpers.toy_envs import mortal, multidiscrete
 
 AGENTS = (("left", 0), ("left", 1), ("right", 0))
 SOFT: dict[str, Any] = {**FAST, "warmup": 256, "alpha_lr": 3e-3, "entropy_target": 0.05}

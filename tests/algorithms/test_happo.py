@@ -22,9 +22,9 @@ from marl.training.collector import Collector
 from marl.types import Discrete, Rollout
 from tests.algorithms.test_deaths import disturbed
 from tests.algorithms.test_learning import FAST, MLP, learned
-from tests.game import Game, Rules
-from tests.scenes import CPU, SMALL, collector, context, mappo, rollout_of, weights
-from tests.toys import KINDS, continuous, identity, matrix, memory
+from tests.helpers.builders import CPU, SMALL, collector, context, mappo, rollout_of, weights
+from tests.helpers.toy_envs import KINDS, continuous, identity, matrix, memory
+from tests.helpers.toy_game import Game, Rules
 
 GRU = Perceptron(**SMALL, gru=8)
 PLAIN: dict[str, Any] = {"epochs": 1, "max_grad_norm": 1e9, "chunk_length": 10}

@@ -14,9 +14,9 @@ from marl.errors import UserError
 from marl.learning.sequential import update_order
 from marl.networks.perceptron import Perceptron
 from marl.types import Continuous, Discrete, MultiDiscrete
-from tests.algorithms.offpolicy_play import FAST, MLP, Play
-from tests.scenes import weights
-from tests.toys import continuous, identity, images, mortal, rivals
+from tests.helpers.builders import weights
+from tests.helpers.off_policy import FAST, MLP, Play
+from tests.helpers.toy_envs import continuous, identity, images, mortal, rivals
 
 SOFT = {**FAST, "alpha_lr": 3e-3, "entropy_target": 0.05}
 CONFIGS = {"hasac": HASACConfig, "masac": MASACConfig, "isac": ISACConfig}

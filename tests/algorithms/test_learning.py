@@ -18,8 +18,8 @@ from marl.training.build import build_teams
 from marl.training.collector import Collector
 from marl.training.evaluation import evaluate
 from marl.training.teams import RunShape, Team, resolve_teams
-from tests.scenes import CPU
-from tests.toys import Game, Pointed, continuous, identity, matrix, memory, rivals
+from tests.helpers.builders import CPU
+from tests.helpers.toy_envs import Game, Pointed, continuous, identity, matrix, memory, rivals
 
 ENVS, STEPS = 32, 8
 FAST = {"actor_lr": 1e-2, "critic_lr": 1e-2, "epochs": 4, "chunk_length": 8, "gamma": 0.9}

@@ -21,9 +21,9 @@ from marl.errors import UserError
 from marl.networks.perceptron import Perceptron
 from marl.policies.deterministic import deterministic
 from marl.types import Continuous, Discrete, MultiDiscrete, tree_tensors
-from tests.algorithms.offpolicy_play import FAST, Play
-from tests.scenes import weights
-from tests.toys import continuous, identity, mortal, rivals
+from tests.helpers.builders import weights
+from tests.helpers.off_policy import FAST, Play
+from tests.helpers.toy_envs import continuous, identity, mortal, rivals
 
 CONFIGS = {
     "maddpg": MADDPGConfig,

@@ -14,9 +14,9 @@ from marl.algorithms.mappo import MAPPO, IPPOConfig, MAPPOConfig
 from marl.errors import UserError
 from marl.networks.perceptron import Perceptron
 from marl.types import Rollout, tree_map
-from tests.marl.test_returns import naive
-from tests.scenes import CPU, SMALL, collector, context, mappo, rollout_of, weights
-from tests.toys import identity, single
+from tests.helpers.builders import CPU, SMALL, collector, context, mappo, rollout_of, weights
+from tests.helpers.toy_envs import identity, single
+from tests.learning.test_returns import naive
 
 # PPO with these is A2C.
 A2C = {

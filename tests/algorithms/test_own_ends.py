@@ -14,9 +14,9 @@ from marl.algorithms.mappo import MAPPO, IPPOConfig, MAPPOConfig
 from marl.envs.task import Task
 from marl.experiment import Experiment, Settings
 from marl.types import Rollout
-from tests.marl.test_returns import naive
-from tests.runs import SHORT
-from tests.scenes import mappo, rollout_of
+from tests.helpers.builders import mappo, rollout_of
+from tests.helpers.experiments import SHORT
+from tests.learning.test_returns import naive
 
 PLAIN: dict[str, Any] = {"normalize_value": False, "normalize_advantage": False}
 
@@ -70,7 +70,7 @@ def trained(directory: Path, task: str, config: Any, frames: int) -> Experiment:
     settings = {**SHORT, "total_frames": frames, "num_envs": 10, "steps": 50}
     idle = {"evaluation_interval": 0, "checkpoint_interval": frames, "video": False}
     run = Experiment(
-        Task(f"tests.tiny:{task}"), config, settings=Settings(**{**settings, **idle}),
+        Task(f"tests.helpers.tiny_env:{task}"), config, settings=Settings(**{**settings, **idle}),
         directory=directory,
     )  # fmt: skip
     run.run()

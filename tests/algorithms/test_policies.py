@@ -19,9 +19,9 @@ from marl.policies.base import DifferentiablePolicy
 from marl.policies.bayesian import team_policy
 from marl.policies.dag import BayesianNetworkConfig
 from marl.types import Aux, Carry, Noise, Observation, PolicyStep
-from tests.algorithms.offpolicy_play import FAST, MLP, Play
-from tests.scenes import CPU, weights
-from tests.toys import continuous, identity, mortal
+from tests.helpers.builders import CPU, weights
+from tests.helpers.off_policy import FAST, MLP, Play
+from tests.helpers.toy_envs import continuous, identity, mortal
 
 
 class Opaque(DifferentiablePolicy):

@@ -16,8 +16,8 @@ from marl.training.collector import Collector
 from marl.training.teams import RunShape, Team, resolve_teams
 from marl.types import Observation, Rollout, tree_map
 from tests.algorithms.test_contract import LEARNERS, MODELS, configured
-from tests.scenes import CPU
-from tests.toys import rivals
+from tests.helpers.builders import CPU
+from tests.helpers.toy_envs import rivals
 
 
 def other(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,9 +14,9 @@ from marl.algorithms.mappo import MAPPOConfig
 from marl.networks.perceptron import Perceptron
 from marl.policies.dag import BayesianNetworkConfig
 from marl.types import Continuous
-from tests.algorithms.offpolicy_play import FAST, Play
-from tests.game import Game, Rules
-from tests.scenes import weights
+from tests.helpers.builders import weights
+from tests.helpers.off_policy import FAST, Play
+from tests.helpers.toy_game import Game, Rules
 
 UNITS = {"unit": (-1.0, 1.0), "steering": (-0.1, 0.1), "fine": (0.0, 0.01), "newtons": (0.0, 1e3)}
 SOFT = {**FAST, "warmup": 128, "alpha_lr": 3e-3}

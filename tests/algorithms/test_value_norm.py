@@ -20,10 +20,10 @@ from marl.networks.informarl import InforMARL
 from marl.networks.perceptron import Perceptron
 from marl.training.collector import Collector
 from marl.types import Discrete, GroupObservation, Rollout, TensorSpec
-from tests.game import Game, Rules
-from tests.marl.test_returns import naive
-from tests.scenes import CPU, SMALL, context, mappo, rollout_of
-from tests.toys import Pointed, identity
+from tests.helpers.builders import CPU, SMALL, context, mappo, rollout_of
+from tests.helpers.toy_envs import Pointed, identity
+from tests.helpers.toy_game import Game, Rules
+from tests.learning.test_returns import naive
 
 MODELS: dict[str, Any] = {
     "mlp": Perceptron(**SMALL),

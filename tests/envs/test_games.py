@@ -14,7 +14,7 @@ from marl.envs.games.env import GameEnv, make, names
 from marl.envs.task import Task, task_names
 from marl.errors import UserError
 from marl.types import tree_tensors
-from tests.envs.games_play import always, joint, play
+from tests.helpers.games import always, joint, play
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in names()),

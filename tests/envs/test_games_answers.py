@@ -13,7 +13,7 @@ from torch import Tensor
 
 from marl.envs.games.coordination import Coordination
 from marl.envs.games.env import GameEnv, make
-from tests.envs.games_play import always, close, everything, play
+from tests.helpers.games import always, close, everything, play
 
 # --------------------------------------------------------------------------------------- the matrix
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from marl.envs.games.env import GameEnv, make
 from marl.envs.games.spectrum import jain
-from tests.envs.games_play import always, chance, close, everything, play
+from tests.helpers.games import always, chance, close, everything, play
 
 # ---------------------------------------------------------------------------------------- the aloha
 

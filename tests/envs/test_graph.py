@@ -17,7 +17,7 @@ from marl.training.build import build_teams
 from marl.training.collector import Collector
 from marl.training.teams import RunShape, Team, resolve_teams
 from marl.types import EntitySpec
-from tests.scenes import CPU
+from tests.helpers.builders import CPU
 
 SPREAD = {"positions": [2, 3], "velocities": [0, 1], "radius": 0.5}  # of mpe's observations
 

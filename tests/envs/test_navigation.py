@@ -15,7 +15,7 @@ from marl.envs.particle.env import ParticleEnv
 from marl.envs.particle.placement import CROWDED, crowding, place
 from marl.envs.particle.tasks import make
 from marl.errors import UserError
-from tests.envs.particle_play import placed, played
+from tests.helpers.particle import placed, played
 
 TASKS = ("target", "coverage", "formation", "line")
 STILL, LEFT, RIGHT = 0, 1, 2

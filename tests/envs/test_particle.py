@@ -16,7 +16,7 @@ from marl.envs.particle.scenario import nearest
 from marl.envs.particle.tasks import make, names
 from marl.errors import UserError
 from marl.types import Continuous, tree_map
-from tests.envs.particle_play import placed, played
+from tests.helpers.particle import placed, played
 
 # ------------------------------------------------------------------------------------ the contract
 

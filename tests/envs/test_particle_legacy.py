@@ -7,7 +7,7 @@ import torch
 
 from marl.envs.particle.env import ParticleEnv
 from marl.envs.particle.tasks import make, names
-from tests.envs.particle_play import placed, random_steps
+from tests.helpers.particle import placed, random_steps
 
 STEPS = 25
 

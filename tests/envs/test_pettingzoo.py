@@ -19,8 +19,8 @@ from marl.envs.pettingzoo.env import PettingZooEnv
 from marl.envs.pettingzoo.factories import MPE2, REGISTRY
 from marl.errors import UserError
 from marl.types import TensorSpec
-from tests.envs.adapted import UNIT, numbers, scripted
-from tests.envs.scripted import Counting, Step
+from tests.helpers.adapted_envs import UNIT, numbers, scripted
+from tests.helpers.scripted_envs import Counting, Step
 
 ROOT = Path(__file__).parents[2]
 
@@ -172,8 +172,8 @@ def test_importing_the_adapter_is_cheap() -> None:
         ("pettingzoo/classic/chess-v6", "turn-based"),
         ("nonsense", "unknown task 'nonsense'"),
         ("no_module:factory", "cannot be imported"),
-        ("tests.envs.scripted:Nothing", "cannot be imported"),
-        ("tests.envs.scripted:np", "expected something to call"),
+        ("tests.helpers.scripted_envs:Nothing", "cannot be imported"),
+        ("tests.helpers.scripted_envs:np", "expected something to call"),
         ("mpe2.simple_spread_v3:env", "turn-based"),
     ],
 )
@@ -191,7 +191,7 @@ def test_arguments_that_are_wrong() -> None:
 
 
 def test_import_paths_and_arguments() -> None:
-    env = pettingzoo.make("tests.envs.scripted:Counting", 2, length=2)
+    env = pettingzoo.make("tests.helpers.scripted_envs:Counting", 2, length=2)
     transitions = play_counting(env, 2)
     assert transitions[-1].done.all()
 

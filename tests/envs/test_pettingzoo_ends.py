@@ -11,9 +11,9 @@ import torch
 from marl.env import check_env
 from marl.envs.pettingzoo.env import PettingZooEnv
 from marl.types import Observation
-from tests.envs.adapted import AB, UNIT, inner, numbers, play, scripted
-from tests.envs.scripted import Step
-from tests.tiny import Staggered
+from tests.helpers.adapted_envs import AB, UNIT, inner, numbers, play, scripted
+from tests.helpers.scripted_envs import Step
+from tests.helpers.tiny_env import Staggered
 
 
 def test_a_death_ends_one_agent_and_termination_of_all_the_episode() -> None:

@@ -14,8 +14,8 @@ import torch
 
 from marl.envs.pettingzoo.env import PettingZooEnv
 from marl.errors import EnvironmentFault
-from tests.envs.faulty import INF, NAN, Blocked, Faulty, LateInfo, Silent
-from tests.tiny import Tiny
+from tests.helpers.faulty_envs import INF, NAN, Blocked, Faulty, LateInfo, Silent
+from tests.helpers.tiny_env import Tiny
 
 
 def steps(env: PettingZooEnv, count: int) -> None:

@@ -21,10 +21,10 @@ from marl.networks.encoders import Convolutions
 from marl.networks.perceptron import Perceptron
 from marl.types import TensorSpec
 from tests.algorithms.test_contract import configured, parts, teams
-from tests.envs.adapted import UNIT, scripted
-from tests.envs.scripted import Step
-from tests.scenes import CPU
-from tests.tiny import Tiny
+from tests.helpers.adapted_envs import UNIT, scripted
+from tests.helpers.builders import CPU
+from tests.helpers.scripted_envs import Step
+from tests.helpers.tiny_env import Tiny
 
 BYTES = Box(0, 255, (40, 40, 3), np.uint8)
 

@@ -16,8 +16,8 @@ from marl.errors import EnvironmentFault, UserError
 from marl.types import Continuous, TensorSpec
 from marl.types import Discrete as DiscreteSpec
 from marl.types import MultiDiscrete as MultiDiscreteSpec
-from tests.envs.adapted import AB, UNIT, inner, numbers, play, scripted
-from tests.envs.scripted import Counting, Step
+from tests.helpers.adapted_envs import AB, UNIT, inner, numbers, play, scripted
+from tests.helpers.scripted_envs import Counting, Step
 
 
 def test_different_agents_make_different_groups_and_opponents_a_team() -> None:

@@ -16,7 +16,7 @@ from marl.errors import UserError
 from marl.experiment import Experiment
 from marl.networks.perceptron import Perceptron
 from marl.training.settings import Settings
-from tests.scenes import CPU
+from tests.helpers.builders import CPU
 
 POSITIONS = {"positions": [0, 1]}
 DEAD = [  # a task, and options that would change nothing in it
@@ -29,10 +29,10 @@ DEAD = [  # a task, and options that would change nothing in it
     ("vmas/balance", {"state": True}),
     ("mpe2/simple_spread_v3", {"actions": "discrete"}),
     ("pettingzoo/classic/rps-v2", {"actions": "discrete"}),
-    ("tests.tiny:Tiny", {"actions": "discrete"}),
-    ("tests.toys:identity", {"max_steps": 3}),
-    ("tests.toys:identity", {"groups": {"a": ["agent_0"]}}),
-    ("tests.toys:identity", {"workers": 2}),
+    ("tests.helpers.tiny_env:Tiny", {"actions": "discrete"}),
+    ("tests.helpers.toy_envs:identity", {"max_steps": 3}),
+    ("tests.helpers.toy_envs:identity", {"groups": {"a": ["agent_0"]}}),
+    ("tests.helpers.toy_envs:identity", {"workers": 2}),
 ]
 
 
@@ -57,8 +57,11 @@ def test_the_refusal_says_who_reads_it() -> None:
         ("mpe/simple_spread", {"max_steps": 3, "graph": POSITIONS}),
         ("vmas/balance", {"actions": "discrete", "max_steps": 3}),
         ("mpe2/simple_spread_v3", {"workers": 1, "state": True, "max_steps": 3}),
-        ("tests.tiny:Tiny", {"workers": 1, "max_steps": 3, "groups": {"b": ["a_1", "a_0"]}}),
-        ("tests.toys:identity", {}),
+        (
+            "tests.helpers.tiny_env:Tiny",
+            {"workers": 1, "max_steps": 3, "groups": {"b": ["a_1", "a_0"]}},
+        ),
+        ("tests.helpers.toy_envs:identity", {}),
     ],
 )
 def test_options_that_are_read(name: str, options: dict[str, Any]) -> None:

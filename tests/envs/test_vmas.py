@@ -19,7 +19,7 @@ import marl.envs.vmas.env
 from marl.env import VectorEnv, check_env
 from marl.envs.vmas.env import SCENARIOS, VmasEnv
 from marl.types import Transition, tree_tensors
-from tests.envs.vmas_play import actions, assert_same, play, raw_actions
+from tests.helpers.vmas import actions, assert_same, play, raw_actions
 
 B = 3
 # Fewer agents and cells where VMAS takes long.

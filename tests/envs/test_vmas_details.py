@@ -13,7 +13,7 @@ from marl.envs.vmas.env import VmasEnv
 from marl.envs.vmas.render import Renderer
 from marl.errors import UserError
 from marl.types import Continuous, Discrete, MultiDiscrete, Transition, tree_tensors
-from tests.envs.vmas_play import actions, assert_same, play, raw_actions
+from tests.helpers.vmas import actions, assert_same, play, raw_actions
 
 B = 3
 

@@ -24,7 +24,7 @@ from marl.envs.pettingzoo.env import PettingZooEnv
 from marl.envs.pettingzoo.workers import Workers
 from marl.errors import UserError, WorkerError
 from marl.types import tree_tensors
-from tests.envs.scripted import Counting
+from tests.helpers.scripted_envs import Counting
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,7 +132,7 @@ def test_a_failing_environment_is_raised_with_its_reason(how: str, words: str) -
     with pytest.raises(WorkerError, match=words) as caught:
         env.step(action)
     if how == "raise":
-        assert "scripted.py" in str(caught.value)  # the traceback of the environment
+        assert "scripted_envs.py" in str(caught.value)  # the traceback of the environment
     assert wait_until_gone(numbers)
     with pytest.raises(WorkerError):
         env.step(action)
@@ -177,7 +177,7 @@ def test_a_hanging_worker_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 PARENT = """
     import sys, time, torch
     from marl.envs.pettingzoo.env import PettingZooEnv
-    from tests.envs.scripted import Counting
+    from tests.helpers.scripted_envs import Counting
     env = PettingZooEnv(Counting, 4, workers=2)
     env.reset(0)
     pids = [w.process.pid for w in env._runner._workers]

@@ -1,0 +1,163 @@
+"""What the command line says to mistakes: one sentence, exit code 2, nothing created."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from marl.cli import commands
+from marl.cli.main import main
+from marl.errors import UserError, unknown
+from tests.helpers.cli import PLAIN, TOY, called, refused
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["task=vmas/balence"], "unknown task 'vmas/balence'; did you mean 'vmas/balance'?"),
+        (["algorithm=mapo"], "unknown algorithm 'mapo'; did you mean 'mappo'?"),
+        (["model=mpl"], "unknown model 'mpl'; did you mean 'mlp'?"),
+        (["teams.team.algoritm=random"], "did you mean 'teams.team.algorithm'?"),
+        (["experiment=defualt"], "did you mean 'default'?"),
+        (["total_frame=3"], "did you mean 'total_frames'?"),
+        (["algorithm.gama=0.9"], "did you mean 'algorithm.gamma'?"),
+        (["task.max_step=3"], "did you mean 'task.max_steps'?"),
+        (["num_envs=many"], "num_envs"),
+        (["num_envs=1.5"], "num_envs"),
+        (["wandb=perhaps"], "wandb"),
+        (["algorithm.gamma=2"], "gamma=2.0 is out of range; expected 0 to 1"),
+        (["num_envs=0"], "num_envs=0 is out of range"),
+        (["algorithm.critic=al"], "unknown critic 'al'; did you mean 'all'?"),
+        (["algorithm.critic=state"], "critic 'state' needs an environment that gives its state"),
+        (["model.activation=rleu"], "did you mean 'relu'?"),
+        (["model=gru", "steps=7", "algorithm.chunk_length=5"], "chunk_length=5 must divide"),
+        (["device=cuda:7"], "device 'cuda:7' is not there"),
+        (["device=gpu"], "unknown device 'gpu'"),
+        (["teams.tem.algorithm=random"], "unknown team 'tem' without groups; did you mean 'team'?"),
+        (
+            ["teams.team.groups=[lefty]", "teams.team.model=mlp"],
+            "unknown group 'lefty' in teams.team; did you mean",
+        ),
+        (["teams.team.algorithm=randm"], "'randm'; did you mean 'random'?"),
+        (["task.name="], "unknown task ''"),
+        (["foo"], "'foo'"),
+        (["task=tests.helpers.toy_envs:nothing"], "'tests.helpers.toy_envs' has no 'nothing'"),
+        (["task=no_such_package.x:y"], "no module named 'no_such_package'"),
+        (["algorithm=tests.helpers.lazy_algorithm:Nothing"], "has no 'Nothing'"),
+        (["task=vmas/simple_spread", "task.actions=discreet"], "did you mean 'discrete'?"),
+        (["train"], "train"),
+        (["seed="], "seed"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_sentence(
+    capsys, tmp_path: Path, monkeypatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(capsys, tmp_path, ["train", *TOY, *words], said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["algorithm=frozen"], "frozen needs checkpoint=RUN"),
+        (["algorithm=frozen", "algorithm.checkpoint=no/run"], "there is no run or checkpoint file"),
+        (
+            ["task=tests.helpers.toy_envs:rivals", "teams.right.frozen=no/run"],
+            "there is no run or checkpoint file",
+        ),
+        (["task=tests.helpers.toy_envs:images", "model=cnn"], "8x8 pixels are too small"),
+        (
+            ["task=tests.helpers.toy_envs:rivals", "teams.left.algorithm=null"],
+            "teams.left.algorithm names no",
+        ),
+        (
+            ["task=tests.helpers.toy_envs:rivals", "teams.left=null"],
+            "set teams.left.algorithm=NAME",
+        ),
+        (
+            ["task=tests.helpers.toy_envs:rivals", "~algorithm", "teams.left.algorithm=mappo"],
+            "'right' has no",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_built_is_one_sentence(
+    capsys, tmp_path: Path, monkeypatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(capsys, tmp_path, ["train", *PLAIN, *words], said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "task=:foo"], "foo"),  # ValueError: Empty module name
+        (["train", *TOY, "=3"], "=3"),  # ValueError of Hydra
+        (["train", "~algorithm"], "algorithm"),  # AttributeError: None has no build
+    ],
+    ids=["import path", "no key", "deleted"],
+)
+def test_mistakes_in_the_form_of_a_setting(
+    capsys, tmp_path: Path, monkeypatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commands, "run", lambda *_, **__: 0)  # if nothing is noticed, train nothing
+    refused(capsys, tmp_path, words, said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["resume", "none"], "there is no run directory 'none'"),
+        (["evaluate", "none", "task.kwargs.N=3"], "there is no run directory 'none'"),
+        (["resume", "."], "is not a run directory"),
+        (["resume", "none", "lr=3"], "resume changes only total_frames"),
+        (["resume", "none", "total_frames=x"], "total_frames: value 'x' of type 'str' could not"),
+        (["resume", "none", "total_frames=inf"], "total_frames: value 'inf'"),
+        (["resume", "none", "threads=nan"], "threads: value 'nan'"),
+        (["resume", "none", "threads=-1"], "threads=-1 is out of range"),
+        (["resume", "none", "progress=maybe"], "progress: value 'maybe' is not a valid bool"),
+        (["resume", "none", "total_frames"], "'total_frames' is not a setting"),
+        (["evaluate", "none"], "there is no run directory 'none'"),
+        (["evaluate", "."], "is not a run directory"),
+        (["evaluate", "none/checkpoints/best.pt"], "cannot be read"),
+        (["evaluate", "none", "--device", "cuda:7"], "device 'cuda:7' is not there"),
+        (["speed", "task=vmas/balence"], "did you mean 'vmas/balance'?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_of_other_commands(
+    capsys, tmp_path: Path, monkeypatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(capsys, tmp_path, words, said)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["fly"], [], ["list", "planets"], ["evaluate", "run", "--episodes", "0"],
+     ["evaluate", "run", "--episodes", "x"], ["evaluate"], ["speed", "--warmup", "-1"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_bad_flags_end_with_2(capsys, words: list[str]) -> None:
+    code, _, err = called(capsys, *words)
+    assert code == 2 and "Traceback" not in err and "marl" in err
+
+
+def test_bugs_keep_their_traceback(monkeypatch) -> None:
+    """Only what a sentence explains is said in one."""
+
+    def bug(_) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(commands, "names", bug)
+    with pytest.raises(ZeroDivisionError):
+        main(["list", "tasks"])
+
+
+def test_unknown_names_the_nearest_or_the_choices() -> None:
+    assert str(unknown("thing", "zzz", ["b", "a"])) == "unknown thing 'zzz'; choose from a, b"
+    assert "there is none" in str(unknown("thing", "x", []))
+    assert isinstance(unknown("thing", "x", []), UserError)

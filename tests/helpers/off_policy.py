@@ -1,0 +1,68 @@
+"""Off-policy algorithms over the toys, with a replay that holds something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from marl.algorithms.off_policy import OffPolicy
+from marl.learning.replay import Replay, ReplayBatch
+from marl.networks.perceptron import Perceptron
+from marl.training.build import build_teams
+from marl.training.collector import Collector
+from marl.training.evaluation import evaluate
+from marl.training.teams import RunShape, Team, resolve_teams
+from marl.types import Noise
+from tests.helpers.builders import CPU
+from tests.helpers.toy_envs import Game
+
+MLP = Perceptron([32], activation="relu")
+FAST: dict[str, Any] = {
+    "actor_lr": 3e-3, "critic_lr": 3e-3, "gamma": 0.9, "tau": 0.02, "batch_size": 64,
+    "frames_per_update": 16, "warmup": 256,
+}  # fmt: skip
+
+
+class Play:
+    """Teams over a toy with one replay, as an experiment sets them up."""
+
+    def __init__(
+        self, make: Any, config: Any, model: Any = MLP, envs: int = 32, steps: int = 8, **rules: Any
+    ):
+        torch.manual_seed(0)
+        self.make, self.rules = make, rules
+        self.env: Game = make(envs, CPU, **rules)
+        specs = resolve_teams(self.env, {}, Team(None, config, model))
+        self.replay = Replay(20_000, envs, CPU)
+        shape = RunShape(envs, steps, 60)
+        self.teams: Any = build_teams(self.env, specs, shape, 0, self.replay)
+        generator = torch.Generator().manual_seed(0)
+        self.collector = Collector(self.env, self.teams, steps, 0, generator)
+
+    @property
+    def first(self) -> OffPolicy:
+        return next(iter(self.teams.values()))
+
+    def iterate(self, times: int = 1, learn: bool = True) -> dict[str, Tensor]:
+        """Collects, stores, learns; the last metrics of the first team."""
+        metrics: dict[str, Tensor] = {}
+        for _ in range(times):
+            rollout, _ = self.collector.collect()
+            self.replay.append(rollout)
+            if learn:
+                found = [team.update(rollout) for team in self.teams.values()]
+                metrics = found[0]
+        return metrics
+
+    def returns(self) -> list[float]:
+        """Every team's mean greedy return over 64 episodes."""
+        found = evaluate(self.make(64, CPU, **self.rules), self.teams, 64, 1)["returns"]
+        return [sum(values) / len(values) for values in found.values()]
+
+    def batch(self, count: int = 16) -> tuple[ReplayBatch, list[Noise]]:
+        """Transitions, and noise for three actions of everyone."""
+        algorithm, generator = self.first, torch.Generator().manual_seed(5)
+        drawn = algorithm._read(self.replay.draw(count, generator))
+        return drawn, [algorithm.policy.noise(count, generator) for _ in range(3)]

@@ -1,0 +1,111 @@
+"""Processes of their own that start in milliseconds: forked from a server that has imported all.
+
+``marl`` as a user runs it, to look at its exit code, its words and its files, and to kill it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# What the server imports, so that children need not.
+import imageio_ffmpeg
+import matplotlib.pyplot
+
+import marl.cli.commands
+import marl.cli.main
+import marl.envs.pettingzoo
+import marl.envs.vmas.env
+from marl.utils.jsonl import read_jsonl
+from tests.helpers import experiments
+
+HEAVY = (
+    marl.envs.pettingzoo,
+    marl.envs.vmas.env,
+    marl.cli.commands,
+    matplotlib.pyplot,
+    imageio_ffmpeg,
+)
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+class Child:
+    """Runs ``function(*arguments)`` in directory ``cwd``."""
+
+    def __init__(self, cwd: Path, function: Callable[..., Any], *arguments: Any):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.helpers.processes"])
+        os.environ["PYTHONPATH"] = str(ROOT)
+        self.words = [cwd / f".{time.monotonic_ns()}.{name}" for name in ("out", "err")]
+        self.process = context.Process(
+            target=_child, args=(cwd, self.words, dict(os.environ), function, arguments)
+        )
+        self.process.start()
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def wait(self, seconds: float = 120) -> Result:
+        self.process.join(seconds)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+            raise TimeoutError(f"a child took more than {seconds} seconds")
+        texts = [path.read_text() if path.exists() else "" for path in self.words]
+        for path in self.words:
+            path.unlink(missing_ok=True)
+        return Result(self.process.exitcode, *texts)
+
+    def wait_for(self, file: Path, lines: int) -> None:
+        """Until ``file`` has so many records."""
+        while len(read_jsonl_safely(file)) < lines:
+            assert self.process.is_alive(), self.wait()
+            time.sleep(0.002)
+
+
+def read_jsonl_safely(path: Path) -> list:
+    try:
+        return read_jsonl(path)
+    except ValueError:  # half a line
+        return []
+
+
+def _child(
+    cwd: Path, words: list[Path], environ: dict[str, str], function: Callable, arguments: tuple
+) -> None:
+    os.environ.clear()
+    os.environ.update(environ)
+    os.chdir(cwd)
+    for path, number in zip(words, (1, 2), strict=True):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    sys.path.insert(0, str(ROOT))
+    function(*arguments)
+
+
+def start_cli(cwd: Path, *words: str) -> Child:
+    return Child(cwd, marl.cli.main.main, list(words))
+
+
+def cli(cwd: Path, *words: str) -> Result:
+    """``marl words...`` in ``cwd``, to its end."""
+    return start_cli(cwd, *words).wait()
+
+
+def start_training(directory: Path, resume: bool = False, **settings: Any) -> Child:
+    """``experiments.train`` in a process of its own."""
+    return Child(directory.parent, experiments.train, directory, resume, settings)
