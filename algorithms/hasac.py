@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from marl.algorithm import Context
-from marl.algorithms.off_policy import OffPolicy, OffPolicyConfig
+from marl.algorithms.actor_critic import ActorCritic
+from marl.algorithms.off_policy import OffPolicyConfig, Stats, mean_stats
 from marl.critics.action_value import Actions
 from marl.errors import UserError
 from marl.learning.losses import masked_mean, masked_means
@@ -34,7 +35,7 @@ from marl.learning.replay import ReplayBatch
 from marl.policies.base import DifferentiablePolicy
 from marl.policies.bayesian import team_policy
 from marl.policies.distributions import masked_log_softmax
-from marl.types import ActionSpec, Continuous, Discrete, MultiDiscrete, Noise
+from marl.types import ActionSpec, Continuous, Discrete, Metrics, MultiDiscrete, Noise, Rollout
 from marl.utils.validation import check_range
 
 MOST = math.log(2)  # nats that one dimension in [-1, 1] can have
@@ -82,8 +83,8 @@ class ISACConfig(MASACConfig):
     reward: str = "own"
 
 
-class HASAC(OffPolicy):
-    names = ("policy_loss", "entropy", "temperature")
+class HASAC(ActorCritic):
+    actor_stat_names = ("policy_loss", "entropy", "temperature")
 
     def __init__(self, config: HASACConfig, context: Context):
         super().__init__(config, context, config.policy(context), k=2)
@@ -110,12 +111,23 @@ class HASAC(OffPolicy):
         """Temperatures ``[N + 1]``: every agent's, and last the team's."""
         return self.log_alpha.detach().exp()
 
+    def update(self, rollout: Rollout) -> Metrics:
+        """Takes the gradient steps that are due (Liu et al. 2024, algorithm 1)."""
+        steps: list[Stats] = []
+        for batch, (noise, *others) in self.batches(rollout):
+            critic = self.update_critic(batch, noise, self.opponent_actions(batch))
+            if self.actors_are_due:
+                self.actor_stats = self.update_actors(batch, others)
+                self.update_targets()
+            steps.append({**critic, **self.actor_stats})
+        return mean_stats(steps)
+
     @torch.no_grad()
-    def target(self, batch: ReplayBatch, noise: Noise, rivals: Actions) -> Tensor:
+    def target(self, batch: ReplayBatch, noise: Noise, opponents: Actions) -> Tensor:
         """y; the entropy counts where the critic is asked, not along the n steps. Log-probabilities
         of the absent are 0."""
         action, log_prob = self.policy.rsample(batch.next_obs, noise)
-        q = self.target_critic(batch.next_obs, {**rivals, **action}).amin(0)  # [M, H]
+        q = self.target_critic(batch.next_obs, {**opponents, **action}).amin(0)  # [M, H]
         each = self._joined(log_prob)
         if self.critic.heads == 1:
             bonus = self.alpha[-1] * each.sum(-1, keepdim=True)
@@ -123,7 +135,17 @@ class HASAC(OffPolicy):
             bonus = self.alpha[:-1] * each
         return batch.reward + batch.discount * (q - bonus)
 
-    def actors_loss(self, batch: ReplayBatch, noise: Noise) -> tuple[Tensor, Tensor]:
+    def update_actors(self, batch: ReplayBatch, noise: list[Noise]) -> Stats:
+        """Moves the actors, in turn or together, and then the temperatures."""
+        if self.agent_policies:
+            loss, log_prob = self.step_in_turn(batch, *noise)
+        else:
+            loss, log_prob = self.loss_simultaneous(batch, *noise)
+            self.actor_optimizers[0].step(loss)
+        temperature = self.update_temperature(log_prob.detach(), self.alive(batch.obs))
+        return {"policy_loss": loss.detach(), **temperature}
+
+    def loss_simultaneous(self, batch: ReplayBatch, noise: Noise) -> tuple[Tensor, Tensor]:
         """Each against what the others do now."""
         if self.config.exact:
             return self._exact_losses(batch, noise)
@@ -132,15 +154,15 @@ class HASAC(OffPolicy):
         q = self.by_agent(self.q_of_fresh(batch, action, action).amin(0), alive)
         return self.of_team(self.alpha[:-1] * each - q, alive), each
 
-    def actor_loss(
+    def loss_of_agent(
         self, agent: int, batch: ReplayBatch, noise: Noise, action: Actions
     ) -> tuple[Tensor, Tensor]:
-        member = self.agent_policies[agent]
+        policy = self.agent_policies[agent]
         if self.config.exact:
-            logits = member.distribution_params(batch.obs).squeeze(-2)
+            logits = policy.distribution_params(batch.obs).squeeze(-2)
             cost, log_prob = self._exact_cost(agent, logits, batch, action)
         else:
-            own, log_prob = member.rsample(batch.obs, noise)
+            own, log_prob = policy.rsample(batch.obs, noise)
             q = self.q_of_one(batch, agent, own, action).amin(0)
             log_prob = log_prob.squeeze(-1)
             cost = self.alpha[agent] * log_prob - q
@@ -149,11 +171,11 @@ class HASAC(OffPolicy):
     def _exact_losses(self, batch: ReplayBatch, noise: Noise) -> tuple[Tensor, Tensor]:
         outputs = self.policy.distribution_params(batch.obs)
         action, _ = self.policy.rsample(batch.obs, noise, outputs)
-        found = [
+        pairs = [
             self._exact_cost(agent, outputs[name][:, row], batch, action)
             for agent, (name, row) in enumerate(self.agents)
         ]
-        cost, log_prob = (torch.stack(each, dim=-1) for each in zip(*found, strict=True))
+        cost, log_prob = (torch.stack(each, dim=-1) for each in zip(*pairs, strict=True))
         return self.of_team(cost, self.alive(batch.obs)), log_prob
 
     def _exact_cost(
@@ -175,21 +197,22 @@ class HASAC(OffPolicy):
         cost = (probs * (self.alpha[agent] * log_probs - q.detach())).sum(-1)
         return cost, (probs * log_probs).sum(-1)
 
-    def _finish(self, loss: Tensor, log_prob: Tensor, alive: Tensor | None = None) -> Tensor:
-        """Moves the temperatures. They are read by the next update only: one step does for all."""
+    def update_temperature(self, log_prob: Tensor, alive: Tensor | None = None) -> Stats:
+        """Moves the temperatures by all actors' ``log_prob [M, N]``. They are read by the next
+        update only: one step does for all."""
         if self.config.temperature is None:
             error = log_prob + self.entropy_target  # [M, N]
             team = error if alive is None else error * alive  # of all who live in a step, together
             error = torch.cat([masked_means(error, alive), team.sum(-1).mean(0, keepdim=True)])
             self.alpha_optimizer.step(-(self.log_alpha * error).sum())
-        return torch.stack([loss, -masked_mean(log_prob, alive), self.alpha[:-1].mean()])
+        return {"entropy": -masked_mean(log_prob, alive), "temperature": self.alpha[:-1].mean()}
 
     def _joined(self, log_prob: Mapping[str, Tensor]) -> Tensor:
         """``[M, N]`` over the team's agents."""
         return torch.cat([log_prob[name] for name in self.team], dim=-1)
 
-    def _kept(self) -> dict[str, Any]:
-        return {**super()._kept(), "alpha_optimizer": self.alpha_optimizer}
+    def parts(self) -> dict[str, Any]:
+        return {**super().parts(), "alpha_optimizer": self.alpha_optimizer}
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "log_alpha": self.log_alpha.detach()}

@@ -1,8 +1,9 @@
 """The algorithms, one file each."""
 
+from marl.algorithms.haddpg import HADDPGConfig, HATD3Config
 from marl.algorithms.happo import HAA2CConfig, HAPPOConfig
 from marl.algorithms.hasac import HASACConfig, ISACConfig, MASACConfig
-from marl.algorithms.maddpg import HADDPGConfig, HATD3Config, IDDPGConfig, MADDPGConfig, MATD3Config
+from marl.algorithms.maddpg import IDDPGConfig, MADDPGConfig, MATD3Config
 from marl.algorithms.mappo import IPPOConfig, MAPPOConfig
 from marl.algorithms.scripted import FrozenConfig, RandomConfig, ScriptedConfig
 

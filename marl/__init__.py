@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from marl.algorithm import Algorithm as Algorithm
     from marl.algorithm import AlgorithmConfig as AlgorithmConfig
     from marl.algorithm import Context as Context
+    from marl.algorithms.haddpg import HADDPGConfig as HADDPGConfig
+    from marl.algorithms.haddpg import HATD3Config as HATD3Config
     from marl.algorithms.happo import HAA2CConfig as HAA2CConfig
     from marl.algorithms.happo import HAPPOConfig as HAPPOConfig
     from marl.algorithms.hasac import HASACConfig as HASACConfig
     from marl.algorithms.hasac import ISACConfig as ISACConfig
     from marl.algorithms.hasac import MASACConfig as MASACConfig
-    from marl.algorithms.maddpg import HADDPGConfig as HADDPGConfig
-    from marl.algorithms.maddpg import HATD3Config as HATD3Config
     from marl.algorithms.maddpg import IDDPGConfig as IDDPGConfig
     from marl.algorithms.maddpg import MADDPGConfig as MADDPGConfig
     from marl.algorithms.maddpg import MATD3Config as MATD3Config
@@ -52,11 +52,10 @@ if TYPE_CHECKING:
 # Every name that ``from marl import ...`` gives, by its module.
 EXPORTS = {
     "marl.algorithm": ("Algorithm", "AlgorithmConfig", "Context"),
+    "marl.algorithms.haddpg": ("HADDPGConfig", "HATD3Config"),
     "marl.algorithms.happo": ("HAA2CConfig", "HAPPOConfig"),
     "marl.algorithms.hasac": ("HASACConfig", "ISACConfig", "MASACConfig"),
-    "marl.algorithms.maddpg": (
-        "HADDPGConfig", "HATD3Config", "IDDPGConfig", "MADDPGConfig", "MATD3Config",
-    ),
+    "marl.algorithms.maddpg": ("IDDPGConfig", "MADDPGConfig", "MATD3Config"),
     "marl.algorithms.mappo": ("MAPPO", "IPPOConfig", "MAPPOConfig"),
     "marl.env": ("VectorEnv", "check_env"),
     "marl.envs.task": ("Task",),

@@ -1,4 +1,4 @@
-"""What agents believe of each other: approximate policies fitted to what was seen (Lowe et al.
+"""Models of opponents: approximate policies fitted to what others were seen to do (Lowe et al.
 2017, section 4.2).
 
 Learner i keeps a policy mu_ij of every other agent j and, on the newest steps, minimises
@@ -38,8 +38,9 @@ from marl.types import (
 
 
 @dataclass(frozen=True)
-class Guess(Deterministic):
-    """A deterministic vector as a belief: a Gaussian around it, of deviation 1 in half ranges."""
+class UnitGaussian(Deterministic):
+    """A Gaussian around a deterministic vector, of deviation 1 in half ranges: as which a policy
+    of vectors is modelled."""
 
     def evaluate(
         self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
@@ -49,19 +50,19 @@ class Guess(Deterministic):
         return -0.5 * error.square().sum(-1), torch.zeros_like(params[..., 0])
 
 
-def guess(spec: ActionSpec) -> Distribution:
-    """Beliefs over ``spec``."""
-    return Guess(spec) if isinstance(spec, Continuous) else deterministic(spec)
+def unit_gaussian(spec: ActionSpec) -> Distribution:
+    """Returns how policies over ``spec`` are modelled."""
+    return UnitGaussian(spec) if isinstance(spec, Continuous) else deterministic(spec)
 
 
-class Inference:
-    """The beliefs of several learners.
+class OpponentModels:
+    """The models that several learners have of others.
 
     Args:
         learners: for each, its own (group, row); None where it knows the whole ``team``.
         team: the learners' groups.
         groups: all that critics read.
-        model: of every belief's network; each agent is believed by weights of its own.
+        model: the networks of every opponent model; no weights are shared between agents.
         entropy: c.
     """
 
@@ -76,17 +77,17 @@ class Inference:
         device: torch.device,
     ):
         self.learners, self.groups, self.entropy = list(learners), dict(groups), entropy
-        policies = [IndependentPolicy(groups, per_agent(model), guess) for _ in learners]
-        self.believed = nn.ModuleList(policies).to(device)
-        self.target: nn.ModuleList = averaged(self.believed)
-        self.target_network = TargetNetwork(self.target, self.believed)
-        self.optimizer = Optimizer({"": self.believed.parameters()}, {"": lr}, 1e-8, 10.0)
+        policies = [IndependentPolicy(groups, per_agent(model), unit_gaussian) for _ in learners]
+        self.models = nn.ModuleList(policies).to(device)
+        self.target: nn.ModuleList = averaged(self.models)
+        self.target_network = TargetNetwork(self.target, self.models)
+        self.optimizer = Optimizer({"": self.models.parameters()}, {"": lr}, 1e-8, 10.0)
         counts = {name: self._others(name, team) for name in groups}  # [learners, N]
-        self.believed_of = [name for name, count in counts.items() if count.any()]
+        self.modelled_groups = [name for name, count in counts.items() if count.any()]
         self.counts = {name: count.to(device) for name, count in counts.items()}
 
     def _others(self, name: str, team: Mapping[str, AgentGroup]) -> Tensor:
-        """1 where a learner has to guess an agent of the group, 0 where it knows."""
+        """1 where a learner models an agent of the group, 0 where it knows it."""
         counts = torch.ones(len(self.learners), self.groups[name].size)
         for i, own in enumerate(self.learners):
             if own is None:
@@ -96,12 +97,12 @@ class Inference:
         return counts
 
     def noise(self, batch: int, generator: torch.Generator) -> Noise:
-        first: DifferentiablePolicy = self.believed[0]  # type: ignore[assignment]  # one of them
+        first: DifferentiablePolicy = self.models[0]  # type: ignore[assignment]  # one of them
         return first.noise(batch, generator)
 
     def fit(self, obs: Observation, action: Mapping[str, Tensor]) -> Tensor:
         """One step on actions ``[M, N, *action shape]`` of the living; the mean loss per agent
-        believed."""
+        modelled."""
         losses = [self._losses(i, obs, action) for i in range(len(self.learners))]
         weights = [self._weights(i, self.groups, obs) for i in range(len(self.learners))]
         loss = masked_mean(torch.stack(losses), torch.stack(weights))
@@ -109,15 +110,14 @@ class Inference:
         return loss.detach()
 
     def _losses(self, i: int, obs: Observation, action: Mapping[str, Tensor]) -> Tensor:
-        """Of what learner ``i`` believes, ``[M, N]`` over the agents of all groups."""
-        start = torch.zeros(0)  # no belief has a memory
+        """Of learner ``i``'s models, ``[M, N]`` over the agents of all groups."""
+        start = torch.zeros(0)  # no model has a memory
         none = {name: {} for name in self.groups}
-        log_prob, entropy = self.believed[i].evaluate(obs, action, {}, start, none)  # type: ignore[operator]  # a policy
+        log_prob, entropy = self.models[i].evaluate(obs, action, {}, start, none)  # type: ignore[operator]  # a policy
         return torch.cat([-log_prob[n] - self.entropy * entropy[n] for n in self.groups], dim=-1)
 
     def _weights(self, i: int, groups: Mapping[str, AgentGroup], obs: Observation) -> Tensor:
-        """1 where learner ``i`` believes something of an agent of ``groups`` and it is alive, else
-        0, ``[M, N]``."""
+        """1 where learner ``i`` models an agent of ``groups`` and it lives, else 0, ``[M, N]``."""
         counts = torch.cat([self.counts[name][i] for name in groups])
         alive = team_alive(obs, groups)
         batch = len(obs.groups[next(iter(groups))].obs)
@@ -125,25 +125,25 @@ class Inference:
 
     @torch.no_grad()
     def actions(self, obs: Observation, noise: Noise) -> dict[str, Tensor]:
-        """What each learner's averaged beliefs do, encoded, ``[M, learners, N, A]`` by group."""
+        """What each learner's averaged models do, encoded, ``[M, learners, N, A]`` by group."""
         sampled = [policy.rsample(obs, noise)[0] for policy in self.target]  # type: ignore[operator]  # a policy
         return {n: torch.stack([one[n] for one in sampled], dim=1) for n in self.groups}
 
     @torch.no_grad()
     def divergence(self, policies: Mapping[str, Policy], obs: Observation) -> Tensor | None:
-        """KL(true, believed), the mean over all that are believed of and ``obs [M]``; ``policies``
+        """KL(true, model), the mean over all that are modelled and ``obs [M]``; ``policies``
         are the true ones by team. Of numbers, that of Gaussians of deviation 1 around both. None
         where no true policy can be asked: random ones, and those with a memory."""
         total = torch.zeros((), device=self.optimizer.lr[""].device)
         count = torch.zeros_like(total)
         asked = [(p, n) for p in policies.values() if can_be_asked(p) for n in p.groups]
-        asked = [(policy, name) for policy, name in asked if name in self.believed_of]
+        asked = [(policy, name) for policy, name in asked if name in self.modelled_groups]
         if not asked:
             return None
         for policy, name in asked:
             true = behaviour(policy, name, obs)
-            for i, believed in enumerate(self.believed):
-                gap = gaps(self.groups[name].action, true, behaviour(believed, name, obs))  # type: ignore[arg-type]  # a policy
+            for i, model in enumerate(self.models):
+                gap = gaps(self.groups[name].action, true, behaviour(model, name, obs))  # type: ignore[arg-type]  # a policy
                 weight = self._weights(i, {name: self.groups[name]}, obs)
                 total, count = total + (gap * weight).sum(), count + weight.sum()
         return total / count
@@ -180,9 +180,9 @@ def choices(spec: Discrete | MultiDiscrete, device: torch.device) -> Tensor:
     return every.reshape(-1, len(spec.nvec)).to(device)
 
 
-def gaps(spec: ActionSpec, true: Tensor, believed: Tensor) -> Tensor:
+def gaps(spec: ActionSpec, true: Tensor, model: Tensor) -> Tensor:
     """KL ``[M, N]`` between what ``behaviour`` gave of two policies."""
     if isinstance(spec, Continuous):
-        return 0.5 * (spec.encode(true) - spec.encode(believed)).square().sum(-1)
-    terms = true.exp() * (true - believed)
+        return 0.5 * (spec.encode(true) - spec.encode(model)).square().sum(-1)
+    terms = true.exp() * (true - model)
     return torch.where(true > -1e8, terms, 0.0).sum(-1)  # what is masked is never played

@@ -20,8 +20,9 @@ from marl.errors import UserError
 State = dict[str, Any]
 
 # 1  No number. Written up to commit cfe369c.
-# 2  The statistics of off-policy actors' last step are called so; what the first versions did not
-#    write (the version of learning, self-play, the names of metrics) is there always.
+# 2  The statistics of off-policy actors' last step are called so, and so are models of opponents;
+#    what the first versions did not write (the version of learning, self-play, the names of
+#    metrics) is there always.
 FORMAT = 2
 
 
@@ -56,7 +57,13 @@ def _read_1(state: State) -> None:
     state.get("collector", {}).setdefault("info", [])
     state.get("evaluations", {}).setdefault("metrics", [])
     for team in state.get("teams", {}).values():
-        rename(team, told="actor_stats")
+        rename(
+            team,
+            told="actor_stats",
+            believed="opponent_models",
+            believed_target="target_opponent_models",
+            inference_optimizer="opponent_models_optimizer",
+        )
 
 
 def rename(state: State, **names: str) -> None:

@@ -83,6 +83,8 @@ MODULES = {
 
 # Where a name is now that left its module alone.
 SYMBOLS = {
+    "algorithms.maddpg:HADDPGConfig": "marl.algorithms.haddpg:HADDPGConfig",
+    "algorithms.maddpg:HATD3Config": "marl.algorithms.haddpg:HATD3Config",
     "marl.absolute:play": "marl.training.joint_evaluation:play",
     "marl.algorithm:REWARDS": "marl.learning.rewards:REWARDS",
     "marl.algorithm:Scripted": "marl.policies.fixed:Scripted",
@@ -99,6 +101,9 @@ SYMBOLS = {
     "marl.dags:Joint": "marl.policies.dag:BayesianNetworkConfig",
     "marl.ensemble:MEMBER": "marl.policies.ensemble:SUB_POLICY",
     "marl.experiment:Settings": "marl.training.settings:Settings",
+    "marl.inference:Guess": "marl.learning.opponent_models:UnitGaussian",
+    "marl.inference:Inference": "marl.learning.opponent_models:OpponentModels",
+    "marl.inference:guess": "marl.learning.opponent_models:unit_gaussian",
     "marl.joint:Watched": "marl.training.joint_evaluation:Watched",
     "marl.joint:watched": "marl.training.joint_evaluation:watched",
     "marl.logging:read_jsonl": "marl.utils.jsonl:read_jsonl",
@@ -113,6 +118,7 @@ SYMBOLS = {
     "marl.networks:mlp": "marl.networks.perceptron:mlp",
     "marl.optimizer:F": "marl.utils.compilation:F",
     "marl.optimizer:compiled": "marl.utils.compilation:compiled",
+    "marl.offpolicy:OffPolicy": "marl.algorithms.actor_critic:ActorCritic",
     "marl.policies:NOTHING": "marl.policies.base:NOTHING",
     "marl.policies:Policy": "marl.policies.base:Policy",
     "marl.policies:act": "marl.policies.base:act",

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from marl.algorithms.haddpg import HADDPGConfig
 from marl.algorithms.hasac import HASAC, HASACConfig, ISACConfig, MASACConfig
-from marl.algorithms.maddpg import MADDPG, HADDPGConfig, MADDPGConfig
+from marl.algorithms.maddpg import MADDPG, MADDPGConfig
 from marl.learning.replay import ReplayBatch
 from marl.policies.base import encoded_actions
 from marl.types import Observation
@@ -110,7 +111,7 @@ def test_critics_learn_the_team_s_return_and_the_livings_own(config: Any, monkey
     target = algorithm.target(batch, noise[0], {})
     q, alive = algorithm.critic(batch.obs, batch.action).detach(), everyone(batch.obs)
     monkeypatch.setattr(algorithm.critic_optimizer, "step", lambda loss: None)
-    loss, mean = algorithm._improve_critics(batch, noise[0], {})
+    loss, mean = algorithm.update_critic(batch, noise[0], {}).values()
     weight = alive if isinstance(config, ISACConfig) else torch.ones(COUNT, 1)
     expected, values = torch.zeros(()), torch.zeros(())
     for k in range(2):
@@ -129,7 +130,7 @@ def test_critics_learn_the_team_s_return_and_the_livings_own(config: Any, monkey
 def test_actors_together_minimise_what_the_living_cost(reward: str) -> None:
     """Three agents' mean over all who live; one value for all counts once in each frame."""
     algorithm, batch, noise = scene(MASACConfig(**SOFT, reward=reward))
-    found, _ = algorithm.actors_loss(batch, noise[1])
+    found, _ = algorithm.loss_simultaneous(batch, noise[1])
     action, log_prob = drawn(algorithm, batch.obs, noise[1])
     alive, total = everyone(batch.obs), torch.zeros(())
     for i, (name, row) in enumerate(AGENTS):
@@ -158,7 +159,7 @@ def test_an_actor_alone_learns_where_it_lives(exact: bool) -> None:
         action, _ = drawn(algorithm, batch.obs, noise[2])
     alive = everyone(batch.obs)
     for i, (name, row) in enumerate(AGENTS):
-        found, each = algorithm.actor_loss(i, batch, noise[1], action)
+        found, each = algorithm.loss_of_agent(i, batch, noise[1], action)
         total = torch.zeros(())
         seen, size = batch.obs.groups[name], algorithm.team[name].action.n
         assert seen.action_mask is not None
@@ -191,10 +192,10 @@ def test_penalties_and_values_are_of_the_living(config: Any) -> None:
         costs[i] = (alive[:, i] * cost.detach()).sum()
         if not stored:
             fresh = {n: a.detach() for n, a in action.items()}
-            found, _ = algorithm.actor_loss(i, batch, noise[1], fresh)
+            found, _ = algorithm.loss_of_agent(i, batch, noise[1], fresh)
             torch.testing.assert_close(found.detach(), costs[i] / alive[:, i].sum())
     if stored:
-        found, _ = algorithm.actors_loss(batch, noise[1])
+        found, _ = algorithm.loss_simultaneous(batch, noise[1])
         torch.testing.assert_close(found.detach(), 3 * costs.sum() / alive.sum())
 
 
@@ -206,7 +207,7 @@ def test_temperatures_and_the_entropy_are_those_of_the_living(monkeypatch) -> No
     alive, losses = everyone(batch.obs), []
     log_prob = torch.randn(COUNT, 3, generator=torch.Generator().manual_seed(1)) - 1
     monkeypatch.setattr(algorithm.alpha_optimizer, "step", losses.append)
-    statistics = algorithm._finish(torch.zeros(()), log_prob, alive)
+    statistics = algorithm.update_temperature(log_prob, alive)
     errors, entropy = torch.zeros(4), torch.zeros(())
     for i in range(3):
         for m in range(COUNT):
@@ -216,31 +217,32 @@ def test_temperatures_and_the_entropy_are_those_of_the_living(monkeypatch) -> No
             entropy -= alive[m, i] * log_prob[m, i] / alive.sum()
     (gradient,) = torch.autograd.grad(losses[0], algorithm.log_alpha)
     torch.testing.assert_close(gradient, -errors)
-    torch.testing.assert_close(statistics[1], entropy)
+    torch.testing.assert_close(statistics["entropy"], entropy)
 
 
 def test_who_never_lives_is_no_reason_for_nan() -> None:
     algorithm, batch, _ = scene(HASACConfig(**SOFT))
     alive = everyone(batch.obs) * torch.tensor([1.0, 0.0, 1.0])
-    assert torch.isfinite(algorithm._finish(torch.zeros(()), torch.randn(COUNT, 3), alive)).all()
+    stats = algorithm.update_temperature(torch.randn(COUNT, 3), alive)
+    assert all(torch.isfinite(value) for value in stats.values())
     assert torch.isfinite(algorithm.log_alpha).all()
 
 
-# -------------------------------------------------------------------------------------- beliefs
+# ------------------------------------------------------------------------------ opponent models
 
 
-def test_beliefs_are_of_the_living() -> None:
-    """The loss of beliefs, and their divergence, against loops over learners, agents and frames."""
+def test_opponent_models_are_of_the_living() -> None:
+    """The loss of models, and their divergence, against loops over learners, agents and frames."""
     algorithm, _, _ = scene(MADDPGConfig(**FAST, inference=True, inference_entropy=0.1))
     seen = algorithm.replay.take(torch.arange(64))
-    inference, alive = algorithm.inference, everyone(seen.obs)
+    models, alive = algorithm.opponent_models, everyone(seen.obs)
     total, count, gap = torch.zeros(()), 0.0, torch.zeros(())
     for i, learner in enumerate(AGENTS):
         for j, (name, row) in enumerate(AGENTS):
             mask = seen.obs.groups[name].action_mask
             assert mask is not None
             both = []
-            for policy in (inference.believed[i], algorithm.policy):
+            for policy in (models.models[i], algorithm.policy):
                 logits = policy.networks[name](seen.obs.groups[name].obs)[0][:, row]
                 both.append(logits.where(mask[:, row], -1e9).log_softmax(-1).detach())
             for m in range(64):
@@ -251,6 +253,6 @@ def test_beliefs_are_of_the_living() -> None:
                 total += 0.1 * (believed.exp() * believed).sum()
                 gap += (true.exp() * (true - believed))[mask[m, row]].sum()
                 count += 1
-    found = inference.divergence({"team": algorithm.policy}, seen.obs)
+    found = models.divergence({"team": algorithm.policy}, seen.obs)
     torch.testing.assert_close(found, gap / count, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(inference.fit(seen.obs, seen.action), total / count)
+    torch.testing.assert_close(models.fit(seen.obs, seen.action), total / count)

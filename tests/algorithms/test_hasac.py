@@ -15,7 +15,7 @@ from marl.learning.sequential import update_order
 from marl.networks.perceptron import Perceptron
 from marl.types import Continuous, Discrete, MultiDiscrete
 from tests.helpers.builders import weights
-from tests.helpers.off_policy import FAST, MLP, Play
+from tests.helpers.off_policy import FAST, MLP, Play, gradient_step
 from tests.helpers.toy_envs import continuous, identity, images, mortal, rivals
 
 SOFT = {**FAST, "alpha_lr": 3e-3, "entropy_target": 0.05}
@@ -106,7 +106,7 @@ def test_the_averaged_critics_follow_slowly() -> None:
     play.iterate(1, learn=False)
     algorithm.frames = 256
     old = weights(algorithm.target_critic)
-    algorithm._learn()
+    gradient_step(algorithm)
     expected = old + 0.25 * (weights(algorithm.critic) - old)
     torch.testing.assert_close(weights(algorithm.target_critic), expected)
 
@@ -130,7 +130,7 @@ def test_those_who_follow_see_those_before_them_moved(monkeypatch) -> None:
         return plain(batch, agent, own, actions)
 
     monkeypatch.setattr(algorithm, "q_of_one", watched)
-    algorithm._improve_actors(batch, noise[1:])
+    algorithm.update_actors(batch, noise[1:])
     order = [agent for agent, _ in asked]
     assert sorted(order) == [0, 1, 2]
     last, _ = algorithm.policy.rsample(batch.obs, noise[2])
@@ -160,7 +160,7 @@ def test_who_does_not_step_does_not_move() -> None:
     counts = [one.steps[""][0].item() for one in algorithm.actor_optimizers]
     with torch.no_grad():
         action, _ = algorithm.policy.rsample(batch.obs, noise[2])
-    algorithm.improve_one[1](batch, noise[1], noise[2], action)
+    algorithm.step_of_agent[1](batch, noise[1], noise[2], action)
     for agent, member in enumerate(algorithm.agent_policies):
         now = torch.cat([w.flatten() for w in member.parameters])
         assert torch.equal(now, before[agent]) == (agent != 1)
@@ -180,9 +180,9 @@ def test_one_agent_alone_moves_as_if_all_moved_together() -> None:
         if algorithm.agent_policies:
             with torch.no_grad():
                 action, _ = algorithm.policy.rsample(batch.obs, noise[1])
-            algorithm.improve_one[0](batch, noise[1], noise[1], action)
+            algorithm.step_of_agent[0](batch, noise[1], noise[1], action)
         else:
-            algorithm._improve_together(batch, noise[1])
+            algorithm.update_actors(batch, [noise[1]])
         found.append([v[0].clone() for v in algorithm.policy.state_dict().values()])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
@@ -197,7 +197,7 @@ def test_temperatures_move_towards_their_targets() -> None:
     play = Play(identity, HASACConfig(**{**SOFT, "alpha_lr": 0.01}))
     algorithm = soft(play)
     error = torch.tensor([0.3, -0.3, 0.1])
-    algorithm._finish(torch.zeros(()), (error - algorithm.entropy_target).expand(5, -1))
+    algorithm.update_temperature((error - algorithm.entropy_target).expand(5, -1))
     torch.testing.assert_close(algorithm.log_alpha, torch.tensor([0.01, -0.01, 0.01, 0.01]))
 
 
@@ -224,7 +224,7 @@ def test_the_exact_loss_is_the_enumerated_one() -> None:
     algorithm, (batch, noise) = soft(play), play.batch()
     with torch.no_grad():
         action, _ = algorithm.policy.rsample(batch.obs, noise[2])
-    loss, _ = algorithm.actor_loss(1, batch, noise[1], action)
+    loss, _ = algorithm.loss_of_agent(1, batch, noise[1], action)
     log_probs = (
         algorithm.agent_policies[1].distribution_params(batch.obs).squeeze(1).log_softmax(-1)
     )
@@ -251,7 +251,7 @@ def test_exact_losses_together_are_those_of_each_against_the_others() -> None:
             q = algorithm.q_of_one(batch, agent, own, action).amin(0).detach()
             weight = log_probs[:, choice].exp()
             total = total + (weight * (0.2 * log_probs[:, choice] - q)).mean()
-    found, each = algorithm.actors_loss(batch, noise[1])
+    found, each = algorithm.loss_simultaneous(batch, noise[1])
     torch.testing.assert_close(found, total)
     assert each.shape == (16, 3)
     parameters = list(algorithm.policy.parameters())

@@ -8,21 +8,16 @@ from typing import Any
 import pytest
 import torch
 
+from marl.algorithms.haddpg import HADDPG, HADDPGConfig, HATD3Config
 from marl.algorithms.hasac import HASACConfig, MASACConfig
-from marl.algorithms.maddpg import (
-    MADDPG,
-    HADDPGConfig,
-    HATD3Config,
-    IDDPGConfig,
-    MADDPGConfig,
-    MATD3Config,
-)
+from marl.algorithms.maddpg import MADDPG, IDDPGConfig, MADDPGConfig, MATD3Config
+from marl.algorithms.maddpg_full import OpponentModellingMADDPG
 from marl.errors import UserError
 from marl.networks.perceptron import Perceptron
 from marl.policies.deterministic import deterministic
 from marl.types import Continuous, Discrete, MultiDiscrete, tree_tensors
 from tests.helpers.builders import weights
-from tests.helpers.off_policy import FAST, Play
+from tests.helpers.off_policy import FAST, Play, gradient_step
 from tests.helpers.toy_envs import continuous, identity, mortal, rivals
 
 CONFIGS = {
@@ -77,6 +72,20 @@ def test_an_update_on_every_kind(name: str, make: Any) -> None:
         assert not torch.equal(weights(team.policy), old)
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, MADDPG),
+        ({"ensemble": 2}, MADDPG),
+        ({"sequential": True, "others": "current"}, HADDPG),
+        ({"inference": True}, OpponentModellingMADDPG),
+        ({"inference": True, "ensemble": 2}, OpponentModellingMADDPG),
+    ],
+)
+def test_the_fields_choose_the_class(options: dict[str, Any], expected: type) -> None:
+    assert type(Play(identity, MADDPGConfig(**FAST, **options)).first) is expected
+
+
 # ----------------------------------------------------------------------------------------- targets
 
 
@@ -98,10 +107,10 @@ def test_targets_ask_averaged_copies_of_rivals() -> None:
     play = Play(rivals, MADDPGConfig(**{**FAST, "tau": 0.1}))
     play.iterate(2)
     left = ddpg(play)
-    copied = left.rivals()["right"]
+    copied = left.opponent_policies()["right"]
     assert isinstance(copied, torch.nn.Module)
     old, rival = weights(copied), weights(play.teams["right"].policy)
-    left._learn()
+    gradient_step(left)
     torch.testing.assert_close(weights(copied), old + 0.1 * (rival - old))
     batch, noise = play.batch()
     first = left.target(batch, noise[0], {"right": torch.eye(4)[:1].expand(16, 1, 4)})
@@ -132,7 +141,7 @@ def test_an_actors_gradient_is_its_own(others: str) -> None:
     stepped = copy.copy(algorithm.actor_optimizers[0])
     stepped.step = lambda loss: found.extend(torch.autograd.grad(loss, parameters))  # type: ignore[method-assign]  # a spy
     algorithm.actor_optimizers = [stepped]
-    algorithm._improve_together(batch, {})
+    algorithm.update_actors(batch, [{}])
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
@@ -143,7 +152,7 @@ def test_delayed_actors_move_at_every_second_step() -> None:
     algorithm, moved = ddpg(play), []
     for _ in range(6):
         old, copied = weights(algorithm.policy), weights(algorithm.target_critic)
-        algorithm._learn()
+        gradient_step(algorithm)
         moved.append(not torch.equal(old, weights(algorithm.policy)))
         assert moved[-1] == (not torch.equal(copied, weights(algorithm.target_critic)))
     assert moved == [False, True] * 3
@@ -155,7 +164,7 @@ def test_exploration_noise_falls_on_a_line() -> None:
     ones = {"arms": torch.ones(1, 2, 2)}
     for share, expected in ((0.0, 0.5), (0.5, 0.3), (1.0, 0.1), (2.0, 0.1)):
         algorithm.frames = int(share * 60 * 8 * 32)
-        assert algorithm._exploration(ones)["arms"].unique().item() == pytest.approx(expected)
+        assert algorithm.exploration_noise(ones)["arms"].unique().item() == pytest.approx(expected)
 
 
 def test_the_first_frames_are_uniform() -> None:

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from marl.algorithms.actor_critic import ActorCritic
+from marl.algorithms.haddpg import HADDPGConfig
 from marl.algorithms.happo import HAPPOConfig
 from marl.algorithms.hasac import HASACConfig, MASACConfig
-from marl.algorithms.maddpg import HADDPGConfig, MADDPGConfig
+from marl.algorithms.maddpg import MADDPGConfig
 from marl.algorithms.mappo import IPPOConfig, MAPPOConfig
-from marl.algorithms.off_policy import OffPolicy
 from marl.cli.main import main
 from marl.envs.task import Task
 from marl.experiment import Experiment, Settings
@@ -29,7 +30,7 @@ from marl.utils import distributed
 from tests.helpers import toy_envs
 from tests.helpers.builders import CPU, collector, randomly
 from tests.helpers.experiments import SHORT, train
-from tests.helpers.off_policy import FAST, Play
+from tests.helpers.off_policy import FAST, Play, gradient_step
 from tests.helpers.processes import Child, Result
 
 Found = dict[str, list[Tensor]]
@@ -186,14 +187,15 @@ def off_policy(name: str, **more: Any) -> Found:
     fixed = {"batch_size": BATCH, "n_step": 2, "adam_eps": 1e-5}
     play = Play(toy_envs.mortal, config(**{**FAST, **fixed, **options, **more}))
     play.iterate(4, learn=False)
-    algorithm: OffPolicy = play.first
+    algorithm: ActorCritic = play.first
     batches = [play.batch(BATCH)[0] for _ in range(3)]
     random = torch.Generator().manual_seed(7)  # whose choices no rounding turns over
     noises = [algorithm.policy.noise(BATCH, random) for _ in range(9)]
     batch, noise = iter(batches), iter(noises)
-    algorithm.read = lambda *_: tree_map(mine, next(batch))
+    algorithm.read = lambda index, rows=None: tree_map(mine, next(batch))
     algorithm.policy.noise = lambda num_envs, generator: tree_map(mine, next(noise))
-    stats = [distributed.average(algorithm._learn()) for _ in batches]
+    steps = [torch.stack(list(gradient_step(algorithm).values())) for _ in batches]
+    stats = [distributed.average(step) for step in steps]
     return {
         "weights": [p for part in _modules(algorithm) for p in part.parameters()],
         "temperature": [getattr(algorithm, "log_alpha", torch.zeros(1))],
@@ -201,5 +203,5 @@ def off_policy(name: str, **more: Any) -> Found:
     }
 
 
-def _modules(algorithm: OffPolicy) -> list[torch.nn.Module]:
+def _modules(algorithm: ActorCritic) -> list[torch.nn.Module]:
     return [algorithm.policy, algorithm.critic, algorithm.target_critic]

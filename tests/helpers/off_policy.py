@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from marl.algorithms.off_policy import OffPolicy
+from marl.algorithms.actor_critic import ActorCritic
 from marl.learning.replay import Replay, ReplayBatch
 from marl.networks.perceptron import Perceptron
 from marl.training.build import build_teams
@@ -23,6 +24,12 @@ FAST: dict[str, Any] = {
     "actor_lr": 3e-3, "critic_lr": 3e-3, "gamma": 0.9, "tau": 0.02, "batch_size": 64,
     "frames_per_update": 16, "warmup": 256,
 }  # fmt: skip
+
+
+def gradient_step(algorithm: Any) -> dict[str, Tensor]:
+    """One gradient step, whatever is due; its statistics."""
+    with patch.object(algorithm, "batches", lambda rollout: [algorithm.next_batch()]):
+        return dict(algorithm.update(None))
 
 
 class Play:
@@ -42,7 +49,7 @@ class Play:
         self.collector = Collector(self.env, self.teams, steps, 0, generator)
 
     @property
-    def first(self) -> OffPolicy:
+    def first(self) -> ActorCritic:
         return next(iter(self.teams.values()))
 
     def iterate(self, times: int = 1, learn: bool = True) -> dict[str, Tensor]:
@@ -64,5 +71,5 @@ class Play:
     def batch(self, count: int = 16) -> tuple[ReplayBatch, list[Noise]]:
         """Transitions, and noise for three actions of everyone."""
         algorithm, generator = self.first, torch.Generator().manual_seed(5)
-        drawn = algorithm._read(self.replay.draw(count, generator))
+        drawn = algorithm.read(self.replay.draw(count, generator))
         return drawn, [algorithm.policy.noise(count, generator) for _ in range(3)]

@@ -1,5 +1,5 @@
-"""Beliefs: their loss and divergence against loops, what they find of fixed opponents, and the
-targets that they enter."""
+"""Models of opponents: their loss and divergence against loops, what they find of fixed opponents,
+and the targets that they enter."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 from torch import distributions as td
 
-from marl.algorithms.maddpg import MADDPG, MADDPGConfig
+from marl.algorithms.maddpg import MADDPGConfig
+from marl.algorithms.maddpg_full import OpponentModellingMADDPG
 from marl.errors import UserError
-from marl.learning.opponent_models import Inference, choices, gaps
+from marl.learning.opponent_models import OpponentModels, choices, gaps
 from marl.networks.perceptron import Perceptron
 from marl.policies.independent import IndependentPolicy
 from marl.policies.random import RandomPolicy
 from marl.types import Continuous, MultiDiscrete, Observation
 from tests.helpers.builders import CPU, weights
-from tests.helpers.off_policy import FAST, Play
+from tests.helpers.off_policy import FAST, Play, gradient_step
 from tests.helpers.toy_envs import continuous, identity, multidiscrete, random_actions, rivals
 
 MODEL = Perceptron([16])
@@ -26,12 +27,12 @@ ALL = {"left": 2, "right": 1}  # agents of each group
 AGENTS: list[tuple[str, int] | None] = [("left", 0), ("left", 1), ("right", 0)]
 
 
-def beliefs(env: Any, learners: list[tuple[str, int] | None], **options: float) -> Inference:
+def models_of(env: Any, learners: list[tuple[str, int] | None], **options: float) -> OpponentModels:
     """Of learners in group ``left``, or in all."""
     torch.manual_seed(1)
     team = env.groups if ("right", 0) in learners else {"left": env.groups["left"]}
     lr, entropy = options.get("lr", 3e-3), options.get("entropy", 1e-3)
-    return Inference(learners, team, env.groups, MODEL, lr, entropy, CPU)
+    return OpponentModels(learners, team, env.groups, MODEL, lr, entropy, CPU)
 
 
 def opponent(env: Any) -> IndependentPolicy:
@@ -54,7 +55,7 @@ def steps(env: Any, policy: IndependentPolicy, count: int = 40) -> tuple[Observa
     return obs, dict(policy.act(obs, {}, start, noise).action)
 
 
-def asked(found: Inference, policy: IndependentPolicy, obs: Observation) -> Tensor:
+def asked(found: OpponentModels, policy: IndependentPolicy, obs: Observation) -> Tensor:
     found_gap = found.divergence({"team": policy}, obs)
     assert found_gap is not None
     return found_gap
@@ -62,11 +63,11 @@ def asked(found: Inference, policy: IndependentPolicy, obs: Observation) -> Tens
 
 def test_the_loss_counts_everyone_else_once() -> None:
     env = identity(8, CPU)
-    found = beliefs(env, AGENTS, entropy=0.1, lr=0.0)
+    found = models_of(env, AGENTS, entropy=0.1, lr=0.0)
     obs, action = steps(env, opponent(env))
     total, count = torch.zeros(()), 0
     for i, learner in enumerate(AGENTS):
-        believed: Any = found.believed[i]
+        believed: Any = found.models[i]
         for name, size in ALL.items():
             logits = believed.networks[name](obs.groups[name].obs)[0]
             for row in range(size):
@@ -78,8 +79,8 @@ def test_the_loss_counts_everyone_else_once() -> None:
     torch.testing.assert_close(found.fit(obs, action), (total / count).detach())
 
 
-def test_a_team_of_one_mind_believes_of_others_only() -> None:
-    found = beliefs(identity(8, CPU), [None])
+def test_a_team_of_one_mind_models_others_only() -> None:
+    found = models_of(identity(8, CPU), [None])
     assert found.counts["left"].tolist() == [[0, 0]] and found.counts["right"].tolist() == [[1]]
 
 
@@ -91,10 +92,10 @@ def test_a_fixed_policy_is_found(make: Any) -> None:
     start, gone = torch.ones(64, dtype=torch.bool), []
     for honest in (True, False):
         torch.manual_seed(1)
-        found = Inference([None], {}, env.groups, MODEL, 1e-2, 1e-3, CPU)
+        found = OpponentModels([None], {}, env.groups, MODEL, 1e-2, 1e-3, CPU)
         seen = [steps(env, policy, count)[0] for count in range(20)]
         first = asked(found, policy, seen[0])
-        for obs in 40 * seen:  # numbers are believed at their most likely
+        for obs in 40 * seen:  # vectors are modelled at their most likely
             noise = None if make is continuous else policy.noise(64, generator)
             action = policy.act(obs, {}, start, noise).action
             if not honest:
@@ -106,11 +107,11 @@ def test_a_fixed_policy_is_found(make: Any) -> None:
 
 def test_the_divergence_is_torchs() -> None:
     env = identity(8, CPU)
-    found, policy = beliefs(env, AGENTS), opponent(env)
+    found, policy = models_of(env, AGENTS), opponent(env)
     obs, _ = steps(env, policy)
     expected = []
     for i, learner in enumerate(AGENTS):
-        believed: Any = found.believed[i]
+        believed: Any = found.models[i]
         for name, size in ALL.items():
             true, guess = (p.networks[name](obs.groups[name].obs)[0] for p in (policy, believed))
             for row in range(size):
@@ -136,24 +137,23 @@ def test_what_is_forbidden_counts_for_nothing() -> None:
 # ------------------------------------------------------------------------------------ within MADDPG
 
 
-def ddpg(play: Play) -> MADDPG:
-    assert isinstance(play.first, MADDPG)
+def modelling(play: Play) -> OpponentModellingMADDPG:
+    assert isinstance(play.first, OpponentModellingMADDPG)
     return play.first
 
 
-def test_targets_take_what_each_agent_believes() -> None:
-    """Head by head: the agent's own averaged policy, and its own averaged beliefs of the others."""
+def test_targets_take_each_agents_models() -> None:
+    """Head by head: the agent's own averaged policy, and its own averaged models of the others."""
     play = Play(identity, MADDPGConfig(**FAST, inference=True))
     play.iterate(3)
-    algorithm, (batch, noise) = ddpg(play), play.batch()
-    assert algorithm.inference is not None
-    drawn = algorithm.inference.noise(16, torch.Generator().manual_seed(3))
-    rivals_do = algorithm.inference.actions(batch.next_obs, drawn)
+    algorithm, (batch, noise) = modelling(play), play.batch()
+    drawn = algorithm.opponent_models.noise(16, torch.Generator().manual_seed(3))
+    rivals_do = algorithm.opponent_models.actions(batch.next_obs, drawn)
     found = algorithm.target(batch, noise[0], rivals_do)
     own, _ = algorithm.target_policy.rsample(batch.next_obs, noise[0])
     for i, agent in enumerate(AGENTS):
         assert agent is not None
-        believed: Any = algorithm.inference.target[i]
+        believed: Any = algorithm.opponent_models.target[i]
         joint: dict[str, Tensor] = dict(believed.rsample(batch.next_obs, drawn)[0])
         joint[agent[0]] = joint[agent[0]].clone()
         joint[agent[0]][:, agent[1]] = own[agent[0]][:, agent[1]]
@@ -165,7 +165,7 @@ def test_targets_take_what_each_agent_believes() -> None:
 @pytest.mark.parametrize(
     ("make", "reward"), [(rivals, "own"), (rivals, "team_mean"), (continuous, "own")]
 )
-def test_beliefs_are_learned_along_the_way(make: Any, reward: str) -> None:
+def test_models_are_learned_along_the_way(make: Any, reward: str) -> None:
     play = Play(make, MADDPGConfig(**FAST, inference=True, reward=reward))
     play.iterate(10)
     assert play.iterate(20)["inference_kl"] < 0.05
@@ -175,7 +175,7 @@ def test_beliefs_are_learned_along_the_way(make: Any, reward: str) -> None:
 def test_who_cannot_be_asked_is_left_out() -> None:
     """A random policy, and one with a memory."""
     env = rivals(4, CPU)
-    found, obs = beliefs(env, [None]), env.reset(0)
+    found, obs = models_of(env, [None]), env.reset(0)
     memory = IndependentPolicy({"right": env.groups["right"]}, Perceptron([8], gru=4))
     for other in (RandomPolicy({"right": env.groups["right"]}), memory):
         assert found.divergence({"right": other}, obs) is None
@@ -183,18 +183,17 @@ def test_who_cannot_be_asked_is_left_out() -> None:
     assert found.divergence({"right": known, "left": memory}, obs) is not None
 
 
-def test_a_team_that_believes_is_restored() -> None:
+def test_a_team_with_models_is_restored() -> None:
     plays = [Play(rivals, MADDPGConfig(**FAST, inference=True)) for _ in range(2)]
     plays[0].iterate(3)
     for name, team in plays[0].teams.items():
         plays[1].teams[name].load_state_dict(team.state_dict())
-    one, other = (ddpg(play) for play in plays)
-    assert one.inference is not None and other.inference is not None
-    assert torch.equal(weights(one.inference.target), weights(other.inference.target))
+    one, other = (modelling(play) for play in plays)
+    assert torch.equal(weights(one.opponent_models.target), weights(other.opponent_models.target))
     other.replay.allocate(plays[1].collector.example())
     other.replay.load_state_dict(one.replay.state_dict())
-    assert torch.equal(one._learn(), other._learn())
-    assert torch.equal(weights(one.inference.believed), weights(other.inference.believed))
+    assert gradient_step(one) == gradient_step(other)
+    assert torch.equal(weights(one.opponent_models.models), weights(other.opponent_models.models))
 
 
 @pytest.mark.parametrize("wrong", [{"critic": "agent"}, {"others": "current"}])

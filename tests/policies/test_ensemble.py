@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from marl.algorithms.maddpg import MADDPG, HADDPGConfig, MADDPGConfig
+from marl.algorithms.haddpg import HADDPGConfig
+from marl.algorithms.maddpg import MADDPG, MADDPGConfig
 from marl.errors import UserError
 from marl.learning.replay import Replay
 from marl.networks.layers import StackedLinear
@@ -78,7 +79,7 @@ def test_the_replay_knows_who_acted() -> None:
     play = Play(rivals, MADDPGConfig(**FAST, ensemble=3))
     rollout, _ = play.collector.collect()
     play.replay.append(rollout)
-    told = ddpg(play)._read(torch.arange(len(play.replay))).aux
+    told = ddpg(play).read(torch.arange(len(play.replay))).aux
     for name in ("left", "right"):
         assert torch.equal(told[name][SUB_POLICY], rollout.aux[name][SUB_POLICY].flatten(0, 1))
     assert len(told["left"][SUB_POLICY].unique()) == 3
@@ -91,8 +92,8 @@ def test_only_who_acted_learns(make: Any) -> None:
     algorithm, (batch, noise) = ddpg(play), play.batch()
     ones = {f"{n}/{SUB_POLICY}": torch.ones(16, g.size).long() for n, g in algorithm.team.items()}
     before = {k: v.clone() for k, v in algorithm.policy.state_dict().items()}
-    algorithm.actor_optimizers[0] = algorithm._optimizer(algorithm.policy.parameters(), 1e-2)
-    algorithm._improve_together(batch, {**algorithm._losses_noise(noise[1]), **ones})
+    algorithm.actor_optimizers[0] = algorithm.optimizer(algorithm.policy.parameters(), 1e-2)
+    algorithm.update_actors(batch, [{**noise[1], **ones}])
     for key, value in algorithm.policy.state_dict().items():
         for row in range(len(value)):
             assert torch.equal(value[row], before[key][row]) == (row % 3 != 1), (key, row)

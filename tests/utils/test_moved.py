@@ -34,6 +34,7 @@ def test_classes_of_older_configurations_are_found() -> None:
         "envs:Task", "marl.settings:Settings", "marl.selfplay:SelfPlayConfig", "marl.teams:Team",
         "marl.networks:Perceptron", "marl.graph_networks:InforMARL", "marl.dags:Joint",
         "algorithms.mappo:MAPPOConfig", "algorithms.scripted:RandomConfig",
+        "algorithms.maddpg:HADDPGConfig",
     ):  # fmt: skip
         given = {"_type_": path}
         if path == "algorithms.scripted:FrozenConfig":
