@@ -10,6 +10,7 @@ from itertools import permutations
 import numpy as np
 
 from marl.tables import statistics
+from marl.tables.document import escaped
 from marl.tables.record import RETURN, newest
 from marl.tables.scores import (
     NONE,
@@ -162,13 +163,13 @@ def remarks(rows: Sequence[Final]) -> list[str]:
     lost = {(r.algorithm, r.task, r.learning) for r in rows if r.metric == RETURN}
     lost -= {(r.algorithm, r.task, r.learning) for r in _alike(rows)}
     told = [
-        f"{algorithm} on {task} is of learning version {version}, older than on other tasks, so "
-        "that it does not count in numbers over all tasks"
+        f"{escaped(f'{algorithm} on {task}')} is of learning version {version}, older than on "
+        "other tasks, so that it does not count in numbers over all tasks"
         for algorithm, task, version in sorted(lost)
     ]
     return told + [
-        f"{task}, team {team}: no run is better than random play, so the task does not count in "
-        "normalised scores"
+        f"{escaped(f'{task}, team {team}')}: no run is better than random play, so the "
+        "task does not count in normalised scores"
         for (task, team), found in references(rows).items()
         if not found.usable
     ]

@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    text: str  # **bold** and `code` are meant
+    text: str  # **bold** and `code` are meant; whatever somebody else named is ``escaped``
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ def _html(block: Block, folder: str) -> str:
         case Items(texts):
             return "<ul>" + "".join(f"<li>{inline(text)}</li>" for text in texts) + "</ul>"
         case Picture(file, about):
-            address = html.escape(f"{folder}{file}")
-            image = f'<img src="{address}" alt="{html.escape(about)}" loading="lazy">'
-            return f'<a class="plot" href="{address}">{image}</a>'
+            source = html.escape(address(f"{folder}{file}"))
+            image = f'<img src="{source}" alt="{html.escape(about)}" loading="lazy">'
+            return f'<a class="plot" href="{source}">{image}</a>'
         case Table(columns, rows, words):
             head = _row(columns, words, "th")
             body = "\n".join(_row(row, words, "td") for row in rows)
@@ -93,7 +94,36 @@ def _row(cells: Sequence[str], words: int, tag: str) -> str:
 
 def inline(text: str) -> str:
     """Escaped, with bold, emphasis, code and line breaks."""
-    safe = html.escape(text, quote=False).replace("&lt;br&gt;", "<br>")
+    hidden = re.sub(r"\\([\\`*_<>&|\[\]~])", lambda m: chr(HIDDEN + ord(m[1])), text)
+    safe = html.escape(hidden, quote=False).replace("&lt;br&gt;", "<br>")
     safe = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe)
     safe = re.sub(r"\*(.+?)\*", r"<em>\1</em>", safe)
-    return re.sub(r"`(.+?)`", r"<code>\1</code>", safe)
+    safe = re.sub(r"`(.+?)`", r"<code>\1</code>", safe)
+    return re.sub(SHOWN, lambda m: f"&#{ord(m[0]) - HIDDEN};", safe)
+
+
+# --------------------------------------------------------------------------------- names of others
+
+HIDDEN = 0xE000  # where escaped characters wait, which no printable text holds
+SHOWN = f"[{chr(HIDDEN)}-{chr(HIDDEN + 0x7F)}]"
+
+
+def escaped(name: str) -> str:
+    """Returns a name, or whatever else somebody wrote, so that it shows as it is in Markdown and
+    HTML and formats nothing. A ``_`` within a word does not, and stays."""
+    text = re.sub(r"[\\`*<>&|\[\]~]", r"\\\g<0>", _printable(name))
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
+
+
+def code(text: str) -> str:
+    """Returns a text as `code`, in which nothing else counts."""
+    return f"`{_printable(text).replace('`', chr(39))}`"
+
+
+def address(path: str) -> str:
+    """Returns a relative path as an address, whatever its names are."""
+    return quote(path)
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from marl.tables.document import escaped
 from marl.tables.record import RETURN, Episodes, Run, Series, newest, slug
 from marl.tables.selection import Selection
 from marl.tables.text import listed
@@ -47,7 +48,7 @@ def _complete(runs: Sequence[Run], notes: list[str]) -> list[Run]:
 
 def _note(notes: list[str], what: str, names: Sequence[str]) -> None:
     if names:
-        notes.append(f"`marl_eval.json` leaves out {what}: {listed(names)}")
+        notes.append(f"`marl_eval.json` leaves out {what}: {escaped(listed(names))}")
 
 
 def _environment(runs: Sequence[Run], team: str) -> dict[str, Any]:

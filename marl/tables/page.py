@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 
 from marl.tables import document
-from marl.tables.document import Block
+from marl.tables.document import Block, address
 from marl.tables.selection import Selection
 
 STYLE = """\
@@ -44,7 +44,9 @@ SOURCES += ("marl_eval.json",)
 
 def page(suites: Mapping[str, tuple[Selection, Sequence[Block]]]) -> str:
     """The page of all suites, by their names."""
-    links = "".join(f'<a href="#{name}">{name}</a>' for name in suites)
+    links = "".join(
+        f'<a href="#{html.escape(address(name))}">{html.escape(name)}</a>' for name in suites
+    )
     body = "\n".join(_suite(*suite) for suite in suites.values())
     return f"""<!doctype html>
 <html lang="en">
@@ -69,7 +71,8 @@ def page(suites: Mapping[str, tuple[Selection, Sequence[Block]]]) -> str:
 
 def _suite(selection: Selection, blocks: Sequence[Block]) -> str:
     folder = f"{selection.name}/"
-    files = ", ".join(f'<a href="{folder}{name}">{name}</a>' for name in SOURCES)
+    start = html.escape(address(folder))
+    files = ", ".join(f'<a href="{start}{name}">{name}</a>' for name in SOURCES)
     parts = [f'<section id="{html.escape(selection.name)}">', document.page(blocks, folder)]
     return "\n".join([*parts, _videos(selection), f"<p>As files: {files}.</p>", "</section>"])
 
@@ -85,9 +88,9 @@ def _videos(selection: Selection) -> str:
     return "<h2>Videos</h2>\n" + "\n".join(['<div class="videos">', *figures, "</div>"])
 
 
-def _video(address: str, about: str) -> str:
-    source, told = html.escape(address), html.escape(about)
-    if address.endswith(".gif"):
+def _video(path: str, about: str) -> str:
+    source, told = html.escape(address(path)), html.escape(about)
+    if path.endswith(".gif"):
         shown = f'<img src="{source}" alt="{told}" loading="lazy">'
     else:
         shown = f'<video src="{source}" controls loop muted preload="metadata"></video>'

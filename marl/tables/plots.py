@@ -50,7 +50,8 @@ def draw(name: str, csv: str, algorithms: Sequence[str], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     colors = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(algorithms)}
-    with plt.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+    look = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    with plt.rc_context({**look, "text.parse_math": False}):  # a $ in a name is a $
         figure = PICTURES[name](text.rows(csv), colors)
         figure.savefig(path, dpi=120, format="png", metadata={KEY: checksum(csv), "Software": None})
         plt.close(figure)
@@ -100,6 +101,8 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
     for panel in axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
+    if not handles:  # matplotlib leaves names that begin with _ out of legends
+        return
     width = max(1.3, 0.6 + 0.08 * max(map(len, handles)))  # inches of the longest entry
     figure.legend(
         list(handles.values()), list(handles), loc="outside lower center", frameon=False,

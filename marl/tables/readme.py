@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from marl.tables.document import Block, Heading, Table, Text, markdown
+from marl.tables.document import Block, Heading, Table, Text, address, escaped, markdown
 from marl.tables.record import RETURN
 from marl.tables.scores import Summary
 from marl.tables.sections import bold, learned
@@ -36,18 +36,20 @@ def table(suites: Sequence[tuple[Selection, Sequence[Summary]]], folder: str) ->
 
 
 def _suite(selection: Selection, rows: Sequence[Summary], folder: str) -> Iterator[Block]:
-    yield Heading(f"[{selection.name}]({folder}/{selection.name}/tables.md)", 3)
+    yield Heading(
+        f"[{escaped(selection.name)}]({address(f'{folder}/{selection.name}')}/tables.md)", 3
+    )
     if told := f"{selection.about} {learned(selection)}".strip():
         yield Text(told)
     returns = [row for row in rows if row.metric == RETURN]
     teams = len({row.team for row in returns}) > 1
     places = dict.fromkeys((row.task, row.team) for row in returns)
     body = [
-        [f"{task}, {team}" if teams else task, *_cells(task, team, returns, selection)]
+        [escaped(f"{task}, {team}" if teams else task), *_cells(task, team, returns, selection)]
         for task, team in places
     ]
     if body:
-        yield Table(["task", *selection.algorithms, "random play"], body)
+        yield Table(["task", *map(escaped, selection.algorithms), "random play"], body)
     if lost := len(selection.left_out) + len(selection.older) + len(selection.missing):
         yield Text(f"{lost} of its runs are left out or missing: see the link.")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from marl.benchmark.records import Cell
-from marl.tables.document import Block, Heading, Items, Picture, Table, Text
+from marl.tables.document import Block, Heading, Items, Picture, Table, Text, code, escaped
 from marl.tables.record import BUDGET, RETURN, Run
 from marl.tables.scores import Summary
 from marl.tables.selection import Selection
@@ -61,7 +61,7 @@ def sections(
     """
     there = set(pictures)
     teams, several = sorted({row.team for row in rows}), len(selection.versions) > 1
-    blocks: list[Block] = [Heading(selection.name, 1), *_opening(selection)]
+    blocks: list[Block] = [Heading(escaped(selection.name), 1), *_opening(selection)]
     blocks += [Text(HOW)] + ([Text(TEAMS)] if len(teams) > 1 else [])
     together = [row for row in rows if row.task == "all"]
     if len(selection.tasks) > 1 and together:
@@ -75,7 +75,11 @@ def sections(
     for task in selection.tasks:
         mine = [row for row in rows if row.task == task]
         runs = [run for run in selection.runs if run.cell.task == task]
-        blocks += [Heading(task), Text(_budget(runs)), *_by_team(mine, teams, _task, several)]
+        blocks += [
+            Heading(escaped(task)),
+            Text(_budget(runs)),
+            *_by_team(mine, teams, _task, several),
+        ]
     if "curves.png" in there:
         blocks += [Heading("Sample efficiency"), *_picture("curves.png", there)]
     return [*blocks, *_remarks(selection, list(notes))]
@@ -122,7 +126,7 @@ def _machines(runs: Iterable[Run]) -> str:
     """Where the clocks were read."""
     found = Counter(_machine(run.provenance) for run in runs)
     ordered = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
-    told = "; ".join(f"{name} ({_count(count, 'run')})" for name, count in ordered)
+    told = "; ".join(f"{escaped(name)} ({_count(count, 'run')})" for name, count in ordered)
     return f"Clocks: {told}." if told else ""
 
 
@@ -137,7 +141,7 @@ def _budget(runs: Sequence[Run]) -> str:
     values = dict(zip(BUDGET, runs[0].budget, strict=True))
     task = " ".join([runs[0].task, *_options(runs)])
     return (
-        f"`{task}`: {values['total_frames']:,} frames, evaluated every "
+        f"{code(task)}: {values['total_frames']:,} frames, evaluated every "
         f"{values['evaluation_interval']:,} on {values['evaluation_episodes']} episodes; absolute "
         f"metric of {values['absolute_episodes']} episodes."
     )
@@ -165,7 +169,7 @@ def _by_team(
     for team in teams:
         mine = [row for row in rows if row.team == team]
         if mine and len(teams) > 1:
-            yield Heading(f"Team {team}", 3)
+            yield Heading(f"Team {escaped(team)}", 3)
         if mine:
             yield from make(mine, several)
 
@@ -174,7 +178,7 @@ def _together(rows: Sequence[Summary], several: bool) -> Iterator[Block]:
     most = max(row.tasks for row in rows)
     table = [
         [
-            row.algorithm, *[str(row.learning)] * several,
+            escaped(row.algorithm), *[str(row.learning)] * several,
             f"{row.tasks}{' †' if row.tasks < most else ''}", str(row.runs),
             standing(row.seeds), number(row.final_mean), interval(row.final, row.runs),
             interval(row.absolute, row.runs), interval(row.sampled, row.runs),
@@ -192,7 +196,7 @@ def _task(rows: Sequence[Summary], several: bool) -> Iterator[Block]:
     returns = [row for row in rows if row.metric == RETURN]
     table = [
         [
-            row.algorithm, *[str(row.learning)] * several, standing(row.seeds),
+            escaped(row.algorithm), *[str(row.learning)] * several, standing(row.seeds),
             number(row.final_mean), interval(row.final, row.seeds), bold(row, returns),
             interval(row.sampled, row.seeds), duration(row.wall_clock),
             number(row.frames_per_second),
@@ -221,12 +225,17 @@ def _metrics(rows: Sequence[Summary], seeds: dict[str, int], several: bool) -> I
     cells = {(row.algorithm, row.metric): _metric(row, seeds) for row in rows}
     versions = {row.algorithm: str(row.learning) for row in rows}
     table = [
-        [a, *[versions[a]] * several, *(cells.get((a, name), "") for name in names)] for a in seeds
+        [escaped(a), *[versions[a]] * several, *(cells.get((a, name), "") for name in names)]
+        for a in seeds
     ]
     levels = {row.metric: number(row.random) for row in rows}
     newest = [max(versions.values(), key=int)] * several
     table.append(["*random play*", *newest, *(levels[name] for name in names)])
-    columns = [f"absolute{'; final, mean' if cells else ''}", *["learning"] * several, *names]
+    columns = [
+        f"absolute{'; final, mean' if cells else ''}",
+        *["learning"] * several,
+        *map(escaped, names),
+    ]
     yield Table(columns, table)
 
 
@@ -245,11 +254,11 @@ def _picture(name: str, there: set[str]) -> list[Block]:
 
 
 def _remarks(selection: Selection, notes: Sequence[str]) -> Iterator[Block]:
-    left = [f"{cell}: {reason}" for cell, reason in selection.left_out]
+    left = [escaped(f"{cell}: {reason}") for cell, reason in selection.left_out]
     if lost := [*left, *_older(selection), *missing(selection.missing)]:
         yield Heading("Left out")
         yield Items(lost)
-    told = [*(f"{cell}: {note}" for cell, note in selection.notes), *notes]
+    told = [*(escaped(f"{cell}: {note}") for cell, note in selection.notes), *notes]
     if told:
         yield Heading("Notes")
         yield Items(told)
@@ -275,6 +284,6 @@ def _by_seeds(cells: Iterable[Cell]) -> list[str]:
     for cell in cells:
         seeds.setdefault((cell.task, cell.algorithm), []).append(cell.seed)
     return [
-        f"{task} {algorithm}, seed{'s' if len(of) > 1 else ''} {', '.join(map(str, of))}"
+        f"{escaped(f'{task} {algorithm}')}, seed{'s' * (len(of) > 1)} {', '.join(map(str, of))}"
         for (task, algorithm), of in seeds.items()
     ]
