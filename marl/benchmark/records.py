@@ -25,6 +25,7 @@ ABSOLUTE = "absolute.json"
 RESULTS = ("config.json", "evaluations.jsonl", "random.json", ABSOLUTE)
 ABOUT = ("provenance.json", "clock.json")
 SUMS = "SHA256SUMS"
+DEEPEST = 50  # lists and mappings within each other in a record's JSON
 
 
 @dataclass(frozen=True, order=True)
@@ -115,7 +116,9 @@ def check(record: Path) -> None:
     for name in dict.fromkeys((*RESULTS, *ABOUT, *told)):
         if name not in told:
             raise BadRecord(f"{name} has no line in {SUMS}")
-        if not (record / name).exists():
+        if name in ("", ".", "..") or "/" in name:
+            raise BadRecord(f"{SUMS} names {name!r}, which is no file of a record")
+        if not (record / name).is_file():
             raise BadRecord(f"{name} is missing")
         if _sum(record / name) != told[name]:
             raise BadRecord(f"{name} is not what the run wrote: its checksum differs")
@@ -126,6 +129,8 @@ def _sums(record: Path) -> dict[str, str]:
         lines = (record / SUMS).read_text().splitlines()
     except OSError:
         raise BadRecord(f"{SUMS} is missing: the record was never finished") from None
+    except ValueError as error:
+        raise BadRecord(f"{SUMS} cannot be read: {error}") from None
     pairs = [line.partition("  ")[::2] for line in lines]
     return {name: value for value, name in pairs}
 
@@ -135,19 +140,36 @@ def _sum(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Raises BadRecord where the file is not there or no JSON."""
+    """Raises BadRecord where the file is not there or no JSON, or nested without end."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise BadRecord(f"{path.name} cannot be read: {error}") from None
+    if _depth(value) > DEEPEST:
+        raise BadRecord(f"{path.name} cannot be read: it is nested more than {DEEPEST} deep")
+    return value
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of a JSONL file. Raises BadRecord as ``read_json`` does."""
     try:
         return [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadRecord(f"{path.name} cannot be read: {error}") from None
+
+
+def _depth(value: Any) -> int:
+    """Returns how deep lists and mappings are nested."""
+    depth, level = 0, [value]
+    while level := [part for outer in level for part in _parts(outer)]:
+        depth += 1
+    return depth
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def missing(found: Iterable[Cell], expected: Iterable[Cell]) -> list[Cell]:

@@ -98,8 +98,13 @@ class Plan:
         path = self.results / cell.folder
         try:
             records.check(path)
+            return self._other_settings(cell, path)
         except UserError as error:
             return f"{path}: {error}"
+        except (LookupError, TypeError, AttributeError) as error:
+            return f"{path}: it is not as a run writes it: {type(error).__name__} {error}"
+
+    def _other_settings(self, cell: Cell, path: Path) -> str:
         command = records.read_json(path / "provenance.json")["command"]
         ours = {word for word in command[2:] if not word.startswith(ASIDE)}
         if why := difference(ours, set(self.job(cell).words), path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from marl.benchmark.suite import Suite
 from marl.cli import benchmark
 from marl.tables import publish
+from marl.tables.document import printable
 from marl.tables.publish import Published
 from marl.tables.text import listed
 
@@ -53,7 +54,7 @@ def _say(suite: Published) -> None:
             "of learning on the same task with the same algorithm"
         )
     for cell, reason in selection.left_out:
-        print(f"left out {cell}: {reason}", file=sys.stderr)
+        print(printable(f"left out {cell}: {reason}"), file=sys.stderr)
 
 
 def _check(results: Path, published: list[Published], whole: bool) -> int:

@@ -111,13 +111,13 @@ SHOWN = f"[{chr(HIDDEN)}-{chr(HIDDEN + 0x7F)}]"
 def escaped(name: str) -> str:
     """Returns a name, or whatever else somebody wrote, so that it shows as it is in Markdown and
     HTML and formats nothing. A ``_`` within a word does not, and stays."""
-    text = re.sub(r"[\\`*<>&|\[\]~]", r"\\\g<0>", _printable(name))
+    text = re.sub(r"[\\`*<>&|\[\]~]", r"\\\g<0>", printable(name))
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
 
 
 def code(text: str) -> str:
     """Returns a text as `code`, in which nothing else counts."""
-    return f"`{_printable(text).replace('`', chr(39))}`"
+    return f"`{printable(text).replace('`', chr(39))}`"
 
 
 def address(path: str) -> str:
@@ -125,5 +125,6 @@ def address(path: str) -> str:
     return quote(path)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Returns a text with a space for each character that does not print."""
     return "".join(letter if letter.isprintable() else " " for letter in text)

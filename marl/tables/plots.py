@@ -38,7 +38,7 @@ def carried(path: Path) -> str | None:
         with Image.open(path) as image:
             image.load()  # a cut one fails here
             return image.info.get(KEY)
-    except (OSError, UnidentifiedImageError, SyntaxError):
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError):
         return None
 
 
@@ -50,8 +50,10 @@ def draw(name: str, csv: str, algorithms: Sequence[str], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     colors = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(algorithms)}
-    look = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    with plt.rc_context({**look, "text.parse_math": False}):  # a $ in a name is a $
+    with plt.rc_context({
+        "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+        "text.parse_math": False,  # a $ in a name is a $
+    }):  # fmt: skip
         figure = PICTURES[name](text.rows(csv), colors)
         figure.savefig(path, dpi=120, format="png", metadata={KEY: checksum(csv), "Software": None})
         plt.close(figure)

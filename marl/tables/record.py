@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from marl.benchmark import records
 from marl.benchmark.records import BadRecord, Cell
-from marl.utils.versions import learning
+from marl.utils.versions import LEARNING, learning
 
 Episodes = NDArray[np.float64]
 RETURN = "return"
 BUDGET = ("total_frames", "evaluation_interval", "evaluation_episodes", "absolute_episodes")
+LARGEST = 1e100  # of a number that is averaged, drawn and squared with others
 VIDEOS = (".mp4", ".gif")
 
 
@@ -68,32 +69,80 @@ def read(cell: Cell, folder: Path) -> Run:
     """
     if folder.name != cell.folder.name:  # seed_01 beside seed_1 would count twice
         raise BadRecord(f"its folder is {folder.name}, not {cell.folder.name}")
+    _check_names(cell.task, cell.algorithm)
     records.check(folder)
+    try:
+        return _read(cell, folder)
+    except WRONG as error:
+        raise BadRecord(f"it is not as a run writes it: {type(error).__name__} {error}") from None
+
+
+# Whatever comes of values of other types, sizes and shapes than a run writes.
+WRONG = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError,
+         MemoryError)  # fmt: skip
+
+
+def _read(cell: Cell, folder: Path) -> Run:
     config = records.read_json(folder / "config.json")
     lines = records.read_lines(folder / "evaluations.jsonl")
     absolute = records.read_json(folder / "absolute.json")
     random = records.read_json(folder / "random.json")
-    try:
-        _check_settings(cell, config["settings"])
-        frames = tuple(int(line["frames"]) for line in lines)
-        _check_frames(frames, config["settings"])
-        notes: list[str] = []
-        teams = {
-            team: dict(_series(team, lines, found, random, config["settings"], notes))
-            for team, found in sorted(absolute.items())
-        }
-        return Run(
-            cell, folder, {key: config[key] for key in ("task", "settings", "teams")}, frames,
-            teams, {team: int(found["frames"]) for team, found in absolute.items()},
-            _clock(records.read_json(folder / "clock.json")),
-            records.read_json(folder / "provenance.json"), learning(config), tuple(notes),
-        )  # fmt: skip
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise BadRecord(f"it is not as a run writes it: {type(error).__name__} {error}") from None
+    provenance = records.read_json(folder / "provenance.json")
+    _check_config(config)
+    _check_settings(cell, config["settings"])
+    frames = tuple(_whole("frames", line["frames"]) for line in lines)
+    _check_frames(frames, config["settings"])
+    notes: list[str] = []
+    teams = {
+        team: dict(_series(team, lines, found, random, config["settings"], notes))
+        for team, found in sorted(absolute.items())
+    }
+    _check_names(*teams, *(name for metrics in teams.values() for name in metrics))
+    _check_names(str(provenance.get("commit")))
+    return Run(
+        cell, folder, {key: config[key] for key in ("task", "settings", "teams")}, frames,
+        teams, {team: _whole("frames", found["frames"]) for team, found in absolute.items()},
+        _clock(records.read_json(folder / "clock.json")), provenance, _learning(config),
+        tuple(notes),
+    )  # fmt: skip
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
+    """That what tables read of a configuration is of its type."""
+    task, settings = config["task"], config["settings"]
+    if not (isinstance(task["name"], str) and isinstance(task.get("kwargs", {}), dict)):
+        raise BadRecord("config.json: its task has no name, or options that are none")
+    for name in (*BUDGET, "num_envs", "steps"):
+        _whole(name, settings.get(name, 1))
+    if not isinstance(config["teams"], dict):
+        raise BadRecord("config.json: its teams are none")
+
+
+def _check_names(*names: str) -> None:
+    for name in names:
+        if not name.isprintable():
+            raise BadRecord(f"{name!a} is a name that cannot be printed")
+
+
+def _whole(name: str, value: Any) -> int:
+    """Checks that a value counts something."""
+    if not isinstance(value, int) or not 0 <= value < 2**63:
+        raise BadRecord(f"{name} is {value!r:.40}, not a whole number")
+    return int(value)
+
+
+def _learning(config: Mapping[str, Any]) -> int:
+    """The version of learning: a newer one than this program's would drive out all others."""
+    if not 1 <= (version := learning(config)) <= LEARNING:
+        raise BadRecord(f"its version of learning is {version}; this program knows 1 to {LEARNING}")
+    return version
 
 
 def _clock(told: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(told[name]) for name in ("wall_clock", "frames_per_second")}
+    clock = {name: float(told[name]) for name in ("wall_clock", "frames_per_second")}
+    if not all(0 <= value < LARGEST for value in clock.values()):
+        raise BadRecord(f"clock.json tells no times: {clock}")
+    return clock
 
 
 def _check_settings(cell: Cell, settings: Mapping[str, Any]) -> None:
@@ -188,6 +237,8 @@ def _episodes(values: Any, where: str, count: int | None = None) -> Episodes:
         raise BadRecord(f"{where}: {len(episodes)} episodes, not {count}")
     if not np.isfinite(episodes).all():
         raise BadRecord(f"{where}: a number is not finite")
+    if np.abs(episodes).max() > LARGEST:
+        raise BadRecord(f"{where}: a number is too large to be averaged")
     return episodes
 
 

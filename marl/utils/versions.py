@@ -45,7 +45,7 @@ def learning_of(folder: Path) -> int:
     ``config.json`` cannot be read, which whoever reads it whole reports."""
     try:
         return learning(json.loads((folder / "config.json").read_text()))
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return LEARNING
 
 
