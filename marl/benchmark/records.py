@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from marl.errors import UserError
+from marl.utils.places import without_places
 from marl.utils.versions import learning_of
 
 ABSOLUTE = "absolute.json"
 RESULTS = ("config.json", "evaluations.jsonl", "random.json", ABSOLUTE)
 ABOUT = ("provenance.json", "clock.json")
+PLACED = ("config.json", "provenance.json")  # which in a run directory tell where things are
 SUMS = "SHA256SUMS"
 DEEPEST = 50  # lists and mappings within each other in a record's JSON
 
@@ -51,7 +53,8 @@ class BadRecord(UserError):
 def write(run: Path, suite: Path, cell: Cell) -> Path:
     """Keeps a finished run directory as a record of ``suite``; it appears whole or not at all.
 
-    A film of the run comes along. A record that is there already is never written over, but by one
+    A film of the run comes along. Paths are reduced to names, so that a record tells nothing of the
+    machine's folders. A record that is there already is never written over, but by one
     of a newer version of learning.
 
     Raises:
@@ -69,8 +72,11 @@ def write(run: Path, suite: Path, cell: Cell) -> Path:
     temporary.mkdir(parents=True)
     (temporary / "clock.json").write_text(json.dumps(clock(run), indent=2) + "\n")
     videos = [path.name for path in run.glob("video.*")]
-    for name in (*RESULTS, "provenance.json", *videos):
+    for name in (*RESULTS, *videos):
         shutil.copyfile(run / name, temporary / name)
+    for name in PLACED:
+        told = without_places(json.loads((run / name).read_text()))
+        (temporary / name).write_text(json.dumps(told, indent=2) + "\n")
     sums = [f"{_sum(path)}  {path.name}\n" for path in sorted(temporary.iterdir())]
     (temporary / SUMS).write_text("".join(sums))
     older = to.with_name(f".{to.name}.older")  # or what is no record, for its sums are missing

@@ -19,6 +19,7 @@ from marl.errors import UserError, unknown
 from marl.launch import file_settings
 from marl.launch.job import ABSOLUTE, Job, difference
 from marl.launch.scheduler import Outcome, Pool
+from marl.utils.places import without_places
 from marl.utils.versions import LEARNING, learning_of
 
 ASIDE = ("directory=", "progress=", "device=", "wandb", "--trust")  # words that change no result
@@ -107,7 +108,8 @@ class Plan:
     def _other_settings(self, cell: Cell, path: Path) -> str:
         command = records.read_json(path / "provenance.json")["command"]
         ours = {word for word in command[2:] if not word.startswith(ASIDE)}
-        if why := difference(ours, set(self.job(cell).words), path):
+        wanted = without_places(self.job(cell).words)  # as records tell them
+        if why := difference(set(without_places(list(ours))), set(wanted), path):
             return why
         episodes = records.read_json(path / "config.json")["settings"]["absolute_episodes"]
         wanted = [word for word in self.suite.words(cell) if word.startswith(ABSOLUTE)]

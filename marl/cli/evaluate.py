@@ -79,6 +79,7 @@ def versus(options: Namespace) -> int:
     from rich.progress import Progress
 
     from marl.training import crossplay, provenance, report, run_directory
+    from marl.utils.places import without_places
     from marl.utils.seeding import evaluation_seed
 
     if options.video:
@@ -102,9 +103,8 @@ def versus(options: Namespace) -> int:
     env.close()
     out.mkdir(parents=True, exist_ok=True)
     plain = {**found.to_plain(), "episodes": options.episodes, "seed": options.seed}
-    run_directory.write_json(
-        out / "crossplay.json", {**plain, "provenance": provenance.provenance()}
-    )
+    record = {**plain, "provenance": provenance.provenance()}
+    run_directory.write_json(out / "crossplay.json", without_places(record))
     if options.json:
         print(json.dumps(plain))
     else:

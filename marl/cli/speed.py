@@ -20,6 +20,7 @@ from marl.training import evaluation
 from marl.training.provenance import provenance
 from marl.utils import seeding
 from marl.utils.device import find_device, keep_freed_memory
+from marl.utils.places import without_places
 
 
 def measure(options: Namespace) -> int:
@@ -32,6 +33,7 @@ def measure(options: Namespace) -> int:
         "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         **provenance(),
     }
+    figures = without_places(figures)
     show(figures)
     if options.json:
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from marl.utils import distributed
 
+DISTRIBUTION = "marl-groups"  # this package's own, as installed
 PACKAGES = (
     "torch",
     "numpy",
@@ -52,18 +54,31 @@ def provenance(directory: Path | None = None) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of the source tree, with ``+dirty`` where it has changes; None outside of one."""
-    here = Path(__file__).parent
+    """The package's own commit, with ``+dirty`` where its source tree has changes; where it is
+    installed, and whatever repository surrounds it, its version; None where it has neither."""
+    root = Path(__file__).resolve().parents[2]
     try:
-        commit = _git(here, "rev-parse", "HEAD")
-        return commit + ("+dirty" if _git(here, "status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
+        if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() == root and _is_ours(root):
+            commit = _git(root, "rev-parse", "HEAD")
+            return commit + ("+dirty" if _git(root, "status", "--porcelain", "-uno") else "")
+    except (OSError, ValueError, subprocess.SubprocessError):
+        pass
+    try:
+        return f"{DISTRIBUTION} {importlib.metadata.version(DISTRIBUTION)}"
+    except importlib.metadata.PackageNotFoundError:
         return None
 
 
+def _is_ours(root: Path) -> bool:
+    """Returns whether a repository is this project's, and no other that holds a copy of it."""
+    project = tomllib.loads((root / "pyproject.toml").read_text()).get("project", {})
+    return project.get("name") == DISTRIBUTION and bool(_git(root, "ls-files", "marl/__init__.py"))
+
+
 def _git(where: Path, *words: str) -> str:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     done = subprocess.run(
-        ["git", *words], cwd=where, capture_output=True, text=True, check=True, timeout=10
+        ["git", *words], cwd=where, capture_output=True, text=True, check=True, timeout=10, env=own
     )
     return done.stdout.strip()
 
