@@ -51,7 +51,7 @@ def standing(directory: Path) -> Standing:
         settings = json.loads((directory / "config.json").read_text())["settings"]
         asked, iteration = settings["total_frames"], _iteration(settings)
         timing = _last_lines(directory / "timing.jsonl", 65536)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return Standing(0, 0, 0.0, "")
     frames = timing[-1]["frames"] if timing else 0
     seconds = sum(

@@ -32,7 +32,7 @@ def read(directory: Path) -> Order | None:
     """The order that a run saved; None where there is no such run, or it is older than this."""
     try:
         return json.loads((directory / "config.json").read_text()).get("agents")
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
 
 
