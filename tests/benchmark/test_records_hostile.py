@@ -162,3 +162,16 @@ def test_folders_with_names_that_cannot_be_printed(capsys, results: Path, good: 
     assert end.value.code == 0
     assert (results / "toy" / "final.csv").read_bytes() == good
     assert "\x1b" not in (results / "toy" / "tables.md").read_text()
+
+
+def test_a_configuration_nested_as_deep_as_json_allows(capsys, results: Path, good: bytes) -> None:
+    """What is read is walked through later, by code that may need more of the stack."""
+    path = bad(results, "clock.json", "{}").parent / "seed_0"
+    config = (path / "config.json").read_text().replace('"seed": 0', '"seed": 2')
+    deep = '{"_type_": "a:B", "c": ' * 900 + "1" + "}" * 900
+    text = config.replace('"gamma": 0.99', f'"gamma": {deep}')
+    assert text != config
+    record = bad(results, "config.json", text)
+    (record / "clock.json").write_bytes((path / "clock.json").read_bytes())
+    recorded.resumed(record)
+    assert "config.json cannot be read" in left_out(capsys, results, good)
