@@ -18,7 +18,7 @@ from marl.learning.losses import masked_mean
 from marl.learning.optimizer import Optimizer
 from marl.learning.replay import ReplayBatch
 from marl.learning.sequential import update_order
-from marl.learning.target_networks import TargetNetwork, averaged
+from marl.learning.target_networks import TargetNetwork, target_copy
 from marl.policies.agent import AgentPolicy, agent_policies
 from marl.policies.base import DifferentiablePolicy, Policy, encoded_actions
 from marl.types import Noise, Observation
@@ -54,7 +54,7 @@ class ActorCritic(ReplayLearner):
             model=context.critic_model,
         )
         self.critic = critic.to(context.device)
-        self.target_critic = averaged(self.critic)
+        self.target_critic = target_copy(self.critic)
         self.target_networks.append(TargetNetwork(self.target_critic, self.critic))
         self.critic_optimizer = self.optimizer(self.critic.parameters(), config.critic_lr)
         self.agent_policies: list[AgentPolicy] = agent_policies(policy) if config.sequential else []

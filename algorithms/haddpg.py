@@ -44,7 +44,7 @@ class HATD3Config(HADDPGConfig):
 
 class HADDPG(MADDPG):
     def update_actors(self, batch: ReplayBatch, noise: list[Noise]) -> Stats:
-        """Moves one actor after the other."""
+        """Moves one actor after the other, each by ``loss_of_agent``."""
         loss, _ = self.step_in_turn(batch, *map(self.loss_noise, noise))
         return {"policy_loss": loss}
 

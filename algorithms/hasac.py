@@ -136,7 +136,8 @@ class HASAC(ActorCritic):
         return batch.reward + batch.discount * (q - bonus)
 
     def update_actors(self, batch: ReplayBatch, noise: list[Noise]) -> Stats:
-        """Moves the actors, in turn or together, and then the temperatures."""
+        """Moves the actors, in turn by ``loss_of_agent`` or together by ``loss_simultaneous``, and
+        then the temperatures."""
         if self.agent_policies:
             loss, log_prob = self.step_in_turn(batch, *noise)
         else:

@@ -29,7 +29,7 @@ from marl.critics.action_value import Actions
 from marl.critics.inputs import SCOPES
 from marl.errors import UserError
 from marl.learning.replay import ReplayBatch
-from marl.learning.target_networks import TargetNetwork, averaged
+from marl.learning.target_networks import TargetNetwork, target_copy
 from marl.policies.base import DifferentiablePolicy, Policy
 from marl.policies.bayesian import team_policy
 from marl.policies.deterministic import deterministic
@@ -134,7 +134,7 @@ class MADDPG(ActorCritic):
     def __init__(self, config: MADDPGConfig, context: Context):
         super().__init__(config, context, config.policy(context), config.critics)
         self.config: MADDPGConfig = config
-        self.target_policy = averaged(self.policy)
+        self.target_policy = target_copy(self.policy)
         self.target_networks.append(TargetNetwork(self.target_policy, self.policy))
         self.target_opponents: dict[str, Policy] | None = None
         groups = self.team.items()
@@ -180,7 +180,7 @@ class MADDPG(ActorCritic):
     def _target_opponent(self, policy: Policy) -> Policy:
         if not isinstance(policy, nn.Module):
             return policy
-        copied = averaged(policy)
+        copied = target_copy(policy)
         self.target_networks.append(TargetNetwork(copied, policy))
         return copied
 
@@ -199,7 +199,7 @@ class MADDPG(ActorCritic):
         return {n: x for n, x in noise.items() if n not in self.continuous_groups}
 
     def update_actors(self, batch: ReplayBatch, noise: list[Noise]) -> Stats:
-        """Moves all actors at once."""
+        """Moves all actors at once, by ``loss_simultaneous``."""
         loss, _ = self.loss_simultaneous(batch, *map(self.loss_noise, noise))
         self.actor_optimizers[0].step(loss)
         return {"policy_loss": loss.detach()}

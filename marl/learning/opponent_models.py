@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from marl.learning.losses import masked_mean
 from marl.learning.optimizer import Optimizer
 from marl.learning.rewards import team_alive
-from marl.learning.target_networks import TargetNetwork, averaged
+from marl.learning.target_networks import TargetNetwork, target_copy
 from marl.networks.base import Model, per_agent
 from marl.policies.base import DifferentiablePolicy, Policy
 from marl.policies.deterministic import Deterministic, deterministic
@@ -79,7 +79,7 @@ class OpponentModels:
         self.learners, self.groups, self.entropy = list(learners), dict(groups), entropy
         policies = [IndependentPolicy(groups, per_agent(model), unit_gaussian) for _ in learners]
         self.models = nn.ModuleList(policies).to(device)
-        self.target: nn.ModuleList = averaged(self.models)
+        self.target: nn.ModuleList = target_copy(self.models)
         self.target_network = TargetNetwork(self.target, self.models)
         self.optimizer = Optimizer({"": self.models.parameters()}, {"": lr}, 1e-8, 10.0)
         counts = {name: self._others(name, team) for name in groups}  # [learners, N]
@@ -163,12 +163,12 @@ def behaviour(policy: Policy, group: str, obs: Observation) -> Tensor:
     greedy = policy.act(obs, {}, start, None)
     if isinstance(spec, Continuous):
         return greedy.action[group]
-    found = []
+    log_probs = []
     for choice in choices(spec, start.device):
         chosen = choice.expand(batch, size, *spec.shape)
         action = {**greedy.action, group: chosen}
-        found.append(policy.evaluate(obs, action, {}, start, greedy.aux)[0][group])
-    return torch.stack(found, dim=-1)
+        log_probs.append(policy.evaluate(obs, action, {}, start, greedy.aux)[0][group])
+    return torch.stack(log_probs, dim=-1)
 
 
 @cache

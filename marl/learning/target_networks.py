@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 
-def averaged(module: nn.Module) -> Any:
-    """A copy to be moved by a TargetNetwork only."""
+def target_copy(module: nn.Module) -> Any:
+    """Returns a copy of ``module`` that no gradient reaches: only a TargetNetwork moves it."""
     return copy.deepcopy(module).requires_grad_(False)
 
 
 class TargetNetwork:
-    """Moves an averaged copy towards its original. The parameters are found once: to walk a network
-    takes longer than to move it."""
+    """Moves an averaged copy towards its original. The parameters are listed once: to walk a
+    network takes longer than to move it."""
 
     def __init__(self, copied: nn.Module, module: nn.Module):
         self.copied, self.original = list(copied.parameters()), list(module.parameters())
@@ -24,7 +24,7 @@ class TargetNetwork:
 
     @torch.no_grad()
     def update(self, tau: float) -> None:
-        """By ``tau`` of the way."""
+        """Moves the copy by the share ``tau`` of the way."""
         torch._foreach_lerp_(self.copied, self.original, tau)  # type: ignore[reportPrivateImportUsage]  # the one fused call for it
 
     @torch.no_grad()

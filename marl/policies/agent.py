@@ -69,10 +69,10 @@ class AgentPolicy:
     ) -> tuple[Observation, Mapping[str, Tensor], Aux]:
         """What of a rollout ``[T, B, N, ...]`` is the agent's, ``[T, B, 1, ...]``: no copies."""
         parts = (obs.groups[self.group], action[self.group], aux[self.group])
-        seen, played, drawn = tree_map(lambda x: x[:, :, self.rows], parts)
+        obs_of_group, own_action, own_aux = tree_map(lambda x: x[:, :, self.rows], parts)
         name = self.group
         graph = obs.graph if self.network.reads_graph else None
-        return Observation({name: seen}, None, graph), {name: played}, {name: drawn}
+        return Observation({name: obs_of_group}, None, graph), {name: own_action}, {name: own_aux}
 
     def own_carry(self, carry: Carry) -> Carry:
         """Its memories, ``[B, N, H]`` to ``[B, 1, H]``."""
@@ -82,10 +82,10 @@ class AgentPolicy:
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
     ) -> tuple[Tensor, Tensor]:
         """As ``Policy``'s, of what is its ``own``: ``[..., 1]`` both."""
-        seen = obs.groups[self.group]
-        params = self._params(seen.obs, obs.graph, carry.get(self.group), start)
+        group = obs.groups[self.group]
+        params = self._params(group.obs, obs.graph, carry.get(self.group), start)
         return self.distribution.evaluate(
-            params, seen.action_mask, action[self.group], aux[self.group]
+            params, group.action_mask, action[self.group], aux[self.group]
         )
 
     def _params(

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from marl.errors import UserError
 from marl.policies.distributions import (
+    ActionSample,
     Categorical,
     Distribution,
-    Drawn,
     distribution,
     masked_log_softmax,
 )
@@ -46,7 +46,7 @@ class Deterministic:
     def noise(self, batch: Sequence[int], generator: torch.Generator) -> Tensor:
         return torch.randn(*batch, *self.box.shape, generator=generator, device=generator.device)
 
-    def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Drawn:
+    def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> ActionSample:
         action, log_prob = self.rsample(params, mask, noise)
         return self.box.decode(action), log_prob, {}
 

@@ -18,25 +18,36 @@ from torch import Tensor
 
 from marl.types import ActionSpec, Continuous, Discrete, MultiDiscrete
 
-Drawn = tuple[Tensor, Tensor, Mapping[str, Tensor]]  # action, log_prob [..., N], aux
+ActionSample = tuple[Tensor, Tensor, Mapping[str, Tensor]]  # action, log_prob [..., N], aux
 
 
 class Distribution(Protocol):
+    """How actions of one spec are drawn from what a network gives.
+
+    In all methods ``params`` are the network's outputs ``[..., N, P]``, ``mask`` is True where a
+    choice is allowed, ``[..., N, choices]``, or None where all are, and ``noise`` is what ``noise``
+    gave, ``[..., N, ...]``, or None for the mode.
+    """
+
     @property
     def parameters(self) -> int:
-        """How many numbers per agent the network must give."""
+        """P, how many numbers per agent the network must give."""
         ...
 
-    def noise(self, batch: Sequence[int], generator: torch.Generator) -> Tensor: ...
+    def noise(self, batch: Sequence[int], generator: torch.Generator) -> Tensor:
+        """The random numbers behind ``batch`` actions, ``[*batch, ...]``."""
+        ...
 
-    def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Drawn:
-        """Draws with ``noise``, or takes the mode where it is None."""
+    def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> ActionSample:
+        """Samples the environment's actions, ``[..., N, *action shape]``; returns them, their
+        log-probabilities ``[..., N]``, and what ``evaluate`` needs besides."""
         ...
 
     def evaluate(
         self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Log-probability and entropy, both ``[..., N]``."""
+        """Log-probability of an action that ``sample`` gave with ``aux``, and the entropy, both
+        ``[..., N]``."""
         ...
 
     def rsample(
@@ -86,7 +97,7 @@ class Categorical:
     def noise(self, batch: Sequence[int], generator: torch.Generator) -> Tensor:
         return gumbel((*batch, self.n), generator)
 
-    def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Drawn:
+    def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> ActionSample:
         log_probs = masked_log_softmax(params, mask)
         action = (log_probs if noise is None else log_probs + noise).argmax(-1)
         return action, _pick(log_probs, action), {}
@@ -118,7 +129,7 @@ class MultiCategorical:
     def noise(self, batch: Sequence[int], generator: torch.Generator) -> Tensor:
         return gumbel((*batch, sum(self.nvec)), generator)
 
-    def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Drawn:
+    def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> ActionSample:
         parts = self._log_probs(params, mask)
         scores = (
             parts
@@ -190,7 +201,7 @@ class TanhGaussian:
     def noise(self, batch: Sequence[int], generator: torch.Generator) -> Tensor:
         return torch.randn(*batch, *self.box.shape, generator=generator, device=generator.device)
 
-    def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Drawn:
+    def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> ActionSample:
         raw, log_prob = self._draw(params, noise)
         return self.box.decode(raw.tanh()), log_prob, {"raw": raw}
 

@@ -22,8 +22,8 @@ SUB_POLICY = "member"  # in aux: the number of the sub-policy that acted, [B, N]
 class EnsemblePolicy(NetworkPolicy):
     """Every agent draws one of its ``size`` sub-policies where an episode starts, and keeps it: the
     draw is the policy's memory, ``[B, N]``, which needs no beginning. Greedy play takes turns over
-    the copies instead. What is drawn is told as ``aux[group]["member"]``, and losses give it back
-    in ``noise["<group>/member"]``.
+    the copies instead. The number that was drawn stands in ``aux[group]["member"]``, and losses
+    give it back in ``noise["<group>/member"]``.
     """
 
     aux_keys = (SUB_POLICY,)
@@ -85,9 +85,9 @@ class EnsemblePolicy(NetworkPolicy):
 
     def _outputs(self, name: str, obs: Observation, member: Tensor) -> Tensor:
         """``[..., N, P]`` of each agent's ``member [..., N]``."""
-        seen = obs.groups[name].obs
-        every = self.networks[name](seen.repeat_interleave(self.size, dim=-2))[0]
-        every = every.unflatten(-2, (seen.shape[-2], self.size))  # [..., N, K, P]
+        own = obs.groups[name].obs
+        every = self.networks[name](own.repeat_interleave(self.size, dim=-2))[0]
+        every = every.unflatten(-2, (own.shape[-2], self.size))  # [..., N, K, P]
         index = member[..., None, None].expand(*member.shape, 1, every.shape[-1])
         return every.gather(-2, index).squeeze(-2)
 

@@ -36,16 +36,16 @@ class IndependentPolicy(NetworkPolicy):
     def act(self, obs: Observation, carry: Carry, start: Tensor, noise: Noise | None) -> PolicyStep:
         action, log_prob, aux, new_carry = {}, {}, {}, {}
         for name in self.groups:
-            seen = obs.groups[name]
+            group = obs.groups[name]
             params, memory = outputs(
                 self.networks[name],
-                seen.obs.unsqueeze(0),
+                group.obs.unsqueeze(0),
                 tree_map(lambda x: x.unsqueeze(0), obs.graph),
                 carry.get(name),
                 start.unsqueeze(0),
             )
             action[name], log_prob[name], aux[name] = self.distributions[name].sample(
-                params.squeeze(0), seen.action_mask, None if noise is None else noise[name]
+                params.squeeze(0), group.action_mask, None if noise is None else noise[name]
             )
             if memory is not None:
                 new_carry[name] = memory
@@ -75,9 +75,9 @@ class IndependentPolicy(NetworkPolicy):
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         log_prob, entropy = {}, {}
         for name in self.groups:
-            seen = obs.groups[name]
-            params, _ = outputs(self.networks[name], seen.obs, obs.graph, carry.get(name), start)
+            group = obs.groups[name]
+            params, _ = outputs(self.networks[name], group.obs, obs.graph, carry.get(name), start)
             log_prob[name], entropy[name] = self.distributions[name].evaluate(
-                params, seen.action_mask, action[name], aux[name]
+                params, group.action_mask, action[name], aux[name]
             )
         return log_prob, entropy
