@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from marl.errors import UserError, unknown
 from marl.types import ActionSpec, AgentGroup, TensorSpec
@@ -18,21 +18,23 @@ RIVALS = (("agent_blue", "agent_red"), ("blue", "red"), ("prey", "predator"))
 
 
 def prefix(agent: str) -> str:
-    """``adversary_0`` -> ``adversary``; ``agent_blue_2`` -> ``agent_blue``; ``listener`` ->
-    ``listener``."""
-    return re.sub(r"[_-]?\d+$", "", agent) or agent
+    """``adversary_0`` -> ``adversary``; ``agent_blue_2`` -> ``agent_blue``; ``drone.1`` ->
+    ``drone``; ``listener`` -> ``listener``."""
+    return re.sub(r"[_.-]?\d+$", "", agent) or agent
 
 
 def find_groups(
-    spaces: Mapping[str, Spaces], override: Mapping[str, Sequence[str]] | None = None
+    spaces: Mapping[str, Spaces],
+    override: Mapping[str, Sequence[str]] | None = None,
+    kind: Callable[[str], str] = prefix,
 ) -> dict[str, AgentGroup]:
-    """Groups of agents with the same spaces and name prefix, or those of ``override`` (group ->
+    """Groups of agents with the same spaces and ``kind``, or those of ``override`` (group ->
     agents).
 
     Raises:
         UserError: an override that names an unknown agent, misses one, or mixes different spaces.
     """
-    members = {k: list(v) for k, v in override.items()} if override else _by_prefix(spaces)
+    members = {k: list(v) for k, v in override.items()} if override else _by_kind(spaces, kind)
     _check_members(members, spaces)
     return {
         name: AgentGroup(name, tuple(agents), *spaces[agents[0]])
@@ -57,12 +59,12 @@ def _team_name(groups: tuple[str, ...]) -> str:
     return groups[0] if len(groups) == 1 else "_".join(groups)
 
 
-def _by_prefix(spaces: Mapping[str, Spaces]) -> dict[str, list[str]]:
+def _by_kind(spaces: Mapping[str, Spaces], kind: Callable[[str], str]) -> dict[str, list[str]]:
     kinds: dict[tuple[str, Spaces], list[str]] = {}
     for agent, space in spaces.items():
-        kinds.setdefault((prefix(agent), space), []).append(agent)
+        kinds.setdefault((kind(agent), space), []).append(agent)
     names = [name for name, _ in kinds]
-    return {  # agents of one prefix but different spaces are told apart by their first member
+    return {  # agents of one kind but different spaces are told apart by their first member
         (name if names.count(name) == 1 else agents[0]): agents
         for (name, _), agents in kinds.items()
     }

@@ -13,7 +13,15 @@ import numpy as np
 
 from marl.envs.pettingzoo.factories import create
 from marl.envs.pettingzoo.finite import Watch
-from marl.envs.pettingzoo.layout import Arrays, Factory, Frame, GroupArrays, GroupLayout, Layout
+from marl.envs.pettingzoo.layout import (
+    Agent,
+    Arrays,
+    Factory,
+    Frame,
+    GroupArrays,
+    GroupLayout,
+    Layout,
+)
 from marl.envs.pettingzoo.report import Report, add_infos, is_number
 from marl.envs.pettingzoo.spaces import Bounded, find_mask, write_mask
 from marl.errors import EnvironmentFault
@@ -31,7 +39,7 @@ class Copies:
         self._envs = {row: create(make) for row in rows}
         self._age = dict.fromkeys(rows, 0)  # steps of the episode that is to go on
         self._played = dict.fromkeys(rows, 0)  # and of the one that the last step was of
-        self._living: dict[int, set[str]] = {}  # who acts next
+        self._living: dict[int, set[Agent]] = {}  # who acts next
         self._totals: dict[int, dict[str, float]] = {}  # of the infos so far
         self._watch = Watch(layout, arrays, rows)
         self._report = Report()
@@ -115,8 +123,8 @@ class Copies:
             self._report.infos[row] = self._totals[row]
             self._start(row)
 
-    def _actions(self, row: int) -> dict[str, Any]:
-        chosen: dict[str, Any] = {}
+    def _actions(self, row: int) -> dict[Agent, Any]:
+        chosen: dict[Agent, Any] = {}
         for group, arrays in self._groups:
             values = arrays.action[row]
             numbers = values if isinstance(group.decoders[0], Bounded) else values.tolist()
@@ -133,9 +141,9 @@ class Copies:
         group: GroupLayout,
         arrays: GroupArrays,
         row: int,
-        seen: Container[str],
-        observations: Mapping[str, Any],
-        infos: Mapping[str, Any],
+        seen: Container[Agent],
+        observations: Mapping[Agent, Any],
+        infos: Mapping[Agent, Any],
     ) -> None:
         """What is acted on next. The first mask that allows nothing is told, once."""
         blocked = _write_frame(group, arrays.now, row, seen, observations, infos)
@@ -146,7 +154,7 @@ class Copies:
                 "nothing; here and wherever it does, all the agent's actions are taken as allowed"
             )
 
-    def _check_known(self, agents: Iterable[str]) -> None:
+    def _check_known(self, agents: Iterable[Agent]) -> None:
         for agent in agents:
             if agent not in self._known:
                 raise RuntimeError(f"agent {agent!r} appeared, which is not in possible_agents")
@@ -157,8 +165,8 @@ def _when(row: int, step: int) -> str:
 
 
 def ends(
-    agents: set[str], terminations: Mapping[str, bool], truncations: Mapping[str, bool]
-) -> tuple[set[str], set[str]]:
+    agents: set[Agent], terminations: Mapping[Agent, bool], truncations: Mapping[Agent, bool]
+) -> tuple[set[Agent], set[Agent]]:
     """Who of ``agents`` is terminated, and who is truncated and not terminated. RLlib's key
     ``__all__`` speaks for those that are not told apart."""
     died = {a for a in agents if terminations.get(a)}
@@ -174,9 +182,9 @@ def _write_outcome(
     group: GroupLayout,
     arrays: GroupArrays,
     row: int,
-    rewards: Mapping[str, float],
-    died: Container[str],
-    cut: Container[str],
+    rewards: Mapping[Agent, float],
+    died: Container[Agent],
+    cut: Container[Agent],
 ) -> None:
     """What everyone is paid, those too who are gone; who died, and who was cut off."""
     paid = [rewards.get(a, 0.0) for a in group.agents]
@@ -188,7 +196,7 @@ def _write_outcome(
     arrays.truncated[row] = [a in cut for a in group.agents]
 
 
-def _no_number(agents: Sequence[str], paid: Sequence[Any]) -> EnvironmentFault:
+def _no_number(agents: Sequence[Agent], paid: Sequence[Any]) -> EnvironmentFault:
     """Returns the error that one of the agents was paid something else than one number."""
     agent, value = next((a, x) for a, x in zip(agents, paid, strict=True) if not is_number("", x))
     return EnvironmentFault(f"agent {agent!r} was paid {value!r}; expected one number")
@@ -198,10 +206,10 @@ def _write_frame(
     group: GroupLayout,
     frame: Frame,
     row: int,
-    seen: Container[str],
-    observations: Mapping[str, Any],
-    infos: Mapping[str, Any],
-) -> list[str]:
+    seen: Container[Agent],
+    observations: Mapping[Agent, Any],
+    infos: Mapping[Agent, Any],
+) -> list[Agent]:
     """What those who are ``seen`` observe and may do. Returns whose mask allows nothing.
 
     Raises:

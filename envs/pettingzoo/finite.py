@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marl.envs.pettingzoo.layout import Arrays, Layout
+from marl.envs.pettingzoo.layout import Agent, Arrays, Layout
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Watch:
 
 def _places(
     layout: Layout, arrays: Arrays
-) -> Iterator[tuple[str, np.ndarray, tuple[str, ...], bool]]:
+) -> Iterator[tuple[str, np.ndarray, tuple[Agent, ...], bool]]:
     """What is said of a bad entry, the array, the agents of its second axis, and ``Fault.after``;
     what came first in time comes first."""
     groups = list(zip(layout.groups, arrays.groups, strict=True))
@@ -57,7 +57,7 @@ def _places(
     yield "the state is {value} at {entry}", arrays.state, (), True
 
 
-def _bad_entry(words: str, values: np.ndarray, agents: tuple[str, ...]) -> str:
+def _bad_entry(words: str, values: np.ndarray, agents: tuple[Agent, ...]) -> str:
     bad = np.argwhere(~np.isfinite(values))
     if not len(bad):
         return ""

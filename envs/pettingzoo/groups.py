@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from marl.envs.groups import find_groups
-from marl.envs.pettingzoo.layout import GroupLayout
+from marl.envs.groups import find_groups, prefix
+from marl.envs.pettingzoo.layout import Agent, GroupLayout
 from marl.envs.pettingzoo.probe import Profile
 from marl.envs.pettingzoo.spaces import ActionDecoder, Bounded, Encoder
+from marl.errors import UserError
 from marl.types import ActionSpec, AgentGroup, Continuous, Discrete, MultiDiscrete, TensorSpec
+
+UNNAMED = "agent"  # the group of agents whose ids are numbers
 
 
 def valid_action(group: AgentGroup, action: Tensor, alive: np.ndarray) -> np.ndarray:
@@ -34,18 +38,54 @@ def valid_action(group: AgentGroup, action: Tensor, alive: np.ndarray) -> np.nda
 
 
 def build_groups(
-    profile: Profile, override: Mapping[str, Sequence[str]] | None, mortal: bool
+    profile: Profile, override: Mapping[str, Sequence[Agent]] | None, mortal: bool
 ) -> dict[str, AgentGroup]:
+    """Returns the groups of an environment's agents, by name.
+
+    Raises:
+        UserError: two agents of one name, or an ``override`` that does not fit the agents.
+    """
+    agents = agent_ids(profile.encoders)
     spaces = {
-        agent: (_observation_spec(encoder), _action_spec(profile.decoders[agent]))
-        for agent, encoder in profile.encoders.items()
+        name: (_observation_spec(profile.encoders[agent]), _action_spec(profile.decoders[agent]))
+        for name, agent in agents.items()
     }
+    named = {n: [agent_name(a) for a in group] for n, group in (override or {}).items()}
+    kind = lambda name: UNNAMED if _is_count(agents[name]) else prefix(name)  # noqa: E731
+    masked = {agent_name(agent) for agent in profile.masked}
     return {
-        name: dataclasses.replace(
-            group, masked=not profile.masked.isdisjoint(group.agents), mortal=mortal
-        )
-        for name, group in find_groups(spaces, override).items()
+        name: dataclasses.replace(group, masked=not masked.isdisjoint(group.agents), mortal=mortal)
+        for name, group in find_groups(spaces, named, kind).items()
     }
+
+
+def agent_name(agent: Agent) -> str:
+    """Returns an agent's name: its id as text, and ``drone_1`` of ``("drone", 1)``."""
+    return "_".join(map(agent_name, agent)) if isinstance(agent, tuple) else str(agent)
+
+
+def agent_ids(agents: Iterable[Agent]) -> dict[str, Agent]:
+    """Returns the environment's ids of its agents, by name.
+
+    Raises:
+        UserError: two have the same name, such as ``1`` and ``"1"``.
+    """
+    ids: dict[str, Agent] = {}
+    for agent in agents:
+        other = ids.setdefault(name := agent_name(agent), agent)
+        if other is not agent:
+            raise UserError(
+                f"the agents {other!r} and {agent!r} are both {name!r} as text; give the "
+                "environment's possible_agents ids that differ as text"
+            )
+    return ids
+
+
+def _is_count(agent: Agent) -> bool:
+    """Returns whether an id is numbers alone, which tell no kind of agent."""
+    if isinstance(agent, tuple):
+        return all(map(_is_count, agent))
+    return isinstance(agent, Integral)
 
 
 def _observation_spec(encoder: Encoder) -> TensorSpec:
@@ -60,11 +100,13 @@ def _action_spec(decoder: ActionDecoder) -> ActionSpec:
 
 
 def group_layout(group: AgentGroup, profile: Profile) -> GroupLayout:
-    encoders = tuple(profile.encoders[agent] for agent in group.agents)
-    decoders = tuple(profile.decoders[agent] for agent in group.agents)
+    ids = agent_ids(profile.encoders)
+    agents = tuple(ids[name] for name in group.agents)
+    encoders = tuple(profile.encoders[agent] for agent in agents)
+    decoders = tuple(profile.decoders[agent] for agent in agents)
     first = decoders[0]
     return GroupLayout(
-        agents=group.agents,
+        agents=agents,
         encoders=encoders,
         decoders=decoders,
         obs=(group.observation.shape, encoders[0].dtype),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from marl.envs.pettingzoo.report import Report
 from marl.envs.pettingzoo.spaces import ActionDecoder, Encoder
 
+Agent: TypeAlias = Hashable  # an environment's own id of an agent, mostly text
 LINE = 64  # bytes; arrays start on cache lines of their own
 
 
@@ -19,7 +20,7 @@ LINE = 64  # bytes; arrays start on cache lines of their own
 class GroupLayout:
     """One agent group, as the copies fill it."""
 
-    agents: tuple[str, ...]
+    agents: tuple[Agent, ...]
     encoders: tuple[Encoder, ...]  # one per agent
     decoders: tuple[ActionDecoder, ...]
     obs: tuple[tuple[int, ...], str]  # shape, dtype

@@ -10,7 +10,7 @@ import numpy as np
 
 from marl.envs.pettingzoo.copies import ends
 from marl.envs.pettingzoo.factories import create
-from marl.envs.pettingzoo.layout import Factory
+from marl.envs.pettingzoo.layout import Agent, Factory
 from marl.envs.pettingzoo.report import is_number
 from marl.envs.pettingzoo.spaces import (
     ActionDecoder,
@@ -28,9 +28,11 @@ STEPS = 32  # of random actions: what infos tell by then is a metric from the fi
 
 @dataclass(frozen=True)
 class Profile:
-    encoders: Mapping[str, Encoder]  # by agent, in the order of possible_agents
-    decoders: Mapping[str, ActionDecoder]
-    masked: frozenset[str]  # agents
+    """What is known of an environment. Agents are the environment's own ids, of any type."""
+
+    encoders: Mapping[Agent, Encoder]  # in the order of possible_agents
+    decoders: Mapping[Agent, ActionDecoder]
+    masked: frozenset[Agent]
     info: tuple[str, ...]  # numbers that some agent's info holds
     state_size: int | None
 
@@ -54,8 +56,8 @@ def probe(make: Factory, state: bool) -> Profile:
 
 
 def _play(
-    env: Any, decoders: Mapping[str, ActionDecoder]
-) -> tuple[frozenset[str], tuple[str, ...]]:
+    env: Any, decoders: Mapping[Agent, ActionDecoder]
+) -> tuple[frozenset[Agent], tuple[str, ...]]:
     """A few random steps, at most to the episode's end: who is masked, and the keys of infos."""
     rng = np.random.default_rng(0)
     observations, infos = env.reset(seed=0)
@@ -74,8 +76,10 @@ def _play(
 
 
 def _masked(
-    observations: Mapping[str, Any], infos: Mapping[str, Any], decoders: Mapping[str, ActionDecoder]
-) -> set[str]:
+    observations: Mapping[Agent, Any],
+    infos: Mapping[Agent, Any],
+    decoders: Mapping[Agent, ActionDecoder],
+) -> set[Agent]:
     agents = [a for a in decoders if not isinstance(decoders[a], Bounded)]
     return {a for a in agents if find_mask(observations.get(a), infos.get(a)) is not None}
 

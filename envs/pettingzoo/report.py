@@ -47,7 +47,7 @@ def _is_real(kind: type) -> bool:
     return issubclass(kind, numbers.Real | np.bool_)  # numpy's floats and ints are Real
 
 
-def add_infos(totals: dict[str, float], infos: Mapping[str, Any], agents: Container[str]) -> None:
+def add_infos(totals: dict[str, float], infos: Mapping[Any, Any], agents: Container[Any]) -> None:
     """Adds a step's numbers to those of the episode: the means over the ``agents`` that tell them.
 
     Raises:
@@ -62,7 +62,7 @@ def add_infos(totals: dict[str, float], infos: Mapping[str, Any], agents: Contai
         totals[key] = totals.get(key, 0.0) + sum(values) / len(values)
 
 
-def _finite(agent: str, key: str, value: float) -> float:
+def _finite(agent: object, key: str, value: float) -> float:
     if not math.isfinite(value):
         raise EnvironmentFault(
             f"the info of agent {agent!r} holds {key}={value}; expected a finite number"

@@ -40,7 +40,7 @@ class Encoder(Protocol):
 class Whose:
     """Whose observations an encoder writes, for its errors."""
 
-    agent: str
+    agent: Hashable
     space: str
 
     def refuses(self, value: Any) -> EnvironmentFault:
@@ -176,7 +176,7 @@ class MaskedDict:
         self.inner.write(value if self.key is None else value[self.key], out)
 
 
-def observation_encoder(space: Any, agent: str) -> Encoder:
+def observation_encoder(space: Any, agent: Hashable) -> Encoder:
     """The encoder of an agent's observation space.
 
     Raises:
@@ -199,7 +199,7 @@ def observation_encoder(space: Any, agent: str) -> Encoder:
     raise UserError(f"agent {agent!r} observes {space}, which cannot be laid out as numbers")
 
 
-def _box(space: Any, agent: str) -> Numbers:
+def _box(space: Any, agent: Hashable) -> Numbers:
     """An image is a box of bytes with two axes, or of numbers with three."""
     whose, shape, dtype = Whose(agent, str(space)), tuple(space.shape), np.dtype(space.dtype)
     is_bytes = dtype == np.uint8
@@ -220,7 +220,7 @@ def _channel_bounds(space: Any, shape: tuple[int, ...]) -> Bounds:
     return tuple(low.tolist()), tuple(high.tolist())
 
 
-def _dict(space: Any, agent: str) -> Encoder:
+def _dict(space: Any, agent: Hashable) -> Encoder:
     rest = {key: part for key, part in space.spaces.items() if key != MASK}
     if len(rest) == 1 and (MASK in space.spaces or _is_image(*rest.values())):
         ((key, part),) = rest.items()
@@ -235,7 +235,7 @@ def _is_image(space: Any) -> bool:
     return isinstance(space, spaces.Box) and _box(space, "").bounds != NO_IMAGE
 
 
-def _concatenation(parts: Mapping[Hashable, Any], agent: str) -> Concatenation:
+def _concatenation(parts: Mapping[Hashable, Any], agent: Hashable) -> Concatenation:
     """Raises UserError where one of several parts is an image."""
     for key, part in parts.items():
         if _is_image(part):
@@ -303,7 +303,7 @@ class Bounded:
 ActionDecoder = Choices | Bounded
 
 
-def action_decoder(space: Any, agent: str) -> ActionDecoder:
+def action_decoder(space: Any, agent: Hashable) -> ActionDecoder:
     """The decoder of an agent's action space.
 
     Raises:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from marl.critics.inputs import CriticScope, HeadIndex, JointObservation
 from marl.errors import UserError
 from marl.networks.base import Model, Network, build_for, outputs
+from marl.networks.by_group import ByGroup
 from marl.types import AgentGroup, Observation, TensorSpec
 
 Actions = Mapping[str, Tensor]  # group -> [..., N, A], encoded
@@ -41,7 +42,7 @@ class LocalQ(nn.Module):
         self.groups = dict(groups)
         if any(len(group.observation.shape) > 1 for group in groups.values()):
             raise UserError("critic 'agent' reads no images off-policy; take critic 'team'")
-        self.networks = nn.ModuleDict(
+        self.networks = ByGroup(
             {n: build_for(model, g, 1, more=g.action.encoded_size) for n, g in groups.items()}
         )
         self.heads = sum(group.size for group in groups.values())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from marl.errors import UserError
 from marl.networks.base import Flat, Model, observation_norm
+from marl.networks.by_group import ByGroup
 from marl.networks.entity_graph import egos_of
 from marl.networks.observation_norm import ObservationNorm
 from marl.types import AgentGroup, Observation, TensorSpec
@@ -79,13 +80,13 @@ class JointObservation(nn.Module):
         if not self.reads_state and getattr(model, "reads_graph", False):
             self.graph = model.encoder_of(next(iter(seen.values())))  # type: ignore[attr-defined]  # it reads
         if self.graph is not None and pooled:
-            self.encoders, self.features = nn.ModuleDict(), int(self.graph.width)
+            self.encoders, self.features = ByGroup({}), int(self.graph.width)
             return
         self.state: Any = None  # its normalisation
         if state_size is not None and getattr(model, "normalize_obs", False):
             self.state = ObservationNorm(TensorSpec((state_size,)), None)
         groups = {} if self.reads_state else seen
-        self.encoders = nn.ModuleDict({name: _encoder(g, model) for name, g in groups.items()})
+        self.encoders = ByGroup({name: _encoder(g, model) for name, g in groups.items()})
         self.features = state_size or sum(
             int(self.encoders[name].features) * group.size  # type: ignore[arg-type]  # an int
             for name, group in seen.items()

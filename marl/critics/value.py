@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from marl.critics.inputs import CriticScope, HeadIndex, JointObservation
 from marl.errors import UserError
 from marl.networks.base import Model, Network, build_for, outputs
+from marl.networks.by_group import ByGroup
 from marl.policies.base import initial_carry
 from marl.types import AgentGroup, Carry, Observation, TensorSpec
 
@@ -50,7 +51,7 @@ class LocalCritic(nn.Module):
     def __init__(self, groups: Mapping[str, AgentGroup], model: Model):
         super().__init__()
         self.groups = dict(groups)
-        self.networks = nn.ModuleDict(
+        self.networks = ByGroup(
             {name: build_for(model, group, 1) for name, group in groups.items()}
         )
         self.heads = sum(group.size for group in groups.values())

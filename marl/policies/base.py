@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from marl.errors import UserError
+from marl.networks.by_group import ByGroup
 from marl.types import (
     AgentGroup,
     Aux,
@@ -85,9 +86,7 @@ class DifferentiablePolicy(nn.Module, Policy):
         """
 
 
-def initial_carry(
-    networks: nn.ModuleDict, groups: Mapping[str, AgentGroup], num_envs: int
-) -> Carry:
+def initial_carry(networks: ByGroup, groups: Mapping[str, AgentGroup], num_envs: int) -> Carry:
     """Zero memories of the networks that have one, ``[B, N, H]`` by group."""
     device = next(networks.parameters()).device
     return {

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from marl.errors import UserError
 from marl.networks.base import Model, build_for, normalized, outputs
+from marl.networks.by_group import ByGroup
 from marl.networks.layers import linear
 from marl.policies.base import NOTHING, encode
 from marl.policies.dag import (
@@ -77,7 +78,7 @@ class JointPolicy(NetworkPolicy):
         super().__init__(groups, make, lambda g, size: build_for(model, g, size, 0.01, more))
         self.first = next(iter(groups))
         sizes = {n: g.observation.size + g.action.encoded_size for n, g in groups.items()}
-        self.messages = nn.ModuleDict(  # of every sender, of weights of its own
+        self.messages = ByGroup(  # of every sender, of weights of its own
             {n: linear(sizes[n], joint.features, g.size, 2**0.5) for n, g in groups.items()}
         )
         self.bias = nn.Parameter(torch.zeros(joint.features))

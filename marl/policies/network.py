@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from marl.networks.base import Network
+from marl.networks.by_group import ByGroup
 from marl.policies.base import DifferentiablePolicy, initial_carry
 from marl.policies.distributions import Distribution
 from marl.types import ActionSpec, AgentGroup, Carry, Noise, Observation, zero_absent
@@ -31,7 +32,7 @@ class NetworkPolicy(DifferentiablePolicy):
         super().__init__()
         self.groups = dict(groups)
         self.distributions = {name: make(group.action) for name, group in groups.items()}
-        self.networks = nn.ModuleDict(
+        self.networks = ByGroup(
             {n: build(group, self.distributions[n].parameters) for n, group in groups.items()}
         )
 

@@ -174,7 +174,7 @@ def _name(side: Sequence[tuple[str, str]], env: VectorEnv, number: int) -> str:
     (group, agent), *more = side
     if len(groups) == 1 and len(side) == env.groups[group].size and re.fullmatch(r"\w+", group):
         return group
-    return agent if not more and re.fullmatch(r"\w+", agent) else f"side_{number}"
+    return agent if not more and re.fullmatch(r"[A-Za-z_]\w*", agent) else f"side_{number}"
 
 
 def _joined(name: str, group: str, inside: Mapping[str, list[str]]) -> str:

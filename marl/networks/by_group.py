@@ -1,0 +1,47 @@
+"""Modules by the names of agent groups, which are the environment's and may be any text."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, KeysView, Mapping
+
+from torch import nn
+
+_TAKEN = nn.ModuleDict()  # its attributes are names that torch refuses for a module
+
+
+def module_key(name: str) -> str:
+    """Returns the name of a group's module: the group's own, but where torch refuses that
+    (``train``, ``drone.1``) another."""
+    if name and "." not in name and not hasattr(_TAKEN, name):
+        return name
+    return "group:" + name.replace("%", "%25").replace(".", "%2E")
+
+
+class ByGroup(nn.ModuleDict):
+    """A ``ModuleDict`` whose keys are names of groups; in ``state_dict`` they stand under
+    ``module_key`` of them."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]):
+        super().__init__()
+        self.names: dict[str, str] = {}  # group -> key
+        for name, module in modules.items():
+            self[name] = module
+
+    def __setitem__(self, name: str, module: nn.Module) -> None:
+        self.names[name] = module_key(name)
+        self.add_module(self.names[name], module)
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return self._modules[self.names[name]]  # type: ignore[return-value]  # none is None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def keys(self) -> KeysView[str]:
+        return self.names.keys()
+
+    def items(self) -> ItemsView[str, nn.Module]:
+        return {name: self[name] for name in self.names}.items()
