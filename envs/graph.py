@@ -71,6 +71,12 @@ def _indices(name: str, value: Any, empty: bool = False) -> tuple[int, ...]:
     return tuple(found)
 
 
+def cannot_draw(env: VectorEnv) -> str:
+    """Returns why an environment gives no picture, ``""`` where it does or nothing is known; it
+    must be reset after this."""
+    return env.cannot_draw() if hasattr(env, "cannot_draw") else ""  # type: ignore[attr-defined]
+
+
 class ObservedGraph:
     """An environment whose agents, by what they observe, stand in a graph. Nothing else changes.
 
@@ -138,6 +144,10 @@ class ObservedGraph:
 
     def render(self, index: int = 0) -> np.ndarray:
         return self.env.render(index)
+
+    def cannot_draw(self) -> str:
+        """As the environment's own, where it has one."""
+        return cannot_draw(self.env)
 
     def close(self) -> None:
         self.env.close()

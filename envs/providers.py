@@ -119,7 +119,10 @@ def _pettingzoo(path: str | None, task: Task, num_envs: int, device: torch.devic
 
 
 def _batched(path: str, task: Task, num_envs: int, device: torch.device) -> VectorEnv:
-    return import_path(path)(num_envs=num_envs, device=device, **task.kwargs)
+    from marl.envs.pettingzoo.factories import one_sentence
+
+    with one_sentence(task.name):
+        return import_path(path)(num_envs=num_envs, device=device, **task.kwargs)
 
 
 def _vmas_names() -> Iterable[str]:

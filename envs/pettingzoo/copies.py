@@ -6,12 +6,12 @@ the training process or in a worker, and imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from marl.envs.pettingzoo.factories import create
+from marl.envs.pettingzoo.factories import create, picture
 from marl.envs.pettingzoo.finite import Watch
 from marl.envs.pettingzoo.layout import (
     Agent,
@@ -22,7 +22,7 @@ from marl.envs.pettingzoo.layout import (
     GroupLayout,
     Layout,
 )
-from marl.envs.pettingzoo.report import Report, add_infos, is_number
+from marl.envs.pettingzoo.report import Report, add_infos, check_paid
 from marl.envs.pettingzoo.spaces import Bounded, find_mask, write_mask
 from marl.errors import EnvironmentFault
 
@@ -71,10 +71,15 @@ class Copies:
         return self._report
 
     def render(self, index: int) -> np.ndarray:
-        image = self._envs[index].render()
-        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[-1] != 3:
-            raise ValueError(f"render() gave {type(image).__name__}; expected an [H, W, 3] array")
-        return np.ascontiguousarray(image, dtype=np.uint8)
+        return picture(self._envs[index])
+
+    def cannot_draw(self) -> str:
+        """Returns why the first copy draws nothing, ``""`` where it does; after a reset."""
+        try:
+            self.render(self.rows[0])
+        except Exception as error:  # whatever an environment raises that cannot draw itself
+            return " ".join(str(error).split()) or type(error).__name__
+        return ""
 
     def close(self) -> None:
         for env in self._envs.values():
@@ -191,15 +196,10 @@ def _write_outcome(
     try:
         arrays.reward[row] = paid
     except (TypeError, ValueError):
-        raise _no_number(group.agents, paid) from None
+        check_paid(dict(zip(group.agents, paid, strict=True)))
+        raise
     arrays.terminated[row] = [a in died for a in group.agents]
     arrays.truncated[row] = [a in cut for a in group.agents]
-
-
-def _no_number(agents: Sequence[Agent], paid: Sequence[Any]) -> EnvironmentFault:
-    """Returns the error that one of the agents was paid something else than one number."""
-    agent, value = next((a, x) for a, x in zip(agents, paid, strict=True) if not is_number("", x))
-    return EnvironmentFault(f"agent {agent!r} was paid {value!r}; expected one number")
 
 
 def _write_frame(

@@ -157,6 +157,11 @@ class PettingZooEnv:
             raise IndexError(f"copy {index} of {self.num_envs}")
         return self._runner.render(index)
 
+    def cannot_draw(self) -> str:
+        """Returns why ``render`` gives no picture, ``""`` where it does. Episodes start anew."""
+        self.reset(0)
+        return self._runner.cannot_draw()
+
     def close(self) -> None:
         self._runner.close()
 

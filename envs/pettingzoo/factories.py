@@ -5,14 +5,17 @@ Imports neither torch nor PettingZoo until an environment is made.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
 import os
 import pkgutil
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import numpy as np
 
 from marl.envs.pettingzoo.layout import Factory
 from marl.errors import UserError, unknown
@@ -68,8 +71,24 @@ def factory(name: str, **kwargs: Any) -> Factory:
     return functools.partial(make_imported, name, **kwargs)
 
 
+def picture(env: Any) -> np.ndarray:
+    """Returns what the environment draws, ``[H, W, 3]`` bytes.
+
+    Raises:
+        ValueError: it draws nothing, or something else.
+    """
+    image = env.render()
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[-1] != 3:
+        raise ValueError(
+            f"render() gave {type(image).__name__}; expected an [H, W, 3] array, as environments "
+            "give with render_mode='rgb_array'"
+        )
+    return np.ascontiguousarray(image, dtype=np.uint8)
+
+
 def create(make: Factory) -> Any:
-    """One environment, able to draw itself where its factory takes a ``render_mode``."""
+    """One environment, able to draw itself where its factory takes ``rgb_array`` for its
+    ``render_mode``."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame without a display
     env = _with_rendering(make)
     if hasattr(env, "agent_iter"):
@@ -87,10 +106,8 @@ def _with_rendering(make: Factory) -> Any:
         return make()
     try:
         return make(render_mode="rgb_array")
-    except TypeError as error:  # it may be hidden behind **kwargs that do not take it
-        if "render_mode" not in str(error):
-            raise
-    return make()
+    except Exception:  # it draws for people only, say; whatever else is wrong comes again
+        return make()
 
 
 def _takes_render_mode(make: Factory) -> bool:
@@ -108,27 +125,58 @@ def _takes_render_mode(make: Factory) -> bool:
 
 
 def make_mpe2(name: str, **kwargs: Any) -> Any:
-    return importlib.import_module(f"mpe2.{name}").parallel_env(**kwargs)
+    with one_sentence(f"mpe2/{name}", every=True):
+        return importlib.import_module(f"mpe2.{name}").parallel_env(**kwargs)
 
 
 def make_registered(identifier: str, **kwargs: Any) -> Any:
     import pettingzoo
     from pettingzoo.env_registry.exceptions import FailedToImport
 
+    task = f"pettingzoo/{identifier}"
     try:
-        return pettingzoo.make("parallel", identifier, **kwargs)
+        with one_sentence(task, every=True, but=(ImportError, FailedToImport)):
+            return pettingzoo.make("parallel", identifier, **kwargs)
     except (ImportError, FailedToImport) as error:
         extra = identifier.partition("/")[0]
         package = EXTRAS.get(extra, f"pettingzoo[{extra}]")
         reason = error.__cause__ or error
         raise UserError(
-            f"task 'pettingzoo/{identifier}' needs a package that is missing ({reason}): "
-            f"pip install '{package}'"
+            f"task {task!r} needs a package that is missing ({reason}): pip install '{package}'"
         ) from error
 
 
 def make_imported(path: str, **kwargs: Any) -> Any:
-    return _load(path)(**kwargs)
+    with one_sentence(path):
+        return _load(path)(**kwargs)
+
+
+@contextlib.contextmanager
+def one_sentence(
+    task: str, every: bool = False, but: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Ends a package's errors in a sentence with its own words: ``every`` one, or those that tell
+    what the machine lacks, such as a package or ROMs. An author finds others, as in a task of his
+    own, by their traceback, and a wrong argument (TypeError) is explained elsewhere.
+
+    Raises:
+        UserError: in their place.
+    """
+    try:
+        yield
+    except Exception as error:
+        told = every or _lacks_something(error)
+        if isinstance(error, (UserError, TypeError, *but)) or not told:
+            raise
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"task {task!r} cannot be made: {words}") from error
+
+
+def _lacks_something(error: Exception) -> bool:
+    """Returns whether it is an error of files or imports, or one of gymnasium's, which is not
+    imported for that."""
+    modules = {kind.__module__ for kind in type(error).__mro__}
+    return isinstance(error, ImportError | OSError) or "gymnasium.error" in modules
 
 
 def _load(path: str) -> Factory:

@@ -11,7 +11,7 @@ import numpy as np
 from marl.envs.pettingzoo.copies import ends
 from marl.envs.pettingzoo.factories import create
 from marl.envs.pettingzoo.layout import Agent, Factory
-from marl.envs.pettingzoo.report import is_number
+from marl.envs.pettingzoo.report import check_vectors, is_number
 from marl.envs.pettingzoo.spaces import (
     ActionDecoder,
     Bounded,
@@ -67,7 +67,8 @@ def _play(
             a: decoders[a].sample(rng, _mask(decoders[a], observations.get(a), infos.get(a)))
             for a in env.agents
         }
-        observations, _, terminations, truncations, infos = env.step(actions)
+        observations, rewards, terminations, truncations, infos = env.step(actions)
+        check_vectors(rewards)
         masked |= _masked(observations, infos, decoders)
         keys |= {k for a in infos if a in decoders for k, v in infos[a].items() if is_number(k, v)}
         if set(env.agents) <= set().union(*ends(set(env.agents), terminations, truncations)):

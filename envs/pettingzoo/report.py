@@ -68,3 +68,22 @@ def _finite(agent: object, key: str, value: float) -> float:
             f"the info of agent {agent!r} holds {key}={value}; expected a finite number"
         )
     return value
+
+
+def check_paid(rewards: Mapping[Any, Any]) -> None:
+    """Raises EnvironmentFault for the first agent that is paid something else than one number."""
+    for agent, value in rewards.items():
+        if is_number("", value):
+            continue
+        if np.ndim(value) == 1:
+            raise EnvironmentFault(
+                f"agent {agent!r} was paid the vector {np.asarray(value).tolist()}; expected one "
+                "number: weigh its objectives, as LinearizeReward(env, weights) of "
+                "momaland.utils.parallel_wrappers does"
+            )
+        raise EnvironmentFault(f"agent {agent!r} was paid {value!r}; expected one number")
+
+
+def check_vectors(rewards: Mapping[Any, Any]) -> None:
+    """Raises EnvironmentFault where agents are paid by several objectives."""
+    check_paid({agent: value for agent, value in rewards.items() if np.size(value) > 1})

@@ -17,7 +17,15 @@ from marl.envs.pettingzoo.copies import Copies
 from marl.envs.pettingzoo.layout import Arena, carve
 from marl.errors import UserError
 
-START, RESET, STEP, RENDER, CLOSE = b"S", b"r", b"s", b"v", b"c"  # the parent's requests
+# The parent's requests.
+START, RESET, STEP, RENDER, DRAWS, CLOSE = (
+    b"S",
+    b"r",
+    b"s",
+    b"v",
+    b"w",
+    b"c",
+)
 DONE, ERROR, REFUSAL = b"d", b"e", b"u"  # a worker's replies
 HEADER = struct.Struct("!cQ")  # kind, length of what follows
 WATCH = 0.5  # seconds between looks at whether the parent still lives
@@ -102,6 +110,8 @@ def _answer(copies: Copies, kind: bytes, payload: bytes) -> bytes:
         return pickle.dumps(report) if report else b""
     if kind == RENDER:
         return pickle.dumps(copies.render(int(payload)))
+    if kind == DRAWS:
+        return copies.cannot_draw().encode()
     return b""
 
 

@@ -25,7 +25,6 @@ import tempfile
 import time
 import weakref
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -33,6 +32,7 @@ from marl.envs.pettingzoo.layout import Arena, Factory, Layout, carve, size_of
 from marl.envs.pettingzoo.report import Report, merged
 from marl.envs.pettingzoo.worker import (
     CLOSE,
+    DRAWS,
     ERROR,
     REFUSAL,
     RENDER,
@@ -48,12 +48,9 @@ POLL = 0.5  # seconds between looks at whether the workers still live
 PATIENCE = 600.0  # seconds of silence until a worker counts as hanging
 FAREWELL = 2.0  # seconds that the workers have to close their environments
 BOOT = """
-import sys, types
+import sys
 sys.path[:] = {path!r}
-package = types.ModuleType("envs")  # without its __init__, which imports torch
-package.__path__ = [{folder!r}]
-sys.modules["envs"] = package
-from envs.pettingzoo.worker import main
+from marl.envs.pettingzoo.worker import main
 main({connection}, {memory}, {parent})
 """
 
@@ -135,6 +132,9 @@ class Workers:
     def render(self, index: int) -> np.ndarray:
         owners = [w for w, rows in zip(self._workers, self._rows, strict=True) if index in rows]
         return pickle.loads(self._ask(RENDER, owners, [str(index).encode()])[0])
+
+    def cannot_draw(self) -> str:
+        return self._ask(DRAWS, self._workers[:1])[0].decode()
 
     def close(self) -> None:
         self._ready = False
@@ -223,10 +223,7 @@ def _start_process(connection: int, memory: int) -> subprocess.Popen[bytes]:
 
 def _boot_code(connection: int, memory: int) -> str:
     """What a worker runs."""
-    folder = str(Path(__file__).absolute().parents[1])  # of the package envs
-    return BOOT.format(
-        path=sys.path, folder=folder, connection=connection, memory=memory, parent=os.getpid()
-    )
+    return BOOT.format(path=sys.path, connection=connection, memory=memory, parent=os.getpid())
 
 
 def _anonymous_memory(size: int) -> int:

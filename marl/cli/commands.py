@@ -13,6 +13,7 @@ from typing import Any
 
 from marl.cli import compose
 from marl.cli.evaluate import spread
+from marl.envs.graph import cannot_draw
 from marl.errors import UserError
 from marl.experiment import Experiment
 from marl.launch.progress import rounding
@@ -98,6 +99,7 @@ def _telling(experiment: Experiment) -> int:
         print(f"team     {describe(name, team, experiment.env.groups)}", flush=True)
     print_replay(experiment)
     print_images(experiment)
+    print_video(experiment)
     baseline = random_returns(experiment)
     code = _training(experiment)
     if code:
@@ -150,6 +152,12 @@ def print_images(experiment: Experiment) -> None:
             )
     for line in lines:
         print(f"images   {line}", flush=True)
+
+
+def print_video(experiment: Experiment) -> None:
+    """Says that there will be no video where the environment draws none."""
+    if experiment.settings.video and (why := cannot_draw(experiment.evaluations.env)):
+        print(f"video    there will be none: {why}; video=false asks for none", flush=True)
 
 
 def random_returns(experiment: Experiment) -> dict[str, list[float]]:

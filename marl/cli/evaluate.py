@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marl.cli import compose
+from marl.envs.graph import cannot_draw
 from marl.errors import UserError
 from marl.utils.device import find_device
 
@@ -50,6 +51,8 @@ def evaluate(options: Namespace) -> int:
     )
     env = make(min(32, options.episodes), device)
     parts = config["teams"], state["teams"], path, agents, learning(config)
+    if options.video and (why := cannot_draw(env)):
+        raise UserError(f"--video: the environment draws nothing: {why}; leave out --video")
     teams = build.load_teams(env, *parts)
     seed = evaluation_seed(options.seed, "evaluate")
     limit = _limit(options, config["settings"], "evaluation")
