@@ -22,6 +22,7 @@ from marl.envs.pettingzoo.layout import (
     GroupLayout,
     Layout,
 )
+from marl.envs.pettingzoo.randomness import Streams
 from marl.envs.pettingzoo.report import Report, add_infos, check_paid
 from marl.envs.pettingzoo.spaces import Bounded, find_mask, write_mask
 from marl.errors import EnvironmentFault
@@ -30,13 +31,21 @@ EVERYONE = "__all__"  # RLlib's word for all agents, in what tells who ended
 
 
 class Copies:
-    """The copies ``rows`` of an environment; each reads and writes its own row of ``arrays``."""
+    """The copies ``rows`` of an environment; each reads and writes its own row of ``arrays``. What
+    they draw from global generators while they are made hangs on ``seed``, later on their own."""
 
-    def __init__(self, make: Factory, layout: Layout, arrays: Arrays, rows: range) -> None:
+    def __init__(
+        self, make: Factory, layout: Layout, arrays: Arrays, rows: range, seed: int = 0
+    ) -> None:
         self.layout, self.arrays, self.rows = layout, arrays, rows
         self._groups = tuple(zip(layout.groups, arrays.groups, strict=True))
         self._known = {agent for group in layout.groups for agent in group.agents}
-        self._envs = {row: create(make) for row in rows}
+        self._streams = Streams(rows, seed)
+        self._envs: dict[int, Any] = {}
+        with self._streams.lent():
+            for row in rows:
+                self._streams.switch(row)
+                self._envs[row] = create(make)
         self._age = dict.fromkeys(rows, 0)  # steps of the episode that is to go on
         self._played = dict.fromkeys(rows, 0)  # and of the one that the last step was of
         self._living: dict[int, set[Agent]] = {}  # who acts next
@@ -47,7 +56,7 @@ class Copies:
 
     def reset(self) -> Report:
         self._played = dict.fromkeys(self.rows, 0)
-        return self._for_all(lambda row: self._start(row, seed=int(self.arrays.seed[row])))
+        return self._for_all(self._begin)
 
     def step(self) -> Report:
         return self._for_all(self._step)
@@ -59,11 +68,13 @@ class Copies:
             EnvironmentFault: naming the step and the copy.
         """
         self._report = Report()
-        for row in self.rows:
-            try:
-                function(row)
-            except EnvironmentFault as fault:
-                raise EnvironmentFault(f"{_when(row, self._age[row])}, {fault}") from None
+        with self._streams.lent():
+            for row in self.rows:
+                self._streams.switch(row)
+                try:
+                    function(row)
+                except EnvironmentFault as fault:
+                    raise EnvironmentFault(f"{_when(row, self._age[row])}, {fault}") from None
         if fault := self._watch.find():
             row = fault.row
             when = _when(row, (self._age if fault.after else self._played)[row])
@@ -71,7 +82,8 @@ class Copies:
         return self._report
 
     def render(self, index: int) -> np.ndarray:
-        return picture(self._envs[index])
+        with self._streams.lent(index):
+            return picture(self._envs[index])
 
     def cannot_draw(self) -> str:
         """Returns why the first copy draws nothing, ``""`` where it does; after a reset."""
@@ -87,6 +99,12 @@ class Copies:
         self._envs.clear()
 
     # ---------------------------------------------------------------------- one copy, one step
+
+    def _begin(self, row: int) -> None:
+        seed = int(self.arrays.seed[row])
+        self._streams.seed(row, seed)
+        self._streams.switch(row)
+        self._start(row, seed)
 
     def _start(self, row: int, seed: int | None = None) -> None:
         env = self._envs[row]

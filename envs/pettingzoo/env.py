@@ -23,6 +23,7 @@ from marl.envs.pettingzoo.factories import names
 from marl.envs.pettingzoo.groups import build_groups, group_layout, valid_action
 from marl.envs.pettingzoo.layout import Arena, Factory, Frame, Layout, Runner, carve, size_of
 from marl.envs.pettingzoo.probe import probe
+from marl.envs.pettingzoo.randomness import peeked
 from marl.envs.pettingzoo.report import Report
 from marl.envs.pettingzoo.workers import Workers
 from marl.errors import UserError
@@ -105,11 +106,11 @@ class PettingZooEnv:
         self._metrics = list(profile.info)  # those met so far
         self._runner: Runner
         if workers:
-            self._runner = Workers(make, self._layout, workers)
+            self._runner = Workers(make, self._layout, workers, peeked())
             self._arrays = self._runner.arrays
         else:
             self._arrays = carve(self._layout, Arena(bytearray(size_of(self._layout))))
-            self._runner = Copies(make, self._layout, self._arrays, range(num_envs))
+            self._runner = Copies(make, self._layout, self._arrays, range(num_envs), peeked())
         self._started = self._warned = False
 
     def reset(self, seed: int) -> Observation:

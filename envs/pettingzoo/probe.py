@@ -11,6 +11,7 @@ import numpy as np
 from marl.envs.pettingzoo.copies import ends
 from marl.envs.pettingzoo.factories import create
 from marl.envs.pettingzoo.layout import Agent, Factory
+from marl.envs.pettingzoo.randomness import Streams
 from marl.envs.pettingzoo.report import check_vectors, is_number
 from marl.envs.pettingzoo.spaces import (
     ActionDecoder,
@@ -43,6 +44,11 @@ def probe(make: Factory, state: bool) -> Profile:
     Raises:
         UserError: spaces that cannot be used, or a state that was asked for and cannot be had.
     """
+    with Streams([0], seed=0).lent(0):
+        return _profile(make, state)
+
+
+def _profile(make: Factory, state: bool) -> Profile:
     env = create(make)
     try:
         encoders = {

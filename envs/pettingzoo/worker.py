@@ -6,6 +6,7 @@ import contextlib
 import mmap
 import os
 import pickle
+import random
 import signal
 import socket
 import struct
@@ -92,10 +93,11 @@ def main(connection: int, memory: int, parent: int) -> None:
 
 
 def _serve(channel: Channel, memory: int) -> None:
-    make, layout, rows = pickle.loads(channel.receive()[1])
+    make, layout, rows, seed = pickle.loads(channel.receive()[1])
+    random.seed(seed + rows.start)  # Python's, which is the process's alone
     block = mmap.mmap(memory, 0)
     os.close(memory)
-    copies = Copies(make, layout, carve(layout, Arena(block)), rows)
+    copies = Copies(make, layout, carve(layout, Arena(block)), rows, seed)
     channel.send(DONE)
     while True:
         kind, payload = channel.receive()
@@ -105,6 +107,8 @@ def _serve(channel: Channel, memory: int) -> None:
 
 
 def _answer(copies: Copies, kind: bytes, payload: bytes) -> bytes:
+    if kind == RESET:
+        random.seed(int(copies.arrays.seed[copies.rows.start]))
     if kind in (STEP, RESET):
         report = copies.step() if kind == STEP else copies.reset()
         return pickle.dumps(report) if report else b""

@@ -101,12 +101,12 @@ class Workers:
         UserError: a factory that no other process can import.
     """
 
-    def __init__(self, make: Factory, layout: Layout, count: int) -> None:
+    def __init__(self, make: Factory, layout: Layout, count: int, seed: int = 0) -> None:
         edges = (
             np.linspace(0, layout.num_envs, min(count, layout.num_envs) + 1).astype(int).tolist()
         )
         self._rows = [range(a, b) for a, b in itertools.pairwise(edges)]
-        starts = [_pickled(make, layout, rows) for rows in self._rows]
+        starts = [_pickled(make, layout, rows, seed) for rows in self._rows]
         self._workers: list[Worker] = []
         self._stop = weakref.finalize(self, _stop, self._workers, os.getpid())
         self._ready = True
@@ -237,14 +237,14 @@ def _anonymous_memory(size: int) -> int:
     return descriptor
 
 
-def _pickled(make: Factory, layout: Layout, rows: range) -> bytes:
+def _pickled(make: Factory, layout: Layout, rows: range, seed: int) -> bytes:
     function = make
     while isinstance(function, functools.partial):
         function = function.func
     try:
         if getattr(function, "__module__", None) == "__main__":
             raise pickle.PicklingError("it is defined in the script that was started")
-        return pickle.dumps((make, layout, rows))
+        return pickle.dumps((make, layout, rows, seed))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise UserError(
             f"workers cannot import the environment's factory {make!r}: {error}; expected a "
