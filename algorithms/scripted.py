@@ -16,6 +16,7 @@ from marl.policies.fixed import FixedPolicy, Scripted
 from marl.policies.random import RandomPolicy
 from marl.types import AgentGroup, Carry, Noise, Observation, PolicyStep
 from marl.utils.serialization import REFERENCE, import_path
+from marl.utils.user_files import absolute
 
 
 @dataclass
@@ -34,11 +35,12 @@ class ScriptedConfig:
     """A team that does what a function says: ``function(group, seen)``, of an AgentGroup and its
     GroupObservation, returns the actions ``[B, N]`` or ``[B, N, A]``."""
 
-    function: str = ""  # module:name
+    function: str = ""  # module:name, or file.py:name
 
     def __post_init__(self) -> None:
         if not self.function:
             raise UserError("algorithm scripted needs function=module:name, which tells actions")
+        self.function = absolute(self.function)
 
     def imports(self) -> list[str]:
         """Returns what of others' code it needs."""

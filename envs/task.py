@@ -14,6 +14,7 @@ from marl.envs.graph import WORLD, ObservedGraph, graph_options
 from marl.envs.providers import IMPORTED, PROVIDERS, Provider, find_provider, prefix_of
 from marl.envs.providers import task_names as task_names
 from marl.errors import UserError
+from marl.utils.user_files import absolute
 
 
 @dataclass
@@ -22,10 +23,10 @@ class Task:
 
     ``name`` is ``vmas/<scenario>``, ``mpe/<scenario>`` or ``navigation/<task>`` (particle worlds
     batched in torch), ``games/<game>`` (small games with known answers), ``mpe2/<name>``,
-    ``pettingzoo/<registry id>``, a name that an installed package gives, or ``module:factory``, an
-    import path to a callable that takes ``num_envs`` and ``device`` and returns a VectorEnv, or
-    takes neither and returns a parallel PettingZoo environment. ``PROVIDERS`` says which of the
-    options each of them reads."""
+    ``pettingzoo/<registry id>``, a name that an installed package gives, or an import path,
+    ``module:factory`` or ``file.py:factory``, to a callable that takes ``num_envs`` and ``device``
+    and returns a VectorEnv, or takes neither and returns a parallel PettingZoo environment.
+    ``PROVIDERS`` says which of the options each of them reads."""
 
     name: str = "vmas/navigation"
     max_steps: int | None = None  # of an episode; null for the environment's own (VMAS: 100)
@@ -41,6 +42,7 @@ class Task:
     )  # a graph where there is none: positions ([0, 1], or world in VMAS), velocities, radius
 
     def __post_init__(self) -> None:
+        self.name = absolute(self.name)
         if self.max_steps is not None and self.max_steps < 1:
             raise UserError(f"task.max_steps={self.max_steps} must be at least 1")
         if self.workers < 0:

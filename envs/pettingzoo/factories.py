@@ -19,6 +19,7 @@ import numpy as np
 
 from marl.envs.pettingzoo.layout import Factory
 from marl.errors import UserError, unknown
+from marl.utils.serialization import import_path
 
 MPE2 = (
     "collect_treasure_v1",
@@ -180,14 +181,7 @@ def _lacks_something(error: Exception) -> bool:
 
 
 def _load(path: str) -> Factory:
-    module, _, attribute = path.partition(":")
-    try:
-        found = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"task {path!r} cannot be imported: {error}; expected 'module:factory', installed or "
-            "on PYTHONPATH"
-        ) from error
+    found = import_path(path)
     if not callable(found):
         raise UserError(f"task {path!r} is a {type(found).__name__}, expected something to call")
     return found

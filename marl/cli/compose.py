@@ -27,6 +27,7 @@ from marl.networks.informarl import InforMARL
 from marl.networks.perceptron import Perceptron
 from marl.training.teams import Team
 from marl.utils.serialization import import_path
+from marl.utils.user_files import names_file
 
 MODELS = {"mlp": Perceptron, "informarl": InforMARL}
 GROUPS = ("task", "algorithm", "model", "critic_model")
@@ -144,12 +145,12 @@ def _whole(value: str) -> str:
 def _imported(kind: str, value: str) -> str:
     """The name under which Hydra knows ``value``, which may be an import path ``module:name``."""
     if kind == "task" and (":" in value or value.startswith("pettingzoo/")):
-        name = re.sub(r"\W", "_", value)
+        name = _plain(value)
         ConfigStore.instance().store(group="task", name=name, node=Task(name=value))
         return name
     if ":" not in value:
         return value
-    name = re.sub(r"\W", "_", value)
+    name = _plain(value)
     config = import_path(value)
     wanted = ("build",) if kind == "model" else ("policy", "build")
     if not (is_dataclass(config) and all(hasattr(config, word) for word in wanted)):
@@ -157,6 +158,11 @@ def _imported(kind: str, value: str) -> str:
         raise UserError(f"{value!r} is not for {kind}=; expected a dataclass with {methods}")
     ConfigStore.instance().store(group=kind, name=name, node=config)
     return name
+
+
+def _plain(value: str) -> str:
+    """A name that Hydra reads as one, for an import path."""
+    return re.sub(r"\W", "_", value, flags=re.ASCII)
 
 
 def composed(words: Sequence[str]) -> RunConfig:
@@ -287,7 +293,8 @@ def default_directory(run: RunConfig) -> Path:
     import os
     import time
 
-    task = re.sub(r"\W+", "_", run.task.name)
+    name = run.task.name  # of a file no folders
+    task = re.sub(r"\W+", "_", os.path.basename(name) if names_file(name) else name)
     chosen = "mixed" if run.algorithm is None else type(run.algorithm).__name__
     algorithm = chosen.removesuffix("Config").lower()
     stem = f"{task}-{algorithm}-seed{run.seed}-{time.strftime('%Y%m%d-%H%M%S')}"

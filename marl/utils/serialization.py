@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from marl.errors import UserError
+from marl.utils import user_files
 from marl.utils.moved import current
 
 TYPE = "_type_"
@@ -18,11 +19,11 @@ CONFIGURED = ("algorithms", "critics", "envs", "learning", "networks", "policies
 
 
 def to_plain(value: Any) -> Any:
-    """A dataclass as nested dicts that name their class (``_type_: module:Class``); JSON all
-    through."""
+    """A dataclass as nested dicts that name their class (``_type_: module:Class``, or the file that
+    it is from); JSON all through."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {TYPE: f"{type(value).__module__}:{type(value).__qualname__}", **fields}
+        return {TYPE: user_files.path_of(type(value)), **fields}
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -108,18 +109,25 @@ def imports(value: Any) -> Iterator[str]:
 
 
 def import_path(path: str) -> Any:
-    """What ``package.module:name`` points to.
+    """What ``package.module:name`` or ``folder/file.py:name`` points to.
 
     Raises:
-        UserError: there is no such module or name.
+        UserError: there is no such module, file or name, or it cannot be imported.
     """
-    module, _, name = path.partition(":")
+    module, _, name = path.rpartition(":")
     if not module or not name:
-        raise UserError(f"{path!r} is not an import path; expected package.module:name")
+        raise UserError(
+            f"{path!r} is not an import path; expected package.module:name or folder/file.py:name"
+        )
     try:
-        found: Any = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise UserError(f"cannot import {path!r}: no module named {error.name!r}") from None
+        found: Any = (
+            user_files.load(module)
+            if user_files.names_file(path)
+            else importlib.import_module(module)
+        )
+    except (ImportError, SyntaxError) as error:
+        words = " ".join(str(error).split())
+        raise UserError(f"cannot import {path!r}: {words[:1].lower()}{words[1:]}") from error
     for part in name.split("."):
         if not hasattr(found, part):
             raise UserError(f"cannot import {path!r}: {module!r} has no {part!r}")
