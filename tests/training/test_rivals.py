@@ -219,5 +219,5 @@ def test_a_run_tells_before_it_trains_and_learns_as_it_is_told(tmp_path: Path, c
     assert "marl: warning" not in capsys.readouterr().err
     for team in parted.teams.values():
         policy: Any = team.policy
-        for logits in policy.numbers(parted.evaluations.env.reset(1)).values():
+        for logits in policy.distribution_params(parted.evaluations.env.reset(1)).values():
             assert torch.softmax(logits, -1)[..., 1].min() > 0.9
