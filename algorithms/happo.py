@@ -21,14 +21,14 @@ from torch import Tensor
 from marl.algorithm import Context
 from marl.algorithms.mappo import MAPPO, MAPPOConfig
 from marl.errors import UserError
-from marl.learning.on_policy import Batch, Memory, minibatch
+from marl.learning.on_policy import Batch, Memory, mean_stats, minibatch
 from marl.learning.optimizer import Optimizer
 from marl.learning.sequential import update_order
 from marl.networks.base import per_agent
 from marl.networks.observation_norm import observe
 from marl.policies.agent import AgentPolicy, agent_policies
 from marl.policies.base import DifferentiablePolicy
-from marl.types import Metrics, Rollout
+from marl.types import Metrics, Rollout, Stats
 from marl.utils.compilation import compiled
 from marl.utils.validation import check_range
 
@@ -76,30 +76,31 @@ class HAPPO(MAPPO):
             config.max_grad_norm,
         )
         self.critic_optimizer = self.optimizer.only("critic")
-        self.actor_optimizers = [self.optimizer.only(name) for name in actors]
-        self.actor_step = compiled(self._actor_step) if config.compile else self._actor_step
+        step = compiled(self._actor_step) if config.compile else self._actor_step
+        optimizers = [self.optimizer.only(name) for name in actors]
+        self.actor_steps = [
+            partial(step, *each) for each in zip(self.agent_policies, optimizers, strict=True)
+        ]
 
     def update(self, rollout: Rollout) -> Metrics:
         """All agents in turn by eq. 11 of Kuba et al. 2022, then the critic."""
         self._schedule()
         batch, memory = self._prepare(rollout)
-        compound, found = batch.advantage, []  # M, [T, B, K]
+        compound, agent_stats = batch.advantage, []  # M, [T, B, K]
         for agent in update_order(len(self.agent_policies), self.context.generator):
-            own = self._own(agent, replace(batch, advantage=compound), memory)
-            found.append(self._improve(agent, *own))
-            compound = compound * self._ratio(agent, *own)
-        steps = [self._epoch(self.step, batch, memory) for _ in range(self.critic_epochs)]
+            part = self._part(agent, replace(batch, advantage=compound), memory)
+            step = self.actor_steps[agent]
+            agent_stats.append(self._epochs(step, *part, self.config.epochs))
+            compound = compound * self._ratio(agent, *part)
+        critic_stats = self._epochs(self.step, batch, memory, self.critic_epochs)
         observe([self.policy, self.critic], rollout.obs)
-        names = ("policy_loss", "entropy", "kl", "clip_fraction", "actor_grad_norm")
-        names += ("value_loss", "critic_grad_norm")
-        means = [torch.stack(each).mean(0) for each in (found, steps)]
-        return dict(zip(names, torch.cat(means).unbind(), strict=True))
+        return {**mean_stats(agent_stats), **critic_stats}
 
-    def _own(self, agent: int, batch: Batch, memory: Memory) -> tuple[Batch, Memory]:
+    def _part(self, agent: int, batch: Batch, memory: Memory) -> tuple[Batch, Memory]:
         """What the agent's loss reads, ``[T, B, 1, ...]``."""
         member, column = self.agent_policies[agent], slice(agent, agent + 1)
         obs, action, aux = member.own(batch.obs, batch.action, batch.aux)
-        own = replace(
+        part = replace(
             batch,
             obs=obs,
             action=action,
@@ -108,17 +109,7 @@ class HAPPO(MAPPO):
             alive=None if batch.alive is None else batch.alive[..., column],
             advantage=batch.advantage[..., column if self.critic.heads > 1 else slice(None)],
         )
-        return own, Memory(member.own_carry(memory.actor), {})
-
-    def _improve(self, agent: int, batch: Batch, memory: Memory) -> Tensor:
-        """The epochs of one agent, all others' policies as they are; the mean statistics."""
-        step = partial(self.actor_step, self.agent_policies[agent], self.actor_optimizers[agent])
-        epochs: list[Tensor] = []
-        for _ in range(self.config.epochs):
-            epochs.append(self._epoch(step, batch, memory))
-            if self._moved_too_far(kl=epochs[-1][2]):
-                break
-        return torch.stack(epochs).mean(0)
+        return part, Memory(member.own_carry(memory.actor), {})
 
     def _actor_step(
         self,
@@ -127,19 +118,24 @@ class HAPPO(MAPPO):
         batch: Batch,
         memory: Memory,
         chunks: Tensor,
-    ) -> Tensor:
-        """Eq. 11 on these chunks."""
+    ) -> Stats:
+        """One gradient step of one agent by eq. 11 on these chunks, all others as they are."""
         batch, memory = minibatch(batch, memory, chunks, self.chunk, self.recurrent)
         log_prob, entropy = member.evaluate(
             batch.obs, batch.action, memory.actor, batch.start, batch.aux
         )
-        loss, stats = self._actor_loss(log_prob, entropy, batch)
-        return torch.cat([torch.stack(stats), optimizer.step(loss)])
+        log_ratio = log_prob - batch.log_prob
+        surrogate = self.surrogate(log_ratio, batch.advantage)
+        loss, stats = self._actor_loss(surrogate, entropy, log_ratio, batch.alive)
+        (norm,) = optimizer.step(loss).values()
+        return {**stats, "actor_grad_norm": norm}
 
-    def _step(self, batch: Batch, memory: Memory, chunks: Tensor) -> Tensor:
+    def _step(self, batch: Batch, memory: Memory, chunks: Tensor) -> Stats:
         """The critic's."""
-        loss = self._value_loss(*minibatch(batch, memory, chunks, self.chunk, self.recurrent))
-        return torch.cat([loss.detach().reshape(1), self.critic_optimizer.step(loss)])
+        batch, memory = minibatch(batch, memory, chunks, self.chunk, self.recurrent)
+        loss = self.values.loss(batch, memory.critic)
+        (norm,) = self.critic_optimizer.step(loss).values()
+        return {"value_loss": loss.detach(), "critic_grad_norm": norm}
 
     @torch.no_grad()
     def _ratio(self, agent: int, batch: Batch, memory: Memory) -> Tensor:

@@ -14,33 +14,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from marl.algorithm import Context
 from marl.critics.inputs import SCOPES
 from marl.critics.value import value_critic
-from marl.learning import losses, returns
+from marl.learning import losses
 from marl.learning.on_policy import (
     Batch,
     Memory,
     chunk_length,
-    drawn_chunks,
+    mean_stats,
     minibatch,
-    normalize,
     rollout_carries,
-    rollout_values,
+    shuffled_chunks,
 )
 from marl.learning.optimizer import Optimizer
-from marl.learning.rewards import REWARDS, team_alive
+from marl.learning.rewards import REWARDS, joined
+from marl.learning.value_learner import ValueLearner
 from marl.networks.observation_norm import observe
 from marl.policies.base import DifferentiablePolicy
 from marl.policies.bayesian import JointPolicy, team_policy
 from marl.policies.dag import BayesianNetworkConfig, density
-from marl.types import Carry, Metrics, Observation, PolicyStep, Rollout
+from marl.types import Carry, Metrics, Observation, PolicyStep, Rollout, Stats
 from marl.utils import distributed
 from marl.utils.compilation import compiled
 from marl.utils.validation import check_range, check_word
@@ -102,21 +102,16 @@ class IPPOConfig(MAPPOConfig):
 class MAPPO:
     def __init__(self, config: MAPPOConfig, context: Context):
         self.config, self.context, self.team = config, context, context.team
-        self.scheme, self.scope = REWARDS[config.reward], SCOPES[config.critic]
+        scheme, self.scope = REWARDS[config.reward], SCOPES[config.critic]
         self.policy = config.policy(context)
         critic = value_critic(
-            self.scope,
-            team=self.team,
-            everyone=context.everyone,
-            state_size=context.state_size,
-            heads=self.scheme.heads(self.team),
-            model=context.critic_model,
+            self.scope, team=self.team, everyone=context.everyone, state_size=context.state_size,
+            heads=scheme.heads(self.team), model=context.critic_model,
+        )  # fmt: skip
+        self.values = ValueLearner(
+            critic, team=self.team, scheme=scheme, options=config, device=context.device
         )
-        assert isinstance(critic, nn.Module)
-        self.critic = critic.to(context.device)
-        norm = returns.ValueNorm() if config.normalize_value else returns.NoNorm()
-        self.value_norm = norm.to(context.device)
-        self.value_layers = critic.last_layers if config.normalize_value else []
+        self.critic, self.value_norm = self.values.critic, self.values.norm
         self.optimizer = Optimizer(
             {"actor": self.policy.parameters(), "critic": self.critic.parameters()},
             {"actor": config.actor_lr, "critic": config.critic_lr},
@@ -129,9 +124,7 @@ class MAPPO:
         self.iteration = 0
         self.recurrent = bool(self.critic_carry or self.policy.initial_carry(1))
         self.chunk = chunk_length(config.chunk_length, context.steps, self.recurrent)
-        distributed.part(
-            "minibatch_size", config.minibatch_size
-        )  # or tell at once that there is none
+        distributed.part("minibatch_size", config.minibatch_size)  # fails early where there is none
         compiler = compiled if config.compile else lambda function: function
         self.step, self.explore = compiler(self._step), compiler(self.policy.act)
 
@@ -151,133 +144,105 @@ class MAPPO:
     # ------------------------------------------------------------------------------------- learning
 
     def update(self, rollout: Rollout) -> Metrics:
-        """Several epochs over one rollout (Yu et al. 2022, algorithm 1)."""
+        """Advantages first, then epochs of minibatches (Yu et al. 2022, algorithm 1)."""
         self._schedule()
         batch, memory = self._prepare(rollout)
-        epochs: list[Tensor] = []
-        for _ in range(self.config.epochs):
-            epochs.append(self._epoch(self.step, batch, memory))
-            if self._moved_too_far(kl=epochs[-1][3]):
-                break
+        stats = self._epochs(self.step, batch, memory, self.config.epochs)
         observe([self.policy, self.critic], rollout.obs)
-        names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
-        if isinstance(self.policy, JointPolicy):
-            names += ("density",)
-        names += ("actor_grad_norm", "critic_grad_norm")
-        return dict(zip(names, torch.stack(epochs).mean(0).unbind(), strict=True))
+        return stats
 
-    def _epoch(self, step: Callable[..., Tensor], batch: Batch, memory: Memory) -> Tensor:
-        """One pass over the rollout, a ``step`` for every minibatch; the mean statistics."""
-        draw = drawn_chunks(batch, self.chunk, self._frames, self.context.generator)
-        return torch.stack([step(batch, memory, some) for some in draw]).mean(0)
+    def _epochs(
+        self, step: Callable[..., Stats], batch: Batch, memory: Memory, count: int
+    ) -> Stats:
+        """Passes over the rollout, a ``step`` for every minibatch, until the policy has moved too
+        far; the mean statistics."""
+        epochs: list[Stats] = []
+        for _ in range(count):
+            order = shuffled_chunks(
+                batch, self.chunk, self.minibatch_frames, self.context.generator
+            )
+            epochs.append(mean_stats([step(batch, memory, chunks) for chunks in order]))
+            if self._moved_too_far(epochs[-1]):
+                break
+        return mean_stats(epochs)
 
-    def _step(self, batch: Batch, memory: Memory, chunks: Tensor) -> Tensor:
-        """One gradient step of actor and critic on these chunks; returns the statistics as one
-        vector."""
-        loss, stats = self._losses(*minibatch(batch, memory, chunks, self.chunk, self.recurrent))
-        return torch.cat([stats, self.optimizer.step(loss)])
-
-    def _losses(self, batch: Batch, memory: Memory) -> tuple[Tensor, Tensor]:
-        """The actor's and the critic's loss (they share no parameter) summed, and statistics."""
+    def _step(self, batch: Batch, memory: Memory, chunks: Tensor) -> Stats:
+        """One gradient step on these chunks: of the actor and of the critic, which share no
+        parameter."""
+        batch, memory = minibatch(batch, memory, chunks, self.chunk, self.recurrent)
         played, graph = (batch.obs, batch.action, memory.actor, batch.start, batch.aux), None
         if isinstance(self.policy, JointPolicy):
             graph = self.policy.graph(batch.obs, batch.aux[self.policy.first])
             log_probs, entropies = self.policy.along(graph, *played)
         else:
             log_probs, entropies = self.policy.evaluate(*played)
-        log_prob = torch.cat([log_probs[name] for name in self.team], dim=-1)
-        entropy = torch.cat([entropies[name] for name in self.team], dim=-1)
-        actor_loss, (policy_loss, *others) = self._actor_loss(log_prob, entropy, batch)
+        log_prob, entropy = joined(log_probs, self.team), joined(entropies, self.team)
+        log_ratio = log_prob - batch.log_prob
+        surrogate = self.surrogate(log_ratio, batch.advantage)
+        actor_loss, stats = self._actor_loss(surrogate, entropy, log_ratio, batch.alive)
         if graph is not None:
             weight, target = self.density.unbind()
-            found = density(graph)
-            actor_loss = actor_loss + weight * (found - target).abs().mean()
-            others.append(found.detach().mean())
-        value_loss = self._value_loss(batch, memory)
-        return actor_loss + value_loss, torch.stack([policy_loss, value_loss.detach(), *others])
-
-    def _actor_loss(
-        self, log_prob: Tensor, entropy: Tensor, batch: Batch
-    ) -> tuple[Tensor, list[Tensor]]:
-        """With the entropy bonus; and policy loss, entropy, KL and clipped fraction by themselves.
-
-        Args:
-            log_prob, entropy: of the policy as it is now, shaped as the batch's ``log_prob``.
-        """
-        config, log_ratio = self.config, log_prob - batch.log_prob
-        loss = losses.masked_mean(self.surrogate(log_ratio, batch.advantage), batch.alive)
-        mean_entropy = losses.masked_mean(entropy, batch.alive)
-        with torch.no_grad():
-            kl = losses.masked_mean(losses.approximate_kl(log_ratio), batch.alive)
-            beyond = log_ratio.expm1().abs() > (math.inf if config.clip is None else config.clip)
-            clip_fraction = losses.masked_mean(beyond.float(), batch.alive)
-        stats = [loss.detach(), mean_entropy.detach(), kl, clip_fraction]
-        return loss - config.entropy * mean_entropy if config.entropy else loss, stats
-
-    def _value_loss(self, batch: Batch, memory: Memory) -> Tensor:
-        value, _ = self.critic(batch.obs, memory.critic, batch.start)
-        errors = losses.value_loss(
-            value, batch.value, batch.target, self.config.value_clip, self.config.huber
-        )
-        return losses.masked_mean(errors, self.scheme.mask(batch.alive))
+            share = density(graph)
+            actor_loss = actor_loss + weight * (share - target).abs().mean()
+            stats["density"] = share.detach().mean()
+        value_loss = self.values.loss(batch, memory.critic)
+        norms = self.optimizer.step(actor_loss + value_loss)
+        return {
+            "policy_loss": stats["policy_loss"],
+            "value_loss": value_loss.detach(),
+            **stats,
+            "actor_grad_norm": norms["actor"],
+            "critic_grad_norm": norms["critic"],
+        }
 
     def surrogate(self, log_ratio: Tensor, advantage: Tensor) -> Tensor:
-        """What the actor minimises, per agent and frame; the place for a variant."""
+        """What the actor minimises, per agent and frame; the place for a variant.
+
+        Args:
+            log_ratio: ``log pi - log pi_old`` of the actions taken, ``[..., N]``.
+            advantage: A, ``[..., N]``, or ``[..., 1]`` where one is all agents'.
+        """
         return losses.clipped_surrogate(log_ratio, advantage, self.config.clip)
+
+    def _actor_loss(
+        self, surrogate: Tensor, entropy: Tensor, log_ratio: Tensor, alive: Tensor | None
+    ) -> tuple[Tensor, Stats]:
+        """The mean over live agents with the entropy bonus, and statistics; all of ``[..., N]``."""
+        loss = losses.masked_mean(surrogate, alive)
+        mean_entropy = losses.masked_mean(entropy, alive)
+        stats = {"policy_loss": loss.detach(), "entropy": mean_entropy.detach()}
+        stats |= losses.ratio_stats(log_ratio, self.config.clip, alive)
+        weight = self.config.entropy
+        return loss - weight * mean_entropy if weight else loss, stats
 
     # ---------------------------------------------------------------------------- before the epochs
 
-    @torch.no_grad()
     def _prepare(self, rollout: Rollout) -> tuple[Batch, Memory]:
-        """Values, advantages and targets of the rollout, and the memories its chunks start from."""
-        scheme, team = self.scheme, self.team
-        rollout = replace(rollout, next_obs=scheme.successor(rollout, team))
-        value, next_value, critic_memory, self.critic_carry = rollout_values(
-            self.critic, rollout, self.critic_carry, self.chunk, self._frames
+        """The rollout with its advantages and targets, and the memories its chunks start from."""
+        estimates, critic_memory, self.critic_carry = self.values.estimate(
+            rollout, self.critic_carry, self.chunk, self.minibatch_frames
         )
-        alive, shape = team_alive(rollout.obs, team), value.shape
-        advantage, target = returns.gae(
-            scheme.reward(rollout, team).expand(shape),
-            self.value_norm.denormalize(value),
-            self.value_norm.denormalize(next_value),
-            scheme.terminated(rollout, team).expand(shape),
-            scheme.done(rollout, team).expand(shape),
-            self.config.gamma,
-            self.config.gae_lambda,
-        )
-        rescaling = self.value_norm.update(target, value, scheme.mask(alive))
-        rescaling.of_layers(self.value_layers)
-        if self.config.normalize_advantage:
-            live = alive if alive is not None and alive.shape == shape else None
-            advantage = normalize(advantage, live)
         batch = Batch(
-            obs=self._relevant(rollout.obs),
+            obs=self._learning_obs(rollout.obs),
             action={name: rollout.action[name] for name in self.team},
             aux={name: rollout.aux[name] for name in self.team},
             start=rollout.start,
-            log_prob=torch.cat([rollout.log_prob[name] for name in self.team], dim=-1),
-            alive=alive,
-            advantage=advantage,
-            value=rescaling(value),
-            target=self.value_norm.normalize(target),
+            log_prob=joined(rollout.log_prob, self.team),
+            **vars(estimates),
         )
         return batch, Memory(rollout_carries(self.policy, rollout, self.chunk), critic_memory)
 
-    def _relevant(self, obs: Observation) -> Observation:
+    def _learning_obs(self, obs: Observation) -> Observation:
+        """What the policy and the critic read of ``obs``."""
         groups = self.scope.groups(self.team, self.context.everyone)
         state = obs.state if self.scope.reads_state else None
         return Observation({name: obs.groups[name] for name in groups}, state, obs.graph)
 
     @property
-    def _frames(self) -> int:
-        """Frames of one minibatch, of this rank's part."""
+    def minibatch_frames(self) -> int:
+        """The frames that each gradient step reads on this rank."""
         whole = self.context.steps * self.context.num_envs
         return distributed.part("minibatch_size", self.config.minibatch_size) or whole
-
-    @property
-    def minibatch_frames(self) -> int:
-        """How many frames each gradient step reads, on this rank."""
-        return self._frames
 
     # ---------------------------------------------------------------------------------------- state
 
@@ -289,10 +254,12 @@ class MAPPO:
             number.fill_(value)  # unlike a copy, nothing to wait for
         self.iteration += 1
 
-    def _moved_too_far(self, kl: Tensor) -> bool:
+    def _moved_too_far(self, stats: Stats) -> bool:
         """Whether to stop the epochs: waits for the device, so only where a target is set."""
         target = self.config.target_kl
-        return target is not None and distributed.average(kl).item() > 1.5 * target
+        if target is None or "kl" not in stats:
+            return False
+        return distributed.average(stats["kl"]).item() > 1.5 * target
 
     def state_dict(self) -> dict[str, Any]:
         return {

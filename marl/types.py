@@ -308,6 +308,7 @@ Aux: TypeAlias = Mapping[
     str, Mapping[str, Tensor]
 ]  # group -> what `evaluate` needs besides the action
 Metrics: TypeAlias = Mapping[str, Tensor]  # scalars on the device, read once per iteration
+Stats: TypeAlias = dict[str, Tensor]  # of one step of learning: scalars on the device, by name
 
 
 @register

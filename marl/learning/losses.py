@@ -3,10 +3,13 @@ otherwise."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from marl.types import Stats
 from marl.utils import distributed
 
 
@@ -57,3 +60,19 @@ def approximate_kl(log_ratio: Tensor) -> Tensor:
     """An unbiased, non-negative estimate of KL(old || new) from actions of the old policy (Schulman
     2020, "Approximating KL divergence", k3): ``r - 1 - log r``."""
     return log_ratio.expm1() - log_ratio
+
+
+@torch.no_grad()
+def ratio_stats(log_ratio: Tensor, clip: float | None, alive: Tensor | None) -> Stats:
+    """Returns how far a policy is from the one that acted, means over live agents: ``kl``, and
+    ``clip_fraction``, the share of ratios beyond ``1 +- clip``.
+
+    Args:
+        log_ratio: ``log pi - log pi_old`` of the actions taken, ``[..., N]``.
+        alive: 1.0 where an agent is there, ``[..., N]``; None where all are.
+    """
+    beyond = log_ratio.expm1().abs() > (math.inf if clip is None else clip)
+    return {
+        "kl": masked_mean(approximate_kl(log_ratio), alive),
+        "clip_fraction": masked_mean(beyond.float(), alive),
+    }

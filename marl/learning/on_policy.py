@@ -1,5 +1,5 @@
-"""What every on-policy algorithm reads off a rollout: values, memories at chunk starts,
-minibatches.
+"""What every on-policy algorithm makes of a rollout: values, memories at chunk starts, minibatches;
+and the means of its steps' statistics.
 
 A *chunk* is ``L`` consecutive steps of one copy, the unit that minibatches are drawn in: one step
 without memory, ``chunk_length`` steps with it. Chunks are numbered copy by copy within each stretch
@@ -8,7 +8,7 @@ of L steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,16 @@ from marl.critics.value import ValueCritic
 from marl.errors import UserError
 from marl.learning import losses
 from marl.policies.base import Policy
-from marl.types import Aux, Carry, Observation, Rollout, register, take, tree_map
+from marl.types import (
+    Aux,
+    Carry,
+    Observation,
+    Rollout,
+    Stats,
+    register,
+    take,
+    tree_map,
+)
 from marl.utils import distributed
 
 
@@ -102,7 +111,7 @@ def rollout_carries(policy: Policy, rollout: Rollout, chunk: int) -> Carry:
     return _join(starts)
 
 
-def drawn_chunks(
+def shuffled_chunks(
     batch: Batch, chunk: int, frames: int, generator: torch.Generator
 ) -> Iterable[Tensor]:
     """All chunks' numbers once, in a fresh random order, about ``frames`` frames at a time."""
@@ -122,11 +131,19 @@ def minibatch(
     return take(batch, index if recurrent else index.squeeze(0)), memory.rows(chunks)
 
 
-def normalize(advantage: Tensor, mask: Tensor | None) -> Tensor:
-    """Zero mean and unit deviation over the live samples of all ranks."""
+def normalize(advantage: Tensor, alive: Tensor | None) -> Tensor:
+    """Returns ``advantage [T, B, K]`` with zero mean and unit deviation over all ranks' samples:
+    those of the living (``alive [T, B, N]``) where there is one for every agent."""
+    mask = alive if alive is not None and alive.shape == advantage.shape else None
     mean = distributed.average(losses.masked_mean(advantage, mask))
     std = distributed.average(losses.masked_mean((advantage - mean).square(), mask)).sqrt()
     return (advantage - mean) / (std + 1e-5)
+
+
+def mean_stats(stats: Sequence[Stats]) -> Stats:
+    """Returns the means of statistics that all have the same names, by one reduction."""
+    rows = torch.stack([torch.stack(list(each.values())) for each in stats])
+    return dict(zip(stats[0], rows.mean(0).unbind(), strict=True))
 
 
 def _rows(carry: Carry, index: Tensor) -> Carry:

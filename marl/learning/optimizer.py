@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from marl.types import Stats
 from marl.utils import distributed
 
 BETA1, BETA2 = 0.9, 0.999
@@ -52,19 +53,22 @@ class Optimizer:
             setattr(one, field, {"": getattr(self, field)[name]})
         return one
 
-    def step(self, loss: Tensor) -> Tensor:
-        """Descends ``loss`` once, across ranks the mean of theirs
-        (``marl.utils.distributed``); returns each part's gradient norm before clipping."""
+    def step(self, loss: Tensor) -> Stats:
+        """Descends ``loss`` once, across ranks the mean of theirs (``marl.utils.distributed``).
+
+        Returns:
+            The norm of each part's gradient before clipping, by part.
+        """
         parameters = [p for part in self.parts.values() for p in part]
-        found = torch.autograd.grad(loss, parameters, materialize_grads=True)
-        gradients, norms, taken = distributed.averages(found), [], 0
+        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        gradients, norms, begin = distributed.averages(gradients), {}, 0
         for name, part in self.parts.items():  # no iterator: older Dynamos lose count of one here
-            mine, taken = gradients[taken : taken + len(part)], taken + len(part)
+            mine, begin = gradients[begin : begin + len(part)], begin + len(part)
             norm = torch.stack([gradient.square().sum() for gradient in mine]).sum().sqrt()
             scale = (self.max_norm / (norm + 1e-6)).clamp(max=1.0)
             self._descend(name, [gradient * scale for gradient in mine])
-            norms.append(norm)
-        return torch.stack(norms)
+            norms[name] = norm
+        return norms
 
     @torch.no_grad()
     def _descend(self, name: str, gradients: list[Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -68,13 +68,13 @@ class OwnReward:
     per_agent: bool = True
 
     def reward(self, rollout: Rollout, team: Team) -> Tensor:
-        return _joined(rollout.reward, team)
+        return joined(rollout.reward, team)
 
     def terminated(self, rollout: Rollout, team: Team) -> Tensor:
-        return _joined(rollout.terminated, team)
+        return joined(rollout.terminated, team)
 
     def done(self, rollout: Rollout, team: Team) -> Tensor:
-        return rollout.done.unsqueeze(-1) | _joined(rollout.truncated, team)
+        return rollout.done.unsqueeze(-1) | joined(rollout.truncated, team)
 
     def successor(self, rollout: Rollout, team: Team) -> Observation:
         return _without_truncated(rollout, others_than=team)
@@ -95,12 +95,12 @@ class TeamReward:
     per_agent: bool = False
 
     def reward(self, rollout: Rollout, team: Team) -> Tensor:
-        each = _joined(rollout.reward, team)
+        each = joined(rollout.reward, team)
         total = each.sum(-1, keepdim=True)
         return total / each.shape[-1] if self.mean else total
 
     def terminated(self, rollout: Rollout, team: Team) -> Tensor:
-        truncated = _joined(rollout.truncated, team)
+        truncated = joined(rollout.truncated, team)
         return (rollout.done & ~truncated.any(-1)).unsqueeze(-1)
 
     def done(self, rollout: Rollout, team: Team) -> Tensor:
@@ -124,8 +124,8 @@ REWARDS: dict[str, RewardScheme] = {
 }
 
 
-def _joined(value: Mapping[str, Tensor], team: Team) -> Tensor:
-    """``[..., N]`` over the team's agents."""
+def joined(value: Mapping[str, Tensor], team: Iterable[str]) -> Tensor:
+    """Returns what groups have ``[..., N]`` each, side by side over all the team's agents."""
     return torch.cat([value[name] for name in team], dim=-1)
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from marl.algorithms.mappo import normalize
 from marl.algorithms.registry import ALGORITHMS
+from marl.learning.on_policy import normalize
 from marl.learning.rewards import team_alive
 from marl.networks.perceptron import Perceptron
 from marl.policies.dag import BayesianNetworkConfig

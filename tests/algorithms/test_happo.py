@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from marl.learning.sequential import update_order
 from marl.networks.layers import StackedLinear
 from marl.networks.perceptron import Perceptron
 from marl.training.collector import Collector
-from marl.types import Discrete, Rollout
+from marl.types import Discrete, Rollout, Stats
 from tests.algorithms.test_deaths import disturbed
 from tests.algorithms.test_learning import FAST, MLP, learned
 from tests.helpers.builders import CPU, SMALL, collector, context, mappo, rollout_of, weights
@@ -41,13 +42,14 @@ def happo(
 def watched(algorithm: HAPPO, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Batch]]:
     """The agents in the order in which they improve, and what each reads: it fills up."""
     seen: list[tuple[int, Batch]] = []
-    improve = algorithm._improve
+    part = algorithm._part
 
-    def watch(agent: int, batch: Batch, memory: Memory) -> Tensor:
+    def watch(agent: int, batch: Batch, memory: Memory) -> tuple[Batch, Memory]:
+        batch, memory = part(agent, batch, memory)
         seen.append((agent, batch))
-        return improve(agent, batch, memory)
+        return batch, memory
 
-    monkeypatch.setattr(algorithm, "_improve", watch)
+    monkeypatch.setattr(algorithm, "_part", watch)
     return seen
 
 
@@ -80,7 +82,7 @@ def test_all_agents_of_all_groups_improve_in_one_sequence(monkeypatch) -> None:
 def test_only_the_agent_whose_turn_it_is_moves() -> None:
     """Momentum included: the second update finds moments that are not zero."""
     algorithm = happo("identity", GRU, minibatch_size=20, epochs=2, critic_epochs=5)
-    improve, collect = algorithm._improve, collector("identity", algorithm)
+    collect = collector("identity", algorithm)
 
     def state(agent: int) -> Tensor:
         optimizer, part = algorithm.optimizer, f"actor_{agent}"
@@ -91,16 +93,16 @@ def test_only_the_agent_whose_turn_it_is_moves() -> None:
         )
         return torch.cat([x.detach().flatten() for tensors in held for x in tensors])
 
-    def watch(agent: int, batch: Batch, memory: Memory) -> Tensor:
+    def watch(agent: int, step: Callable[..., Stats], *minibatch: Any) -> Stats:
         before, whole = [state(i) for i in range(3)], weights(algorithm.policy)
-        found = improve(agent, batch, memory)
+        stats = step(*minibatch)
         stayed = [torch.equal(state(i), before[i]) for i in range(3)]
         assert stayed == [i != agent for i in range(3)]
         moved = (weights(algorithm.policy) != whole).sum()
         assert 0 < moved <= sum(p.numel() for p in algorithm.agent_policies[agent].parameters)
-        return found
+        return stats
 
-    algorithm._improve = watch  # type: ignore[method-assign]
+    algorithm.actor_steps = [partial(watch, *each) for each in enumerate(algorithm.actor_steps)]
     for updates in (1, 2):
         algorithm.update(collect.collect()[0])
         for part in ("actor_0", "actor_1", "actor_2"):

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
-from marl.learning.losses import approximate_kl, clipped_surrogate, masked_mean, value_loss
+from marl.learning.losses import (
+    approximate_kl,
+    clipped_surrogate,
+    masked_mean,
+    ratio_stats,
+    value_loss,
+)
 
 
 def test_masked_mean() -> None:
@@ -57,3 +63,13 @@ def test_approximate_kl_is_unbiased_and_never_negative() -> None:
     assert (estimate >= 0).all()
     exact = kl_divergence(Categorical(old), Categorical(new))
     torch.testing.assert_close((old * estimate).sum(), exact)
+
+
+def test_statistics_of_ratios_are_of_the_living() -> None:
+    ratio = [1.0, 1.1, 0.7, 5.0]
+    log_ratio, alive = torch.tensor(ratio).log(), torch.tensor([1.0, 1.0, 1.0, 0.0])
+    stats = ratio_stats(log_ratio, 0.2, alive)
+    kl = sum(r - 1 - math.log(r) for r in ratio[:3]) / 3
+    assert float(stats["kl"]) == pytest.approx(kl, abs=1e-6)
+    assert float(stats["clip_fraction"]) == pytest.approx(1 / 3)
+    assert float(ratio_stats(log_ratio, None, alive)["clip_fraction"]) == 0

@@ -10,7 +10,15 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from marl.learning.on_policy import Batch, Memory, drawn_chunks, minibatch, rollout_values, take
+from marl.learning.on_policy import (
+    Batch,
+    Memory,
+    mean_stats,
+    minibatch,
+    rollout_values,
+    shuffled_chunks,
+    take,
+)
 from marl.networks.perceptron import Perceptron
 from marl.types import GroupObservation, Observation, tree_map, tree_tensors
 from tests.helpers.builders import SMALL, mappo, rollout_of
@@ -37,7 +45,7 @@ def drawn(chunk: int, frames: int, random: torch.Generator) -> list[tuple[Batch,
     batch, starts = numbered(), memory(chunk)
     return [
         minibatch(batch, starts, chunks, chunk, chunk > 1)
-        for chunks in drawn_chunks(batch, chunk, frames, random)
+        for chunks in shuffled_chunks(batch, chunk, frames, random)
     ]
 
 
@@ -122,3 +130,10 @@ def test_an_update_needs_a_minibatch_beyond_the_rollout() -> None:
     rollout = rollout_of("images", algorithm, envs=40, steps=40)
     images = sum(x.nbytes for x in tree_tensors(rollout.obs))
     assert peak_memory(lambda: algorithm.update(rollout)) < images / 2
+
+
+def test_statistics_are_averaged_by_name() -> None:
+    steps = [{"loss": torch.tensor(float(i)), "kl": torch.tensor(i / 10)} for i in range(4)]
+    means = mean_stats(steps)
+    assert list(means) == ["loss", "kl"]
+    assert {name: float(x) for name, x in means.items()} == pytest.approx({"loss": 1.5, "kl": 0.15})
