@@ -5,9 +5,9 @@ The loss, per agent i with ratio r = pi(a|o) / pi_old(a|o):
     actor   -min(r A, clip(r, 1-eps, 1+eps) A) - c H(pi)          averaged over live agents
     critic  max(huber(V - R), huber(clip(V, V_old +- eps) - R))   in normalised values
 
-and, of a joint policy whose graph is annealed, c_d |density - wanted density|
-(``marl.policies.dag``), with A by generalised advantage estimation from denormalised
-values, R = A + V. IPPO is the same with a critic of scope ``agent`` and the agents' own rewards.
+and the policy's auxiliary losses (``marl.learning.auxiliary``), with A by generalised advantage
+estimation from denormalised values, R = A + V. IPPO is the same with a critic of scope ``agent``
+and the agents' own rewards.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ from torch import Tensor
 from marl.algorithm import Context
 from marl.critics.inputs import SCOPES
 from marl.critics.value import value_critic
-from marl.learning import losses
-from marl.learning.on_policy import (
-    Batch,
-    Memory,
-    chunk_length,
-    mean_stats,
-    minibatch,
-    rollout_carries,
-    shuffled_chunks,
-)
+from marl.learning import losses, on_policy
+from marl.learning.auxiliary import Auxiliaries, evaluate, graph_auxiliaries
+from marl.learning.on_policy import Batch, Memory, mean_stats, minibatch
 from marl.learning.optimizer import Optimizer
 from marl.learning.rewards import REWARDS, joined
 from marl.learning.value_learner import ValueLearner
 from marl.networks.observation_norm import observe
 from marl.policies.base import DifferentiablePolicy
-from marl.policies.bayesian import JointPolicy, team_policy
-from marl.policies.dag import BayesianNetworkConfig, density
+from marl.policies.bayesian import team_policy
+from marl.policies.dag import BayesianNetworkConfig
 from marl.types import Carry, Metrics, Observation, PolicyStep, Rollout, Stats
 from marl.utils import distributed
 from marl.utils.compilation import compiled
 from marl.utils.validation import check_range, check_word
+
+PARTS = (
+    "policy",
+    "auxiliaries",
+    "critic",
+    "value_norm",
+    "optimizer",
+)  # of an algorithm's state, by name
 
 
 @dataclass
@@ -70,9 +71,8 @@ class MAPPOConfig:
     normalize_value: bool = True
     target_kl: float | None = None  # stop the epochs above 1.5 times this; null for never
     compile: bool = False  # each minibatch's step into one graph (a minute, at the first)
-    joint: BayesianNetworkConfig = field(
-        default_factory=BayesianNetworkConfig
-    )  # the Bayesian network of the team's policies
+    # The Bayesian network of the team's policies.
+    joint: BayesianNetworkConfig = field(default_factory=BayesianNetworkConfig)
 
     def __post_init__(self) -> None:
         check_word("critic", self.critic, SCOPES)
@@ -86,6 +86,10 @@ class MAPPOConfig:
 
     def policy(self, context: Context) -> DifferentiablePolicy:
         return team_policy(context.team, context.model, self.joint).to(context.device)
+
+    def auxiliaries(self, context: Context) -> Auxiliaries:
+        """Returns the losses that the policy learns by beside the algorithm's."""
+        return graph_auxiliaries(self.joint, context.device)
 
     def build(self, context: Context) -> MAPPO:
         return MAPPO(self, context)
@@ -103,7 +107,7 @@ class MAPPO:
     def __init__(self, config: MAPPOConfig, context: Context):
         self.config, self.context, self.team = config, context, context.team
         scheme, self.scope = REWARDS[config.reward], SCOPES[config.critic]
-        self.policy = config.policy(context)
+        self.policy, self.auxiliaries = config.policy(context), config.auxiliaries(context)
         critic = value_critic(
             self.scope, team=self.team, everyone=context.everyone, state_size=context.state_size,
             heads=scheme.heads(self.team), model=context.critic_model,
@@ -112,19 +116,16 @@ class MAPPO:
             critic, team=self.team, scheme=scheme, options=config, device=context.device
         )
         self.critic, self.value_norm = self.values.critic, self.values.norm
-        self.optimizer = Optimizer(
-            {"actor": self.policy.parameters(), "critic": self.critic.parameters()},
-            {"actor": config.actor_lr, "critic": config.critic_lr},
-            config.adam_eps,
-            config.max_grad_norm,
-        )
-        # Weight and aim of the graph's density; a tensor, so that compiled code sees it move.
-        self.density = torch.zeros(2, device=context.device)
+        actor = [*self.policy.parameters(), *self.auxiliaries.parameters()]
+        parts = {"actor": actor, "critic": self.critic.parameters()}
+        lr = {"actor": config.actor_lr, "critic": config.critic_lr}
+        self.optimizer = Optimizer(parts, lr, config.adam_eps, config.max_grad_norm)
         self.critic_carry: Carry = self.critic.initial_carry(context.num_envs)
         self.iteration = 0
         self.recurrent = bool(self.critic_carry or self.policy.initial_carry(1))
-        self.chunk = chunk_length(config.chunk_length, context.steps, self.recurrent)
-        distributed.part("minibatch_size", config.minibatch_size)  # fails early where there is none
+        self.chunk = on_policy.chunk_length(config.chunk_length, context.steps, self.recurrent)
+        frames = distributed.part("minibatch_size", config.minibatch_size)
+        self.minibatch_frames = frames or context.steps * context.num_envs  # on this rank
         compiler = compiled if config.compile else lambda function: function
         self.step, self.explore = compiler(self._step), compiler(self.policy.act)
 
@@ -154,43 +155,31 @@ class MAPPO:
     def _epochs(
         self, step: Callable[..., Stats], batch: Batch, memory: Memory, count: int
     ) -> Stats:
-        """Passes over the rollout, a ``step`` for every minibatch, until the policy has moved too
-        far; the mean statistics."""
+        """Passes over the rollout's minibatches until the policy moved too far; mean statistics."""
         epochs: list[Stats] = []
+        frames, random = self.minibatch_frames, self.context.generator
         for _ in range(count):
-            order = shuffled_chunks(
-                batch, self.chunk, self.minibatch_frames, self.context.generator
-            )
+            order = on_policy.shuffled_chunks(batch, self.chunk, frames, random)
             epochs.append(mean_stats([step(batch, memory, chunks) for chunks in order]))
             if self._moved_too_far(epochs[-1]):
                 break
         return mean_stats(epochs)
 
     def _step(self, batch: Batch, memory: Memory, chunks: Tensor) -> Stats:
-        """One gradient step on these chunks: of the actor and of the critic, which share no
-        parameter."""
+        """One gradient step of the actor and of the critic, which share no parameter."""
         batch, memory = minibatch(batch, memory, chunks, self.chunk, self.recurrent)
-        played, graph = (batch.obs, batch.action, memory.actor, batch.start, batch.aux), None
-        if isinstance(self.policy, JointPolicy):
-            graph = self.policy.graph(batch.obs, batch.aux[self.policy.first])
-            log_probs, entropies = self.policy.along(graph, *played)
-        else:
-            log_probs, entropies = self.policy.evaluate(*played)
-        log_prob, entropy = joined(log_probs, self.team), joined(entropies, self.team)
+        log_prob, entropy, features = evaluate(self.policy, batch, memory.actor, self.auxiliaries)
         log_ratio = log_prob - batch.log_prob
         surrogate = self.surrogate(log_ratio, batch.advantage)
         actor_loss, stats = self._actor_loss(surrogate, entropy, log_ratio, batch.alive)
-        if graph is not None:
-            weight, target = self.density.unbind()
-            share = density(graph)
-            actor_loss = actor_loss + weight * (share - target).abs().mean()
-            stats["density"] = share.detach().mean()
+        auxiliary_loss, auxiliary_stats = self.auxiliaries.loss(batch, features)
         value_loss = self.values.loss(batch, memory.critic)
-        norms = self.optimizer.step(actor_loss + value_loss)
+        norms = self.optimizer.step(actor_loss + auxiliary_loss + value_loss)
         return {
             "policy_loss": stats["policy_loss"],
             "value_loss": value_loss.detach(),
             **stats,
+            **auxiliary_stats,
             "actor_grad_norm": norms["actor"],
             "critic_grad_norm": norms["critic"],
         }
@@ -215,65 +204,45 @@ class MAPPO:
         weight = self.config.entropy
         return loss - weight * mean_entropy if weight else loss, stats
 
-    # ---------------------------------------------------------------------------- before the epochs
-
     def _prepare(self, rollout: Rollout) -> tuple[Batch, Memory]:
         """The rollout with its advantages and targets, and the memories its chunks start from."""
         estimates, critic_memory, self.critic_carry = self.values.estimate(
             rollout, self.critic_carry, self.chunk, self.minibatch_frames
         )
         batch = Batch(
-            obs=self._learning_obs(rollout.obs),
+            obs=self.scope.observation(rollout.obs, self.team, self.context.everyone),
             action={name: rollout.action[name] for name in self.team},
             aux={name: rollout.aux[name] for name in self.team},
             start=rollout.start,
             log_prob=joined(rollout.log_prob, self.team),
             **vars(estimates),
         )
-        return batch, Memory(rollout_carries(self.policy, rollout, self.chunk), critic_memory)
-
-    def _learning_obs(self, obs: Observation) -> Observation:
-        """What the policy and the critic read of ``obs``."""
-        groups = self.scope.groups(self.team, self.context.everyone)
-        state = obs.state if self.scope.reads_state else None
-        return Observation({name: obs.groups[name] for name in groups}, state, obs.graph)
-
-    @property
-    def minibatch_frames(self) -> int:
-        """The frames that each gradient step reads on this rank."""
-        whole = self.context.steps * self.context.num_envs
-        return distributed.part("minibatch_size", self.config.minibatch_size) or whole
+        actor_memory = on_policy.rollout_carries(self.policy, rollout, self.chunk)
+        return batch, Memory(actor_memory, critic_memory)
 
     # ---------------------------------------------------------------------------------------- state
 
     def _schedule(self) -> None:
-        left = 1 - self.iteration / self.context.iterations if self.config.anneal_lr else 1.0
-        self.optimizer.scale_lr(left)
         progress = self.iteration / self.context.iterations
-        for number, value in zip(self.density, self.config.joint.schedule(progress), strict=True):
-            number.fill_(value)  # unlike a copy, nothing to wait for
+        self.optimizer.scale_lr(1 - progress if self.config.anneal_lr else 1.0)
+        self.auxiliaries.schedule(progress)
         self.iteration += 1
 
     def _moved_too_far(self, stats: Stats) -> bool:
         """Whether to stop the epochs: waits for the device, so only where a target is set."""
-        target = self.config.target_kl
-        if target is None or "kl" not in stats:
-            return False
-        return distributed.average(stats["kl"]).item() > 1.5 * target
+        target = self.config.target_kl if "kl" in stats else None
+        return target is not None and distributed.average(stats["kl"]).item() > 1.5 * target
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "policy": self.policy.state_dict(),
-            "critic": self.critic.state_dict(),
-            "value_norm": self.value_norm.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            **{name: getattr(self, name).state_dict() for name in PARTS},
             "critic_carry": dict(self.critic_carry),
             "generator": self.context.generator.get_state(),
             "iteration": self.iteration,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for name in ("policy", "critic", "value_norm", "optimizer"):
+        for name in PARTS:
             getattr(self, name).load_state_dict(state[name])
         self.critic_carry = state["critic_carry"]
         self.context.generator.set_state(state["generator"].cpu())

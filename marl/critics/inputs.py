@@ -37,6 +37,13 @@ class CriticScope:
         """Returns the groups whose actions action values read."""
         return everyone if self.reads_actions_of_others else team
 
+    def observation(
+        self, obs: Observation, team: Mapping[str, AgentGroup], everyone: Mapping[str, AgentGroup]
+    ) -> Observation:
+        """Returns what the team's policy and value critics read of ``obs``, without copies."""
+        groups = {name: obs.groups[name] for name in self.groups(team, everyone)}
+        return Observation(groups, obs.state if self.reads_state else None, obs.graph)
+
     def state_size(self, size: int | None) -> int | None:
         """Returns how many numbers of a state of ``size`` they read, None where they read none.
 

@@ -209,25 +209,20 @@ class JointPolicy(NetworkPolicy):
     def evaluate(
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        return self.along(self.graph(obs, aux[self.first]), obs, action, carry, start, aux)
+        log_prob, entropy, _ = self.evaluate_with_features(obs, action, carry, start, aux)
+        return log_prob, entropy
 
-    def along(
-        self,
-        graph: Tensor,
-        obs: Observation,
-        action: Mapping[str, Tensor],
-        carry: Carry,
-        start: Tensor,
-        aux: Aux,
-    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        """As ``evaluate``, along this graph."""
-        log_prob, entropy = {}, {}
+    def evaluate_with_features(
+        self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """As ``evaluate``, and the ``graph [..., N, N]`` that the actions were taken along."""
+        graph, log_prob, entropy = self.graph(obs, aux[self.first]), {}, {}
         params, _ = self._params(obs, self._encode(action, obs), graph, carry, start)
         for name in self.groups:
             log_prob[name], entropy[name] = self.distributions[name].evaluate(
                 params[name], obs.groups[name].action_mask, action[name], aux[name]
             )
-        return log_prob, entropy
+        return log_prob, entropy, {"graph": graph}
 
 
 def graphs(joint: BayesianNetworkConfig, groups: Mapping[str, AgentGroup]) -> DagSampler:

@@ -64,6 +64,8 @@ def _read_1(state: State) -> None:
             believed_target="target_opponent_models",
             inference_optimizer="opponent_models_optimizer",
         )
+        if "value_norm" in team:  # on-policy
+            team.setdefault("auxiliaries", {})
 
 
 def rename(state: State, **names: str) -> None:

@@ -18,6 +18,7 @@ from marl.algorithms.mappo import MAPPO, MAPPOConfig
 from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings
+from marl.learning.auxiliary import GraphDensity
 from marl.learning.on_policy import rollout_carries
 from marl.learning.replay import Replay
 from marl.networks.perceptron import Perceptron
@@ -248,7 +249,9 @@ def test_an_edge_that_is_needed_becomes_likelier() -> None:
 def test_annealing_ends_with_independent_policies() -> None:
     algorithm, reward, density = trained(80, anneal=True, weight=0.1)
     assert density < 0.15 and reward < 1.6
-    assert algorithm.density.tolist() == pytest.approx([0.96, 0.0], abs=0.01)
+    auxiliary = algorithm.auxiliaries.losses["density"]
+    assert isinstance(auxiliary, GraphDensity)
+    assert auxiliary.density_schedule.tolist() == pytest.approx([0.96, 0.0], abs=0.01)
 
 
 def test_resuming_is_exact(tmp_path: Path) -> None:

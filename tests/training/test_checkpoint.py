@@ -172,12 +172,12 @@ def test_the_first_format_is_read_as_the_newest(saved: Checkpoints) -> None:
     path = saved.last()
     assert path is not None
     stats, first = torch.tensor([1.0, 2.0]), {"next": 3}
-    teams = {"off": {"told": stats, "frames": 7}, "on": {"policy": {}}}
+    teams = {"off": {"told": stats, "frames": 7}, "on": {"policy": {}, "value_norm": {}}}
     state = load(older(path, format=None, teams=teams, collector={}, evaluations=first), CPU)
     assert state["format"] == FORMAT and state["learning"] == 1
     assert state["teams"]["off"].keys() == {"actor_stats", "frames"}
     assert torch.equal(state["teams"]["off"]["actor_stats"], stats)
-    assert state["teams"]["on"] == {"policy": {}}
+    assert state["teams"]["on"] == {"policy": {}, "value_norm": {}, "auxiliaries": {}}
     assert state["collector"] == {"info": []} and state["evaluations"] == {**first, "metrics": []}
     assert state["selfplay"]["pools"] == {}
 
