@@ -15,7 +15,7 @@ from torch import Tensor
 from marl.env import VectorEnv
 from marl.envs.checks import check_options, check_switch
 from marl.errors import UserError
-from marl.types import EntitySpec, Graph, Observation, Transition
+from marl.types import EntityGraph, EntitySpec, Observation, Transition
 
 WORLD = "world"
 
@@ -120,7 +120,7 @@ class ObservedGraph:
             position.new_ones(len(position), size).bool() if alive is None else alive
             for alive, size in zip(parts, (len(r) for _, r in self._ego), strict=True)
         ]
-        graph = Graph(
+        graph = EntityGraph(
             position=position,
             velocity=self._picked(obs, moving) if moving else torch.zeros_like(position),
             goal=position,

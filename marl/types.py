@@ -255,7 +255,7 @@ class GroupObservation:
 
 @register
 @dataclass(frozen=True)
-class Graph:
+class EntityGraph:
     """The entities of one environment: all groups' agents and things;
     ``marl.networks.entity_graph`` reads it."""
 
@@ -274,7 +274,7 @@ class Graph:
 class Observation:
     groups: Mapping[str, GroupObservation]
     state: Tensor | None = None  # [B, S]; where there is none, critics concatenate observations
-    graph: Graph | None = None
+    graph: EntityGraph | None = None
 
 
 @register

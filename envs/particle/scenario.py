@@ -13,7 +13,7 @@ from torch import Tensor
 from marl.envs.checks import check_count
 from marl.envs.particle.physics import Body, Colour, Physics
 from marl.errors import UserError
-from marl.types import EntitySpec, Graph, register
+from marl.types import EntityGraph, EntitySpec, register
 
 LOCAL_RATIO = 0.5  # mpe2's default share of an agent's own reward
 
@@ -109,7 +109,7 @@ class Scenario:
         """What the graph tells of an entity; None where there is no graph."""
         return None
 
-    def graph(self, state: State) -> Graph | None:
+    def graph(self, state: State) -> EntityGraph | None:
         """The entities as a graph, without the groups' places in it; None where it is not told."""
         return None
 

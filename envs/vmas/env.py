@@ -26,7 +26,14 @@ from marl.envs.vmas.info import EpisodeInfo
 from marl.envs.vmas.merge import Snapshot
 from marl.envs.vmas.random import RandomStreams
 from marl.envs.vmas.render import Renderer
-from marl.types import AgentGroup, Graph, GroupObservation, Observation, TensorSpec, Transition
+from marl.types import (
+    AgentGroup,
+    EntityGraph,
+    GroupObservation,
+    Observation,
+    TensorSpec,
+    Transition,
+)
 from marl.utils.device import find_device
 
 __all__ = ["ACTIONS", "MAX_STEPS", "SCENARIOS", "VmasEnv"]
@@ -183,7 +190,7 @@ class VmasEnv:
         graph = self._entities(self._graph) if self._graph else None
         return Observation({n: GroupObservation(obs) for n, obs in seen.items()}, graph=graph)
 
-    def _entities(self, options: GraphOptions) -> Graph:
+    def _entities(self, options: GraphOptions) -> EntityGraph:
         """All that stands in the world now: agents by group, then landmarks."""
         agents = [self._vmas.agents[i] for places in self._places.values() for i in places]
         entities = [*agents, *self._vmas.world.landmarks]
@@ -191,7 +198,7 @@ class VmasEnv:
         goals = [getattr(getattr(e, "goal", None), "state", e.state).pos for e in entities]
         kinds = [0] * len(agents) + [1] * (len(entities) - len(agents))
         ends = [0, *accumulate(len(places) for places in self._places.values())]
-        return Graph(
+        return EntityGraph(
             position=position,
             velocity=torch.stack([e.state.vel for e in entities], dim=1),
             goal=torch.stack(goals, dim=1),

@@ -1,4 +1,4 @@
-"""Action-value critics with an explicit scope: what a critic sees of observations and actions, and
+"""Action-value critics with an explicit scope: what a critic reads of observations and actions, and
 whose value it gives.
 
 Actions come as critics read them (``AgentGroup.action.encode``), ``[..., N, A]`` by group. They may
@@ -50,34 +50,48 @@ class LocalQ(nn.Module):
     def forward(self, obs: Observation, action: Actions, each: bool = False) -> Tensor:
         values = []
         for name in self.groups:
-            seen, done = obs.groups[name].obs, action[name]
-            if done.dim() > seen.dim():
-                seen = seen.unsqueeze(1).expand(*done.shape[:-1], -1)
-            x = torch.cat([seen, done], dim=-1)
+            agent_obs, agent_action = obs.groups[name].obs, action[name]
+            if agent_action.dim() > agent_obs.dim():
+                agent_obs = agent_obs.unsqueeze(1).expand(*agent_action.shape[:-1], -1)
+            x = torch.cat([agent_obs, agent_action], dim=-1)
             values.append(outputs(self.networks[name], x, obs.graph)[0].squeeze(-1))
         return torch.cat(values, dim=-1)
 
 
 class CentralQ(nn.Module):
     """Scopes ``team``, ``all`` and ``state``: values of the joint observation (or the state) and
-    the joint action of ``seen`` groups."""
+    the joint action of groups.
+
+    Args:
+        groups: whose observations and actions it reads.
+        state_size: S of the state ``[..., S]`` that it reads in place of observations; None to read
+            those.
+        heads: H of its values ``[..., H]``.
+        model: its network's.
+    """
 
     def __init__(
-        self, seen: Mapping[str, AgentGroup], state_size: int | None, heads: int, model: Model
+        self,
+        groups: Mapping[str, AgentGroup],
+        *,
+        state_size: int | None,
+        heads: int,
+        model: Model,
     ):
         super().__init__()
-        self.seen, self.heads = list(seen), heads
-        self.joint, self.ids = JointObservation(seen, state_size, model), HeadIndex(heads)
-        actions = sum(group.action.encoded_size * group.size for group in seen.values())
+        self.names, self.heads = list(groups), heads
+        self.joint = JointObservation(groups, state_size=state_size, model=model)
+        self.ids = HeadIndex(heads)
+        actions = sum(group.action.encoded_size * group.size for group in groups.values())
         size = self.joint.features + actions + self.ids.features
         self.network: Network = model.build(TensorSpec((size,)), 1, heads)
 
     def forward(self, obs: Observation, action: Actions, each: bool = False) -> Tensor:
-        actions = torch.cat([action[name].flatten(-2) for name in self.seen], dim=-1)
-        seen = self.joint(obs)
-        if actions.dim() > seen.dim():
-            seen = seen.unsqueeze(1).expand(*actions.shape[:-1], -1)
-        x = torch.cat([seen, actions], dim=-1)
+        actions = torch.cat([action[name].flatten(-2) for name in self.names], dim=-1)
+        joint_obs = self.joint(obs)
+        if actions.dim() > joint_obs.dim():
+            joint_obs = joint_obs.unsqueeze(1).expand(*actions.shape[:-1], -1)
+        x = torch.cat([joint_obs, actions], dim=-1)
         if not each or self.heads == 1:
             x = x.unsqueeze(-2)
         value = self.network(self.ids(x))[0].squeeze(-1)
@@ -125,9 +139,8 @@ def q_critics(
     def critic() -> nn.Module:
         if scope.local:
             return LocalQ(team, model)
-        return CentralQ(
-            scope.acting_groups(team, everyone), scope.state_size(state_size), heads, model
-        )
+        groups, size = scope.acting_groups(team, everyone), scope.state_size(state_size)
+        return CentralQ(groups, state_size=size, heads=heads, model=model)
 
     built = Ensemble([critic() for _ in range(count)])
     if any(getattr(layer, "carry_size", 0) for layer in built.modules()):
@@ -151,14 +164,14 @@ def joint_actions(fresh: Actions, base: Actions) -> dict[str, Tensor]:
             spread = spread.expand(*spread.shape[:-3], total, *spread.shape[-2:])
         if name in fresh:
             agents = torch.arange(action.shape[-2], device=action.device) + first[name]
-            own = torch.arange(total, device=action.device).unsqueeze(-1) == agents  # [H, N]
-            spread = torch.where(own.unsqueeze(-1), fresh[name].unsqueeze(-3), spread)
+            same = torch.arange(total, device=action.device).unsqueeze(-1) == agents  # [H, N]
+            spread = torch.where(same.unsqueeze(-1), fresh[name].unsqueeze(-3), spread)
         joint[name] = spread
     return joint
 
 
-def exchanged(actions: Actions, group: str, row: int, own: Tensor) -> dict[str, Tensor]:
-    """``actions [M, N, A]`` by group with one agent's ``own [M, 1, A]`` in its place."""
+def exchanged(actions: Actions, group: str, row: int, action: Tensor) -> dict[str, Tensor]:
+    """Returns ``actions [M, N, A]`` by group with one agent's ``action [M, 1, A]`` in its place."""
     team = actions[group]
-    changed = torch.cat([team[:, :row], own, team[:, row + 1 :]], dim=1).contiguous()
+    changed = torch.cat([team[:, :row], action, team[:, row + 1 :]], dim=1).contiguous()
     return {**actions, group: changed}

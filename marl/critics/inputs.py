@@ -70,13 +70,21 @@ SCOPES = {
 
 
 class JointObservation(nn.Module):
-    """What a central critic sees: the observations of ``seen`` groups side by side, or the
-    environment's state; ``[..., features]``. With a model that reads the graph, the mean over all
-    agents' nodes, or, not ``pooled``, every agent's own node and observation."""
+    """What a central critic reads, ``[..., features]``: the observations of groups side by side, or
+    the environment's state. With a model that reads the graph, the mean over all agents' nodes, or,
+    not ``pooled``, every agent's own node and observation.
+
+    Args:
+        seen: the groups whose observations it reads.
+        state_size: S of the state ``[..., S]`` in place of observations; None to read those.
+        model: of the critic: whether it reads the graph and normalises, and how it reads images.
+        pooled: whether the graph comes as one mean.
+    """
 
     def __init__(
         self,
         seen: Mapping[str, AgentGroup],
+        *,
         state_size: int | None,
         model: Model,
         pooled: bool = False,

@@ -1,4 +1,4 @@
-"""Value critics with an explicit scope: what a critic sees, and whose value it gives.
+"""Value critics with an explicit scope: what a critic reads, and whose value it gives.
 
 A critic's values have shape ``[..., K]``, one per *head*: the team's agents in the order of its
 groups, or a single head where one number serves the whole team (a central critic under a team
@@ -32,7 +32,7 @@ class ValueCritic(Protocol):
         """The linear layers that give the values, of all its networks.
 
         Raises:
-            UserError: a network does not tell its own.
+            UserError: a network does not name its own.
         """
         ...
 
@@ -76,16 +76,28 @@ class LocalCritic(nn.Module):
 
 
 class CentralCritic(nn.Module):
-    """Scopes ``team``, ``all`` and ``state``: values from the joint observation of ``seen`` groups,
-    or from the environment's state. With one head it is the team's value; with several each
-    agent's, told apart by a one-hot index in the input."""
+    """Scopes ``team``, ``all`` and ``state``: values from the joint observation of groups, or from
+    the environment's state.
+
+    Args:
+        groups: whose observations it reads.
+        state_size: S of the state ``[..., S]`` that it reads in place of them; None to read them.
+        heads: K of its values ``[..., K]``: 1 is the team's value; several are its agents', which a
+            one-hot index in the input distinguishes.
+        model: its network's.
+    """
 
     def __init__(
-        self, seen: Mapping[str, AgentGroup], state_size: int | None, heads: int, model: Model
+        self,
+        groups: Mapping[str, AgentGroup],
+        *,
+        state_size: int | None,
+        heads: int,
+        model: Model,
     ):
         super().__init__()
         self.heads = heads
-        self.joint = JointObservation(seen, state_size, model, pooled=True)
+        self.joint = JointObservation(groups, state_size=state_size, model=model, pooled=True)
         self.ids = HeadIndex(heads)
         size = self.joint.features + self.ids.features
         self.network: Network = model.build(TensorSpec((size,)), 1, heads)
@@ -141,5 +153,5 @@ def value_critic(
     """
     if scope.local:
         return LocalCritic(team, model)
-    seen = scope.groups(team, everyone)
-    return CentralCritic(seen, scope.state_size(state_size), heads, model)
+    groups, size = scope.groups(team, everyone), scope.state_size(state_size)
+    return CentralCritic(groups, state_size=size, heads=heads, model=model)

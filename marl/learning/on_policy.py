@@ -59,15 +59,15 @@ class Memory:
         return Memory(_rows(self.actor, index), _rows(self.critic, index))
 
 
-def chunk_length(wanted: int, steps: int, recurrent: bool) -> int:
+def chunk_length(length: int, steps: int, recurrent: bool) -> int:
     """L: 1 without memory.
 
     Raises:
         UserError: a chunk length that does not divide the rollout's.
     """
-    if recurrent and steps % wanted:
-        raise UserError(f"chunk_length={wanted} must divide steps={steps} with a recurrent network")
-    return wanted if recurrent else 1
+    if recurrent and steps % length:
+        raise UserError(f"chunk_length={length} must divide steps={steps} with a recurrent network")
+    return length if recurrent else 1
 
 
 @torch.no_grad()

@@ -63,10 +63,10 @@ class Optimizer:
         gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
         gradients, norms, begin = distributed.averages(gradients), {}, 0
         for name, part in self.parts.items():  # no iterator: older Dynamos lose count of one here
-            mine, begin = gradients[begin : begin + len(part)], begin + len(part)
-            norm = torch.stack([gradient.square().sum() for gradient in mine]).sum().sqrt()
+            grads, begin = gradients[begin : begin + len(part)], begin + len(part)
+            norm = torch.stack([gradient.square().sum() for gradient in grads]).sum().sqrt()
             scale = (self.max_norm / (norm + 1e-6)).clamp(max=1.0)
-            self._descend(name, [gradient * scale for gradient in mine])
+            self._descend(name, [gradient * scale for gradient in grads])
             norms[name] = norm
         return norms
 

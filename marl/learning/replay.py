@@ -187,9 +187,9 @@ class Replay:
         newest = (self.head - 1) % self.capacity
         rank = self._stored().rank[newest]
         where = start & (rank == self.successors.none)
-        number, own = self.successors.add(self.successors.newest(), where.unsqueeze(0))
-        own = own[0] + number - self.successors.before[newest]
-        rank.copy_(torch.where(where, own.to(rank.dtype), rank))
+        number, fresh = self.successors.add(self.successors.newest(), where.unsqueeze(0))
+        fresh = fresh[0] + number - self.successors.before[newest]
+        rank.copy_(torch.where(where, fresh.to(rank.dtype), rank))
 
     # ----------------------------------------------------------------------------------- reading
 
@@ -227,22 +227,24 @@ class Replay:
         """
         stored, rows = self._stored(), rows or self.successors.all_rows()
         if steps == 1:
-            now = replace(unpacked(take(stored, index)), next_obs=self._next_obs(index, rows))
-            over, gained = scheme.terminated(now, team), scheme.reward(now, team)
-            after = scheme.successor(now, team)
-            return ReplayBatch(now.obs, now.action, after, gained, gamma * ~over, now.aux)
-        window, there = self._windows_from(index, steps)
+            frames = replace(unpacked(take(stored, index)), next_obs=self._next_obs(index, rows))
+            terminated, reward = scheme.terminated(frames, team), scheme.reward(frames, team)
+            successor = scheme.successor(frames, team)
+            return ReplayBatch(
+                frames.obs, frames.action, successor, reward, gamma * ~terminated, frames.aux
+            )
+        window, valid = self._windows_from(index, steps)
         blind = replace(stored, obs=Observation({}), action={}, aux={})
-        seen = unpacked(take(blind, window))
-        there = there & (seen.start.cumsum(0) == seen.start[0])
-        rewards, over = scheme.reward(seen, team), scheme.terminated(seen, team)
-        ends = scheme.done(seen, team).any(-1)
-        gained, discount, length = n_step(rewards, over, ends, there, gamma)
+        frames = unpacked(take(blind, window))
+        valid = valid & (frames.start.cumsum(0) == frames.start[0])
+        rewards, terminated = scheme.reward(frames, team), scheme.terminated(frames, team)
+        ends = scheme.done(frames, team).any(-1)
+        reward, discount, length = n_step(rewards, terminated, ends, valid, gamma)
         last = window.gather(0, (length - 1).unsqueeze(0)).squeeze(0)
         final = replace(unpacked(take(blind, last)), next_obs=self._next_obs(last, rows))
         return ReplayBatch(
             take(stored.obs, index), take(stored.action, index),
-            scheme.successor(final, team), gained, discount, take(stored.aux, index),
+            scheme.successor(final, team), reward, discount, take(stored.aux, index),
         )  # fmt: skip
 
     def _next_obs(self, index: Tensor, rows: Observation) -> Observation:
@@ -255,8 +257,8 @@ class Replay:
         M]``."""
         step = torch.arange(steps, device=index.device).unsqueeze(-1)
         slot, copy = index // self.num_envs, index % self.num_envs
-        there = step <= (self.newest - slot) % self.capacity
-        return (slot + step) % self.capacity * self.num_envs + copy, there
+        valid = step <= (self.newest - slot) % self.capacity
+        return (slot + step) % self.capacity * self.num_envs + copy, valid
 
     def draw_windows(self, count: int, steps: int, generator: torch.Generator) -> Tensor:
         """Indices ``[steps, count]`` of so many consecutive steps of one copy each, uniformly.
@@ -271,10 +273,10 @@ class Replay:
                 "raise replay_size, shorten them or learn later"
             )
         highest = starts * self.num_envs
-        drawn = torch.randint(highest, (count,), generator=generator, device=self.device)
+        start = torch.randint(highest, (count,), generator=generator, device=self.device)
         step = torch.arange(steps, device=self.device).unsqueeze(-1)
-        slot = (self.oldest + drawn // self.num_envs + step) % self.capacity
-        return slot * self.num_envs + drawn % self.num_envs
+        slot = (self.oldest + start // self.num_envs + step) % self.capacity
+        return slot * self.num_envs + start % self.num_envs
 
     def sequences(
         self, count: int, length: int, burn_in: int, generator: torch.Generator

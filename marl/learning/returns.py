@@ -41,7 +41,7 @@ def gae(
 
 
 def n_step(
-    reward: Tensor, terminated: Tensor, done: Tensor, there: Tensor, gamma: float
+    reward: Tensor, terminated: Tensor, done: Tensor, valid: Tensor, gamma: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """n-step returns (Sutton and Barto 2018, eq. 7.1) of M windows of n steps; H returns each.
 
@@ -52,12 +52,12 @@ def n_step(
     Args:
         reward, terminated: ``[n, M, H]``; an agent may terminate while its episode goes on.
         done: ``[n, M]``, where a window ends: with the episode, or where a return is cut.
-        there: ``[n, M]``, False from where a window has no more steps, which shortens m; what
-            stands in the other arguments there is of no importance. True in the first step.
+        valid: ``[n, M]``, False from where a window has no more steps, which shortens m; values
+            where it is False are ignored. True in the first step.
 
     Returns R and discount ``[M, H]``, and m ``[M]``.
     """
-    inside = there & ~_before(done)
+    inside = valid & ~_before(done)
     counted = inside.unsqueeze(-1) & ~_before(terminated)
     exponent = torch.arange(len(reward), device=reward.device, dtype=reward.dtype)
     weight = torch.pow(gamma, exponent)[:, None, None]

@@ -146,16 +146,18 @@ def without(obs: Observation, gone: Mapping[str, Tensor]) -> Observation:
         return obs
     groups, graph = dict(obs.groups), obs.graph
     for name, absent in gone.items():
-        seen = groups[name]
-        assert seen.alive is not None, "only mortal agents can be absent"
-        each = absent.reshape(*absent.shape, *[1] * (seen.obs.dim() - absent.dim()))
-        groups[name] = replace(seen, obs=seen.obs.masked_fill(each, 0), alive=seen.alive & ~absent)
+        group_obs = groups[name]
+        assert group_obs.alive is not None, "only mortal agents can be absent"
+        each = absent.reshape(*absent.shape, *[1] * (group_obs.obs.dim() - absent.dim()))
+        groups[name] = replace(
+            group_obs, obs=group_obs.obs.masked_fill(each, 0), alive=group_obs.alive & ~absent
+        )
     if graph is not None:
-        there = graph.mask.clone()
+        mask = graph.mask.clone()
         for name, rows in graph.ego:
             if name in gone:
-                there[..., rows.start : rows.stop] &= ~gone[name]
-        graph = replace(graph, mask=there)
+                mask[..., rows.start : rows.stop] &= ~gone[name]
+        graph = replace(graph, mask=mask)
     return replace(obs, groups=groups, graph=graph)
 
 
@@ -166,10 +168,10 @@ def team_alive(obs: Observation, team: Team) -> Tensor | None:
         return None
     parts = []
     for name in team:
-        seen = obs.groups[name]
-        alive = seen.alive
+        group_obs = obs.groups[name]
+        alive = group_obs.alive
         parts.append(
-            seen.obs.new_ones(seen.obs.shape[: -len(team[name].observation.shape)])
+            group_obs.obs.new_ones(group_obs.obs.shape[: -len(team[name].observation.shape)])
             if alive is None
             else alive
         )

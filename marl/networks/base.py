@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from marl.errors import UserError
 from marl.networks.encoders import Convolutions, Flat
 from marl.networks.observation_norm import ObservationNorm
-from marl.types import AgentGroup, Graph, TensorSpec
+from marl.types import AgentGroup, EntityGraph, TensorSpec
 
 
 class Model(Protocol):
@@ -102,7 +102,7 @@ def normalized(network: nn.Module, x: Tensor) -> Tensor:
 def outputs(
     network: nn.Module,
     x: Tensor,
-    graph: Graph | None,
+    graph: EntityGraph | None,
     carry: Tensor | None = None,
     start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from marl.types import Graph, constant, tree_map
+from marl.types import EntityGraph, constant, tree_map
 
 AGENT = 0  # the kind of an agent
 CELLS = 256  # entities beyond which edges are sought cell by cell
 
 
-def edges(graph: Graph, nearest: int = 0) -> tuple[Tensor, Tensor]:
+def edges(graph: EntityGraph, nearest: int = 0) -> tuple[Tensor, Tensor]:
     """Who hears whom, ``[..., E, E]`` bool, row ``i`` being what entity ``i`` hears, and how far
     apart they are, ``[..., E, E]``.
 
@@ -38,12 +38,12 @@ def edges(graph: Graph, nearest: int = 0) -> tuple[Tensor, Tensor]:
     return heard, distance
 
 
-def agents_of(graph: Graph) -> list[int]:
+def agents_of(graph: EntityGraph) -> list[int]:
     """Where the agents of all groups stand among the entities."""
     return [number for _, rows in graph.ego for number in rows]
 
 
-def egos_of(graph: Graph, group: str) -> range:
+def egos_of(graph: EntityGraph, group: str) -> range:
     """Where the agents of ``group`` stand among the entities."""
     return dict(graph.ego)[group]
 
@@ -63,7 +63,7 @@ class EdgeList:
     first: Tensor  # [G * E + 1]
 
 
-def edge_list(graph: Graph, nearest: int = 0) -> EdgeList:
+def edge_list(graph: EntityGraph, nearest: int = 0) -> EdgeList:
     """As ``edges``, of ``G`` graphs ``[G, E, ...]``. Large graphs are searched cell by cell, so
     that time and memory grow with the number of edges."""
     count = graph.mask.shape[-1]
@@ -79,7 +79,7 @@ def edge_list(graph: Graph, nearest: int = 0) -> EdgeList:
     return EdgeList(sender, distance, first)
 
 
-def _searched(graph: Graph, nearest: int) -> tuple[Tensor, Tensor, Tensor]:
+def _searched(graph: EntityGraph, nearest: int) -> tuple[Tensor, Tensor, Tensor]:
     """Receivers in order, senders and distances: entities of one cell, ``radius`` wide, and of the
     cells around it are compared."""
     there = graph.mask.flatten().nonzero().squeeze(-1)  # numbers of what is there
@@ -143,11 +143,11 @@ class Surroundings:
     distance: Tensor  # [L]
 
 
-_imagined: list[Graph] = []  # the innermost one's last
+_imagined: list[EntityGraph] = []  # the innermost one's last
 
 
 @contextmanager
-def imagined(graph: Graph | None) -> Iterator[None]:
+def imagined(graph: EntityGraph | None) -> Iterator[None]:
     """Within it, graphs on the meta device, which have no contents, have surroundings as large as
     those of ``graph [G, E, ...]``."""
     if graph is None:
@@ -161,7 +161,7 @@ def imagined(graph: Graph | None) -> Iterator[None]:
 
 
 def _as_large_as_imagined(
-    graph: Graph, egos: Sequence[int], hops: int, nearest: int
+    graph: EntityGraph, egos: Sequence[int], hops: int, nearest: int
 ) -> Surroundings:
     some = tree_map(lambda x: x[:2], _imagined[-1])  # two copies tell
     found = surroundings(some, egos, hops, nearest)
@@ -173,7 +173,9 @@ def _as_large_as_imagined(
     return Surroundings(*(larger(getattr(found, field.name)) for field in fields(Surroundings)))
 
 
-def surroundings(graph: Graph, egos: Sequence[int], hops: int, nearest: int = 0) -> Surroundings:
+def surroundings(
+    graph: EntityGraph, egos: Sequence[int], hops: int, nearest: int = 0
+) -> Surroundings:
     """The in-neighbourhood of ``hops`` of the entities ``egos`` in ``G`` graphs ``[G, E, ...]``;
     the K are counted by graph, then ego. Time and memory grow with what is within reach."""
     if graph.mask.is_meta:

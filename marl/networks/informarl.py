@@ -26,7 +26,7 @@ from marl.networks.base import Network
 from marl.networks.entity_graph import agents_of, edges, egos_of, surroundings
 from marl.networks.layers import layer_norm, linear
 from marl.networks.perceptron import Perceptron, PerceptronNetwork
-from marl.types import AgentGroup, EntitySpec, Graph, TensorSpec, constant, tree_map
+from marl.types import AgentGroup, EntityGraph, EntitySpec, TensorSpec, constant, tree_map
 
 FORMS = ("auto", "dense", "sparse")
 SMALL = 15  # entities up to which dense is faster (measured: results/informarl/crossover.jsonl)
@@ -101,7 +101,7 @@ class GraphNetwork(Network):
         x: Tensor,
         carry: Tensor | None = None,
         start: Tensor | None = None,
-        graph: Graph | None = None,
+        graph: EntityGraph | None = None,
         rows: slice = slice(None),
     ) -> tuple[Tensor, Tensor | None]:
         """``x [..., N, *]`` of the group's agents ``rows``."""
@@ -129,13 +129,13 @@ class GraphEncoder(nn.Module):
             [GraphTransformer(width, model.heads, stacked) for _ in range(model.transformers)]
         )
 
-    def own(self, graph: Graph, egos: Sequence[int]) -> Tensor:
+    def own(self, graph: EntityGraph, egos: Sequence[int]) -> Tensor:
         """Every ego's own node, ``[..., I, H]``."""
         if self._sparse(graph):
             return _uncompiled(self._sparse_own)(graph, egos)
         return self._dense(graph, egos, own=True).squeeze(-3)
 
-    def pooled(self, graph: Graph) -> Tensor:
+    def pooled(self, graph: EntityGraph) -> Tensor:
         """The mean over all receivers' nodes as all agents see them, ``[..., H]``."""
         egos = agents_of(graph)
         rows = constant(tuple(egos), graph.kind)
@@ -144,12 +144,12 @@ class GraphEncoder(nn.Module):
         both = (there.unsqueeze(-1) & graph.mask[..., rows].unsqueeze(-2)).unsqueeze(-1)
         return (nodes * both).sum((-3, -2)) / both.sum((-3, -2)).clamp(min=1)
 
-    def _sparse(self, graph: Graph) -> bool:
+    def _sparse(self, graph: EntityGraph) -> bool:
         if self.form == "auto":
             return self.stacked is None and graph.mask.shape[-1] > SMALL
         return self.form == "sparse"
 
-    def features(self, graph: Graph) -> tuple[Tensor, Tensor]:
+    def features(self, graph: EntityGraph) -> tuple[Tensor, Tensor]:
         """Places in space ``[..., E, 3 D]``, to be taken relative to an ego, and kinds ``[..., E,
         kinds]``."""
         places = torch.cat([graph.velocity, graph.position, graph.goal], dim=-1)
@@ -164,7 +164,7 @@ class GraphEncoder(nn.Module):
 
     # ---------------------------------------------------------------------------------------- dense
 
-    def _dense(self, graph: Graph, egos: Sequence[int], own: bool) -> Tensor:
+    def _dense(self, graph: EntityGraph, egos: Sequence[int], own: bool) -> Tensor:
         """Nodes ``[..., R, I, H]``; with ``own`` each ego's own only, R being 1."""
         heard, distance = edges(graph, self.nearest)
         count, rows = heard.shape[-1], constant(tuple(egos), graph.kind)
@@ -203,7 +203,7 @@ class GraphEncoder(nn.Module):
 
     # --------------------------------------------------------------------------------------- sparse
 
-    def _sparse_own(self, graph: Graph, egos: Sequence[int]) -> Tensor:
+    def _sparse_own(self, graph: EntityGraph, egos: Sequence[int]) -> Tensor:
         batch = graph.mask.shape[:-1]
         flat = _flat(graph)
         near = surroundings(flat, egos, len(self.transformers) + 1, self.nearest)
@@ -272,7 +272,7 @@ def _uncompiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return disable(function) if torch.compiler.is_compiling() else function
 
 
-def _flat(graph: Graph) -> Graph:
+def _flat(graph: EntityGraph) -> EntityGraph:
     """With one leading axis."""
     axes = graph.mask.dim() - 1
     return tree_map(lambda x: x.flatten(0, axes - 1) if axes else x.unsqueeze(0), graph)

@@ -11,7 +11,7 @@ from marl.errors import UserError
 from marl.networks.layers import StackedLinear
 from marl.policies.base import Policy
 from marl.policies.independent import IndependentPolicy
-from marl.types import Aux, Carry, Graph, Noise, Observation, tree_map, zero_absent
+from marl.types import Aux, Carry, EntityGraph, Noise, Observation, tree_map, zero_absent
 
 
 class AgentPolicy:
@@ -89,7 +89,7 @@ class AgentPolicy:
         )
 
     def _params(
-        self, x: Tensor, graph: Graph | None, memory: Tensor | None, start: Tensor | None
+        self, x: Tensor, graph: EntityGraph | None, memory: Tensor | None, start: Tensor | None
     ) -> Tensor:
         state = {**self.weights, **self.constants}
         reads = {"graph": graph, "rows": self.rows} if self.network.reads_graph else {}

@@ -15,8 +15,8 @@ from marl.types import (
     ActionSpec,
     Continuous,
     Discrete,
+    EntityGraph,
     EntitySpec,
-    Graph,
     MultiDiscrete,
     Observation,
     Transition,
@@ -74,7 +74,7 @@ class Pointed(Game):
         agents = torch.stack([10.0 * torch.arange(3), torch.zeros(3)], dim=-1)
         agents = agents.expand(self.num_envs, 3, 2)
         position = torch.cat([agents, agents + sides[self.now["team"]["code"]]], dim=1)
-        graph = Graph(
+        graph = EntityGraph(
             position=position,
             velocity=torch.zeros_like(position),
             goal=position,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from marl.learning.rewards import REWARDS, without
-from marl.types import AgentGroup, Graph, GroupObservation, Observation, Rollout
+from marl.types import AgentGroup, EntityGraph, GroupObservation, Observation, Rollout
 from tests.helpers.builders import CPU, mappo, rollout_of
 from tests.helpers.toy_envs import identity
 
@@ -92,7 +92,7 @@ def test_critics_learn_from_the_living_where_returns_are_theirs(word: str, heads
 
 def test_the_absent_stand_in_no_graph() -> None:
     positions = torch.ones(2, 3, 1)
-    graph = Graph(positions, positions, positions, torch.zeros(2, 3).long(),
+    graph = EntityGraph(positions, positions, positions, torch.zeros(2, 3).long(),
                   torch.ones(2, 3).bool(), ego=(("a", range(1)), ("b", range(1, 3))))  # fmt: skip
     seen = GroupObservation(torch.ones(2, 2, 4), None, torch.ones(2, 2).bool())
     gone = torch.tensor([[True, False], [False, False]])

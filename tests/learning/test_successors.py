@@ -18,7 +18,7 @@ from marl.learning.rewards import REWARDS
 from marl.types import (
     AgentGroup,
     Discrete,
-    Graph,
+    EntityGraph,
     GroupObservation,
     Observation,
     Rollout,
@@ -80,7 +80,9 @@ class Play:
         left = GroupObservation(numbers(2, 2), numbers(2, 3) > 0, numbers(2) > 0)
         eyes = GroupObservation(self.integers(255, COPIES, 1, 2, 2, 3).byte())
         place = (numbers(4, 2), numbers(4, 2), numbers(4, 2))
-        graph = Graph(*place, self.integers(2, COPIES, 4), numbers(4) > 0, (("left", range(2)),))
+        graph = EntityGraph(
+            *place, self.integers(2, COPIES, 4), numbers(4) > 0, (("left", range(2)),)
+        )
         return Observation({"left": left, "eyes": eyes}, numbers(5), graph)
 
 

@@ -7,16 +7,18 @@ import torch
 
 from marl.networks import entity_graph
 from marl.networks.entity_graph import edge_list, edges, surroundings
-from marl.types import Graph, tree_map, tree_tensors
+from marl.types import EntityGraph, tree_map, tree_tensors
 
 
-def graph(batch: int = 3, entities: int = 7, radius: float = 0.8, directed: bool = True) -> Graph:
+def graph(
+    batch: int = 3, entities: int = 7, radius: float = 0.8, directed: bool = True
+) -> EntityGraph:
     random = torch.Generator().manual_seed(0)
     position, velocity, goal = torch.rand(3, batch, entities, 2, generator=random)
     kind = torch.randint(0, 3, (batch, entities), generator=random)
     mask = torch.rand(batch, entities, generator=random) < 0.8
     ego = (("agent", range(2)),)
-    return Graph(position, velocity, goal, kind, mask, ego, radius, directed)
+    return EntityGraph(position, velocity, goal, kind, mask, ego, radius, directed)
 
 
 def test_edges_are_those_of_a_loop() -> None:

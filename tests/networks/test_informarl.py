@@ -18,13 +18,13 @@ from marl.errors import UserError
 from marl.networks.entity_graph import edges
 from marl.networks.informarl import GraphEncoder, InforMARL
 from marl.policies.independent import IndependentPolicy
-from marl.types import AgentGroup, Discrete, EntitySpec, Graph, TensorSpec, tree_map
+from marl.types import AgentGroup, Discrete, EntityGraph, EntitySpec, TensorSpec, tree_map
 from tests.networks.test_entity_graph import graph
 
 SPEC = EntitySpec(space=2, kinds=3)
 
 
-def scene(agents: int = 3, others: int = 4, radius: float = 0.7, **options: Any) -> Graph:
+def scene(agents: int = 3, others: int = 4, radius: float = 0.7, **options: Any) -> EntityGraph:
     """Five random scenes; of the agents all are there."""
     found = graph(5, agents + others, radius)
     kind, mask = found.kind.clamp(min=1), found.mask.clone()
@@ -37,7 +37,7 @@ def encoder(transformers: int = 1, stacked: int | None = None, **options: Any) -
     return GraphEncoder(InforMARL(transformers=transformers, **options), SPEC, stacked)
 
 
-def naive(net: GraphEncoder, g: Graph, b: int, ego: int) -> dict[int, Tensor]:
+def naive(net: GraphEncoder, g: EntityGraph, b: int, ego: int) -> dict[int, Tensor]:
     """The nodes that hear, of one scene as one ego sees it: word by word."""
     heard, distance = edges(g, net.nearest)
     count, width = g.mask.shape[-1], net.width
@@ -133,7 +133,7 @@ def test_nothing_beyond_its_hops_reaches_an_agent(form: str, transformers: int) 
     position = torch.tensor([[[0.9 * i, 0.0] for i in range(5)]])
     still, kind = torch.zeros_like(position), torch.zeros(1, 5, dtype=torch.int64)
     mask, ego = torch.ones(1, 5, dtype=torch.bool), (("agent", range(5)),)
-    g = Graph(position, still, position, kind, mask, ego, radius=1.0)
+    g = EntityGraph(position, still, position, kind, mask, ego, radius=1.0)
     moved = [replace(g, velocity=still.index_fill(1, torch.tensor([j]), 1.0)) for j in range(5)]
     before = net.own(g, [0])
     reached = [not torch.equal(net.own(some, [0]), before) for some in moved[1:]]

@@ -21,7 +21,7 @@ from marl.envs.particle.physics import Body, distances
 from marl.envs.particle.placement import CROWDED, crowding, place
 from marl.envs.particle.scenario import Outcome, Scenario, State, nearest, ways
 from marl.errors import UserError, unknown
-from marl.types import EntitySpec, Graph
+from marl.types import EntityGraph, EntitySpec
 
 SIZE = 0.05  # radius of every body, and how near a place counts as reached, metres
 INNER = 0.8  # share of the world in which goals and obstacles lie
@@ -237,12 +237,12 @@ class Navigation(Scenario):
     def entities(self) -> EntitySpec:
         return EntitySpec(space=2, kinds=3)
 
-    def graph(self, state: State) -> Graph:
+    def graph(self, state: State) -> EntityGraph:
         there = torch.arange(self.most, device=state.chosen.device) < state.chosen[:, :1]
         always = there.new_ones(len(there), self._obstacles.start)
         mask = torch.cat([always, there], dim=1)
         position = state.position.masked_fill(~mask.unsqueeze(-1), 0.0).float()
-        return Graph(
+        return EntityGraph(
             position=position,
             velocity=F.pad(state.velocity.float(), (0, 0, 0, len(self.landmarks))),
             goal=self.graph_goals(position),
