@@ -64,6 +64,8 @@ class HAA2CConfig(HAPPOConfig):
 
 
 class HAPPO(MAPPO):
+    """MAPPO whose agents' policies improve one after the other, then the critic."""
+
     def __init__(self, config: HAPPOConfig, context: Context):
         super().__init__(config, context)
         self.critic_epochs = config.critic_epochs or config.epochs

@@ -104,6 +104,8 @@ class IPPOConfig(MAPPOConfig):
 
 
 class MAPPO:
+    """Learns a team's policy and its critic. A variant overrides ``surrogate``, or ``_step``."""
+
     def __init__(self, config: MAPPOConfig, context: Context):
         self.config, self.context, self.team = config, context, context.team
         scheme, self.scope = REWARDS[config.reward], SCOPES[config.critic]
@@ -127,7 +129,7 @@ class MAPPO:
         frames = distributed.part("minibatch_size", config.minibatch_size)
         self.minibatch_frames = frames or context.steps * context.num_envs  # on this rank
         compiler = compiled if config.compile else lambda function: function
-        self.step, self.explore = compiler(self._step), compiler(self.policy.act)
+        self.step, self.policy_act = compiler(self._step), compiler(self.policy.act)
 
     @torch.no_grad()
     def act(
@@ -138,11 +140,10 @@ class MAPPO:
         generator: torch.Generator,
         explore: bool = True,
     ) -> PolicyStep:
+        """One step over ``[B, N]``, greedy unless it explores."""
         if not explore:
             return self.policy.act(obs, carry, start, None)
-        return self.explore(obs, carry, start, self.policy.noise(len(start), generator))
-
-    # ------------------------------------------------------------------------------------- learning
+        return self.policy_act(obs, carry, start, self.policy.noise(len(start), generator))
 
     def update(self, rollout: Rollout) -> Metrics:
         """Advantages first, then epochs of minibatches (Yu et al. 2022, algorithm 1)."""
@@ -219,8 +220,6 @@ class MAPPO:
         )
         actor_memory = on_policy.rollout_carries(self.policy, rollout, self.chunk)
         return batch, Memory(actor_memory, critic_memory)
-
-    # ---------------------------------------------------------------------------------------- state
 
     def _schedule(self) -> None:
         progress = self.iteration / self.context.iterations
