@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,9 +15,18 @@ from torch import nn
 from marl.env import VectorEnv
 from marl.errors import Diverged, EndlessEpisode, EnvironmentFault, UserError, WorkerError
 from marl.networks.perceptron import Perceptron
-from marl.training import absolute_metric, agent_order, cautions, memory, run_claim, run_directory
+from marl.training import (
+    absolute_metric,
+    agent_order,
+    cautions,
+    memory,
+    run_claim,
+    run_directory,
+    run_metrics,
+    run_state,
+)  # fmt: skip
 from marl.training.build import build_replay, build_teams
-from marl.training.checkpoint import Checkpoints, random_state, set_random_state
+from marl.training.checkpoint import Checkpoints
 from marl.training.collector import Collector
 from marl.training.evaluation import Evaluations, film
 from marl.training.logging import (
@@ -38,6 +46,7 @@ from marl.types import Metrics, Rollout
 from marl.utils import distributed, seeding
 from marl.utils.device import find_device, keep_freed_memory
 from marl.utils.files import Lock, Taken, explained
+from marl.utils.process_state import ProcessState
 from marl.utils.serialization import to_plain
 from marl.utils.trust import given
 from marl.utils.versions import LEARNING
@@ -46,10 +55,14 @@ MakeEnv = Callable[[int, torch.device], VectorEnv]  # (num_envs, device)
 
 
 class Experiment:
-    """One training run, from plain Python objects; or one rank's part of it
-    (``marl.utils.distributed``): the settings are the whole run's, the environment
-    and the replay are this rank's. The first rank evaluates, logs and draws; every one saves its
-    state.
+    """One training run, from plain Python objects; or one rank's part of it, within
+    ``marl.utils.distributed.joined``: the settings are the whole run's, the environment and the
+    replay are this rank's. The first rank evaluates, logs and draws; every one saves its state.
+
+    To make one changes nothing of the process: weights are drawn from ``settings.seed`` with the
+    run's own random states and threads (``process``), and the caller's come back. ``run`` uses the
+    same again, and lets the C library keep freed memory until it ends. Whoever steps the parts of a
+    run by hand does so within ``with experiment.process.use():``.
 
     Args:
         task: makes an environment of so many copies on a device; ``envs.Task`` is one.
@@ -76,38 +89,62 @@ class Experiment:
         sinks: list[Sink] | None = None,
         numbered: bool = False,
     ):
-        self.settings = settings = settings or Settings()
-        self.device = find_device(settings.device)
-        distributed.start(self.device)
+        self.settings = settings or Settings()
+        self.device = find_device(self.settings.device)
+        distributed.check_joined()
         self.directory, self.task = Path(distributed.word(str(directory))), task
         self.learning = run_directory.resumable(self.directory) if resume else LEARNING
-        if settings.tensorboard:
+        if self.settings.tensorboard:
             require_tensorboard()
-        keep_freed_memory()
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
-        seeding.seed_everything(settings.seed)
-        num_envs = distributed.part("num_envs", settings.num_envs)
-        self.env = self._first_env(num_envs, resume)
-        evaluation_env = self.make(min(32, settings.evaluation_episodes), self.device)
-        default = Team(None, algorithm, model or Perceptron(), critic_model)
-        self.specs = resolve_teams(self.env, teams or {}, default)
-        shape = RunShape(num_envs, settings.steps, settings.iterations)
+        self.process = ProcessState(self.device, self.settings.threads)
+        with self.process.use():
+            seeding.seed_everything(self.device, self.settings.seed)
+            self._build_environments(resume)
+            self._build_teams(
+                teams or {}, Team(None, algorithm, model or Perceptron(), critic_model)
+            )
+            self._build_collection()
+            self._open_run(resume, numbered, sinks or [])
+
+    # ----------------------------------------------------------------------------------- its parts
+
+    def _build_environments(self, resume: bool) -> None:
+        """Makes the environments to train and to evaluate in, and ``make``, which makes others like
+        them: with the same agents in the same order.
+
+        Raises:
+            UserError: the run to be resumed had others.
+        """
+        saved = agent_order.read(self.directory) if resume else None
+        wanted = partial(agent_order.arranged, saved=saved) if resume else agent_order.new
+        self.num_envs = distributed.part("num_envs", self.settings.num_envs)  # of this rank
+        self.env = agent_order.Ordered(self.task, wanted)(self.num_envs, self.device)
+        agent_order.check(self.env, saved, self.directory)
+        order = partial(agent_order.arranged, saved=agent_order.order_of(self.env.groups))
+        self.make = agent_order.Ordered(self.task, order)
+        self.evaluation_env = self.make(min(32, self.settings.evaluation_episodes), self.device)
+
+    def _build_teams(self, wanted: Mapping[str, Team | None], default: Team) -> None:
+        """Draws all weights, the same on every rank. What the global generators give after that is
+        the rank's own."""
+        settings = self.settings
+        self.specs = resolve_teams(self.env, wanted, default)
+        shape = RunShape(self.num_envs, settings.steps, settings.iterations)
         self.replay = build_replay(self.specs, settings, self.device)
         self.teams = build_teams(self.env, self.specs, shape, settings.seed, self.replay)
         policies = (team.policy for team in self.teams.values())
         distributed.check_alike(
             x for p in policies if isinstance(p, nn.Module) for x in p.parameters()
         )
-        if own := distributed.own():  # now that the weights are drawn, which are the same for all
-            seeding.seed_everything(settings.seed, *own)
-        self.collector = Collector(
-            self.env,
-            self.teams,
-            settings.steps,
-            seeding.training_seed(settings.seed, *own),
-            seeding.generator(self.device, settings.seed, "acting", *own),
-        )
+        if own := distributed.own():
+            seeding.seed_everything(self.device, settings.seed, *own)
+
+    def _build_collection(self) -> None:
+        """Resets the environment, allocates what rollouts are kept in, and makes what plays."""
+        settings, own = self.settings, distributed.own()
+        seed = seeding.training_seed(settings.seed, *own)
+        acting = seeding.generator(self.device, settings.seed, "acting", *own)
+        self.collector = Collector(self.env, self.teams, settings.steps, seed, acting)
         memory.check(self.env, self.teams, self.collector.obs, settings)
         if self.replay is not None:
             self.replay.allocate(self.collector.example())
@@ -116,38 +153,26 @@ class Experiment:
         self.past: list[str] = []  # the teams that played the last rollout as they had been
         self.frames, self.iteration = 0, 0
         self.next_checkpoint = settings.checkpoint_interval
-        self.evaluations = Evaluations(evaluation_env, self.teams, settings)
+        self.evaluations = Evaluations(self.evaluation_env, self.teams, settings)
         self.stop = Stop()
+
+    def _open_run(self, resume: bool, numbered: bool, sinks: Sequence[Sink]) -> None:
+        """Makes the run's directory, or reads the run's state from it."""
         if not resume:
             self.selfplay.fill(self.device)
             if distributed.RANK == 0:
                 self.directory = run_claim.create(self.directory, self.config(), numbered)
             self.directory = Path(distributed.word(str(self.directory)))
         self.lock = Lock(self.directory)
-        self.checkpoints = Checkpoints(self.directory / "checkpoints", settings.checkpoints_kept)
+        folder = self.directory / "checkpoints"
+        self.checkpoints = Checkpoints(folder, self.settings.checkpoints_kept)
         self.jsonl = JsonlSink(self.directory, KINDS if distributed.RANK == 0 else ())
         self.jsonl.rewind(dict.fromkeys(self.jsonl.paths, 0))
         self.resumed, self.changes = resume, dict[str, Any]()  # of the settings, to be written
         self.stamp, self.saved = "", False  # of the newest checkpoint; whether all is in it
         if resume:
             self._resume()
-        self.log = Log([] if distributed.RANK else [self.jsonl, *(sinks or [])])
-
-    def _first_env(self, num_envs: int, resume: bool) -> VectorEnv:
-        """Makes the environment to train in, and ``make``, which makes others like it: with the
-        same agents in the same order.
-
-        Raises:
-            UserError: the run to be resumed had others.
-        """
-        saved = agent_order.read(self.directory) if resume else None
-        wanted = partial(agent_order.arranged, saved=saved) if resume else agent_order.new
-        env = agent_order.Ordered(self.task, wanted)(num_envs, self.device)
-        agent_order.check(env, saved, self.directory)
-        self.make = agent_order.Ordered(
-            self.task, partial(agent_order.arranged, saved=agent_order.order_of(env.groups))
-        )
-        return env
+        self.log = Log([] if distributed.RANK else [self.jsonl, *sinks])
 
     @classmethod
     def load(cls, directory: str | Path, *, trust: bool = False, **changes: Any) -> Experiment:
@@ -203,7 +228,7 @@ class Experiment:
             Taken: another process trains in the directory, or did since this object was made.
             UserError: the directory cannot be written to, or its disk is full.
         """
-        with self.locked():
+        with self.locked(), self.process.use(), keep_freed_memory():
             try:
                 self._begin()
                 with self.stop.on_signals():
@@ -293,18 +318,12 @@ class Experiment:
         return {name: team.update(rollout) for name, team in present.items()}
 
     def _log_metrics(self, metrics: Mapping, updates: Mapping[str, Mapping]) -> None:
-        """Reads all of the iteration's numbers off the device at once, the ranks' means."""
-        named = {f"{k}/{team}": v for team, values in updates.items() for k, v in values.items()}
-        tensors = {**metrics, **named}
-        means = distributed.average(torch.stack(list(tensors.values())))
-        numbers = dict(zip(tensors, means.tolist(), strict=True))
-        for name in named:
-            if not math.isfinite(numbers[name]):
-                raise Diverged(
-                    f"{name} is {numbers[name]} at iteration {self.iteration} "
-                    f"({self.frames:,} frames); the last good checkpoint is "
-                    f"{self.checkpoints.last() or 'none'}"
-                )
+        numbers = run_metrics.read(metrics, updates)
+        if wrong := run_metrics.diverged(numbers, updates):
+            raise Diverged(
+                f"{wrong} at iteration {self.iteration} ({self.frames:,} frames); the last good "
+                f"checkpoint is {self.checkpoints.last() or 'none'}"
+            )
         record = {"frames": self.frames, "iteration": self.iteration, **finite(numbers)}
         self.log.log("metrics", record)
 
@@ -327,17 +346,7 @@ class Experiment:
         self.next_checkpoint = self.frames + self.settings.checkpoint_interval
         if self.saved:
             return
-        state = {
-            "learning": self.learning,
-            "frames": self.frames,
-            "iteration": self.iteration,
-            "evaluations": self.evaluations.state_dict(),
-            "teams": {name: team.state_dict() for name, team in self.teams.items()},
-            "selfplay": self.selfplay.state_dict(),
-            "collector": self.collector.state_dict(),
-            "random": random_state(self.device),
-            "log": self.jsonl.position(),
-        }
+        state = run_state.state_of(self)
         replay = self.replay if self.settings.replay_checkpoint else None
         self.checkpoints.save(
             self.frames, state, best, None if replay is None else replay.state_dict()
@@ -354,19 +363,8 @@ class Experiment:
         self.checkpoints.check_ranks()
         self.stamp, self.saved = self.checkpoints.stamp(), True
         _, state = self.checkpoints.load_last(self.device)
-        self.frames, self.iteration = state["frames"], state["iteration"]
+        run_state.restore(self, state)
         self.next_checkpoint = self.frames + self.settings.checkpoint_interval
-        self.evaluations.load_state_dict(state["evaluations"])
-        for name, team in self.teams.items():
-            team.load_state_dict(state["teams"][name])
-        self.selfplay.load_state_dict(state["selfplay"])
-        if self.replay is not None and "replay" in state:
-            self.replay.load_state_dict(state["replay"])
-        if not self.collector.load_state_dict(state["collector"]):
-            seed = seeding.training_seed(self.settings.seed, self.frames, *distributed.own())
-            self.collector.restart(seed)
-        self.jsonl.rewind(state["log"])
-        set_random_state(state["random"], self.device)
 
     def _finished(self) -> bool:
         return self.stop.signal is not None or self.frames >= self.settings.total_frames
@@ -375,12 +373,14 @@ class Experiment:
 
     def film(self, seed: int = 0) -> list:
         """The frames of one greedy episode, ``[H, W, 3]`` uint8 each."""
-        env = self.make(1, self.device)
-        try:
-            return film(env, self.teams, seeding.evaluation_seed(self.settings.seed, "film", seed))
-        finally:
-            env.close()
+        with self.process.use():
+            env = self.make(1, self.device)
+            try:
+                seed = seeding.evaluation_seed(self.settings.seed, "film", seed)
+                return film(env, self.teams, seed)
+            finally:
+                env.close()
 
     def close(self) -> None:
         self.env.close()
-        self.evaluations.env.close()
+        self.evaluation_env.close()

@@ -23,6 +23,7 @@ from marl.training.settings import Settings
 from marl.training.teams import Team
 from marl.types import AgentGroup
 from marl.utils import distributed, trust
+from marl.utils.device import find_device
 from marl.utils.files import Lock
 
 # Flags of Hydra that take a value.
@@ -34,7 +35,12 @@ def train(options: Namespace) -> int:
     """``marl train``: one run, or with Hydra's flags what they ask for."""
     if any(word.startswith("-") for word in options.settings):
         return _hydra(options.settings)
-    return run(compose.build(compose.composed(options.settings)))
+    return _build_and_run(compose.composed(options.settings))
+
+
+def _build_and_run(config: compose.RunConfig) -> int:
+    with distributed.joined(find_device(config.device)):
+        return run(compose.build(config))
 
 
 def _hydra(words: Sequence[str]) -> int:
@@ -56,7 +62,7 @@ def _hydra(words: Sequence[str]) -> int:
     @hydra.main(version_base="1.3", config_path="pkg://marl.configs", config_name="train")
     def job(config: Any) -> None:
         with trust.given(trusting):
-            codes.append(run(compose.build(compose.typed(config))))
+            codes.append(_build_and_run(compose.typed(config)))
         if codes[-1] >= 128:  # a signal ends them all
             sys.exit(codes[-1])
 
@@ -78,7 +84,7 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def run(experiment: Experiment) -> int:
     """Trains, draws the curve, films, and says where everything lies; 128 + n after signal n. Of
     several ranks the first does what is not training. All the while nobody else trains there."""
-    with experiment.locked():
+    with experiment.locked(), experiment.process.use():
         return _training(experiment) if distributed.RANK else _telling(experiment)
 
 
@@ -205,10 +211,12 @@ def resume(options: Namespace) -> int:
     run_directory.check(directory)
     if distributed.wanted() == 1:
         Lock(directory).check()  # before the time is spent to load it
-    experiment = Experiment.load(directory, **changes)
-    if not distributed.RANK and experiment.checkpoints.last() is None:
-        print("resume   there is no checkpoint yet: the run starts from its beginning")
-    return run(experiment)
+    device = changes.get("device") or run_directory.device_of(directory)
+    with distributed.joined(find_device(device)):
+        experiment = Experiment.load(directory, **changes)
+        if not distributed.RANK and experiment.checkpoints.last() is None:
+            print("resume   there is no checkpoint yet: the run starts from its beginning")
+        return run(experiment)
 
 
 def _changes(words: Sequence[str]) -> dict[str, Any]:

@@ -18,21 +18,23 @@ from marl.env import VectorEnv, random_action
 from marl.experiment import Experiment
 from marl.training import evaluation
 from marl.training.provenance import provenance
-from marl.utils import seeding
-from marl.utils.device import find_device, keep_freed_memory
+from marl.utils import distributed, seeding
+from marl.utils.device import find_device, keep_freed_memory, use_threads
 from marl.utils.places import without_places
 
 
 def measure(options: Namespace) -> int:
     run = compose.composed(options.settings)
-    figures = {
-        "task": run.task.name,
-        "num_envs": run.num_envs,
-        "settings": options.settings,
-        **(environment(run, options) if options.environment else whole(run, options)),
-        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        **provenance(),
-    }
+    device = find_device(run.device)
+    with use_threads(run.threads), keep_freed_memory(), distributed.joined(device):
+        figures = {
+            "task": run.task.name,
+            "num_envs": run.num_envs,
+            "settings": options.settings,
+            **(environment(run, options) if options.environment else whole(run, options)),
+            "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            **provenance(),
+        }
     figures = without_places(figures)
     show(figures)
     if options.json:
@@ -47,7 +49,8 @@ def whole(run: compose.RunConfig, options: Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         run.directory, run.progress = str(Path(folder) / "run"), False
         experiment = compose.build(run)
-        seconds = time_parts(experiment, options.warmup, options.iterations)
+        with experiment.process.use():
+            seconds = time_parts(experiment, options.warmup, options.iterations)
         experiment.close()
     frames = options.iterations * experiment.settings.frames_per_iteration
     return {
@@ -61,9 +64,6 @@ def whole(run: compose.RunConfig, options: Namespace) -> dict[str, Any]:
 def environment(run: compose.RunConfig, options: Namespace) -> dict[str, Any]:
     """The figures of the environment alone, under random actions that were drawn before."""
     device = find_device(run.device)
-    keep_freed_memory()
-    if run.threads:
-        torch.set_num_threads(run.threads)
     env: VectorEnv = run.task(run.num_envs, device)
     random = seeding.generator(device, run.seed, "acting")
     obs = env.reset(run.seed)

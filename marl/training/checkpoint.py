@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import random
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 
 from marl.errors import UserError
@@ -247,30 +245,3 @@ def _copied(part: Any, device: torch.device) -> Any:
     elif isinstance(part, (list, tuple)):
         return type(part)(_copied(value, device) for value in part)
     return part
-
-
-def random_state(device: torch.device) -> State:
-    """The process's global random states, as tensors and plain values."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  # others use it
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        "numpy": [
-            str(name),
-            torch.from_numpy(np.asarray(keys).astype(np.int64)),
-            position,
-            has_gauss,
-            gauss,
-        ],
-        "python": random.getstate(),
-    }
-
-
-def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"] is not None and device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from marl.env import VectorEnv, random_action
-from marl.training.checkpoint import random_state, set_random_state
 from marl.training.teams import Team
 from marl.utils import seeding
 
@@ -31,11 +30,8 @@ def warnings(
 ) -> list[str]:
     """A sentence on each team whose rewards cancel in random play in ``env``, which tells how to
     split it. Global random states stay as they are."""
-    before = random_state(env.device)
-    try:
+    with seeding.fork_random_state(env.device):
         found = cancelling(specs, env, seed, clock)
-    finally:
-        set_random_state(before, env.device)
     return [_sentence(name, specs[name], env, rewards) for name, rewards in found.items()]
 
 

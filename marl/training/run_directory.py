@@ -80,6 +80,15 @@ def _moved(directory: Path, reference: str) -> str:
     return str(there) if there.exists() else reference
 
 
+def device_of(directory: Path) -> str:
+    """Returns the name of the device in a run's settings; ``cpu`` where they cannot be read, which
+    whoever reads them whole reports."""
+    try:
+        return str(json.loads((directory / "config.json").read_text())["settings"]["device"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return "cpu"
+
+
 def resumable(directory: Path) -> int:
     """Returns the version of learning of a run that is to be resumed (``marl.utils.versions``).
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from marl.errors import UserError
 
 RANK, SIZE = 0, 1  # this process's number, and how many there are: set by ``start``
+_owned = False  # whether ``start`` began the process group
 DEVICE = torch.device("cpu")  # of what is exchanged
 
 
@@ -37,26 +38,54 @@ def local() -> int | None:
     return int(os.environ.get("LOCAL_RANK", "0")) if wanted() > 1 else None
 
 
-def start(device: torch.device) -> None:
-    """Joins the others, over NCCL on GPUs and gloo on CPUs; nothing happens alone or once joined.
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Joins the other ranks for the time of a block: around an ``Experiment`` under torchrun, from
+    before it is made until after it has run. Alone, and within such a block, nothing happens.
+
+    After an error the group stays: the process ends, and torchrun the others.
+    """
+    begun = start(device)
+    yield
+    if begun:
+        leave()
+
+
+def start(device: torch.device) -> bool:
+    """Joins the others, over NCCL on GPUs and gloo on CPUs, and returns True; nothing happens alone
+    or once joined. A process group that is there is used, and not ended by ``leave``.
+
     Whoever waits does so for a day: the others may be waiting for an evaluation, and where one dies
     torchrun ends all."""
-    global RANK, SIZE, DEVICE
-    if wanted() == 1 or dist.is_initialized():
-        return
+    global RANK, SIZE, DEVICE, _owned
+    if wanted() == 1 or SIZE > 1:
+        return False
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(days=1))
+    _owned = not dist.is_initialized()
+    if _owned:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(days=1))
     RANK, SIZE, DEVICE = dist.get_rank(), dist.get_world_size(), device
+    return True
 
 
 def leave() -> None:
     """Ends what ``start`` began."""
     global RANK, SIZE, DEVICE
     if SIZE > 1:
-        dist.destroy_process_group()
+        if _owned:
+            dist.destroy_process_group()
         RANK, SIZE, DEVICE = 0, 1, torch.device("cpu")
+
+
+def check_joined() -> None:
+    """Raises UserError where torchrun started this process and it has not joined the others."""
+    if wanted() > 1 and SIZE == 1:
+        raise UserError(
+            f"this process is one of {wanted()} that torchrun started, and it trains for itself; "
+            "make and run the Experiment within marl.utils.distributed.joined(device)"
+        )
 
 
 # ------------------------------------------------------------------------------------- who has what

@@ -94,6 +94,8 @@ SYMBOLS = {
     "marl.algorithm:without": "marl.learning.rewards:without",
     "marl.averages:Follower": "marl.learning.target_networks:TargetNetwork",
     "marl.averages:averaged": "marl.learning.target_networks:target_copy",
+    "marl.checkpoint:random_state": "marl.utils.seeding:random_state",
+    "marl.checkpoint:set_random_state": "marl.utils.seeding:set_random_state",
     "marl.collect:team_mean_reward": "marl.learning.rewards:team_mean_reward",
     "marl.critics:HeadIndex": "marl.critics.inputs:HeadIndex",
     "marl.critics:JointObservation": "marl.critics.inputs:JointObservation",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,9 +33,57 @@ def generator(device: torch.device, seed: int, *purpose: str | int) -> torch.Gen
     return torch.Generator(device).manual_seed(derive(seed, *purpose))
 
 
-def seed_everything(seed: int, *purpose: str | int) -> None:
-    """Seeds the process's global random states: network initialisation, and environments that use
-    them."""
-    torch.manual_seed(derive(seed, "torch", *purpose))
+# ------------------------------------------------------------------------------ the process's own
+
+
+def seed_everything(device: torch.device, seed: int, *purpose: str | int) -> None:
+    """Seeds the process's global random states, torch's on the CPU and ``device``: network
+    initialisation, and environments that use them."""
+    for random_source in (torch.default_generator, *_of_device(device)):
+        random_source.manual_seed(derive(seed, "torch", *purpose))
     np.random.seed(derive(seed, "numpy", *purpose))  # noqa: NPY002  # third-party environments use it
     random.seed(derive(seed, "python", *purpose))
+
+
+def _of_device(device: torch.device) -> list[torch.Generator]:
+    if device.type != "cuda":
+        return []
+    torch.cuda.init()
+    return [torch.cuda.default_generators[device.index or 0]]
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """Returns the process's global random states, as tensors and plain values."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  # others use it
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "numpy": [
+            str(name),
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            position,
+            has_gauss,
+            gauss,
+        ],
+        "python": random.getstate(),
+    }
+
+
+def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+
+
+@contextmanager
+def fork_random_state(device: torch.device) -> Iterator[None]:
+    """Gives the global random states back after a block, as they were before it."""
+    before = random_state(device)
+    try:
+        yield
+    finally:
+        set_random_state(before, device)

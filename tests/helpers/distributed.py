@@ -90,14 +90,15 @@ def share_words() -> None:
 
 def train_replaying(directory: Path, resume: bool, frames: int) -> None:
     """A short run of HASAC; its gradient steps begin with the second iteration."""
-    if resume:
-        run = Experiment.load(directory, total_frames=frames)
-    else:
-        config = HASACConfig(batch_size=16, warmup=40, frames_per_update=8, n_step=2)
-        settings = Settings(**{**SHORT, "total_frames": frames, "replay_size": 160})
-        task = Task("tests.helpers.toy_envs:mortal")
-        run = Experiment(task, config, Perceptron([8]), settings=settings, directory=directory)
-    run.run()
+    config = HASACConfig(batch_size=16, warmup=40, frames_per_update=8, n_step=2)
+    settings = Settings(**{**SHORT, "total_frames": frames, "replay_size": 160})
+    with distributed.joined(CPU):
+        if resume:
+            run = Experiment.load(directory, total_frames=frames)
+        else:
+            run = Experiment(Task("tests.helpers.toy_envs:mortal"), config, Perceptron([8]), settings=settings,
+                             directory=directory)  # fmt: skip
+        run.run()
 
 
 # ------------------------------------------------------------------------------ updates, in parts

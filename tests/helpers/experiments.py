@@ -16,6 +16,7 @@ from marl.experiment import Experiment, Settings
 from marl.networks.perceptron import Perceptron
 from marl.training.checkpoint import Checkpoints
 from marl.types import tree_tensors
+from marl.utils import distributed
 from tests.helpers.builders import CPU, SMALL
 
 # Six iterations of 40 frames; evaluations and checkpoints do not fall together.
@@ -61,8 +62,9 @@ class Kill:
 
 
 def train(directory: Path, resume: bool, settings: dict[str, Any]) -> None:
-    run = Experiment.load(directory) if resume else experiment(directory, **settings)
-    run.run()
+    with distributed.joined(CPU):
+        run = Experiment.load(directory) if resume else experiment(directory, **settings)
+        run.run()
 
 
 def outcome(directory: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from marl.errors import UserError
 from marl.training import checkpoint, checkpoint_formats
 from marl.training.checkpoint import Checkpoints, CorruptCheckpoint, checksum_of, load, write_atomic
 from marl.training.checkpoint_formats import FORMAT
+from marl.utils import seeding
 from tests.helpers.builders import CPU
 
 
@@ -239,7 +240,7 @@ def test_a_foreign_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
 
 
 def test_global_random_states_round_trip() -> None:
-    kept = checkpoint.random_state(CPU)
+    kept = seeding.random_state(CPU)
     buffer = io.BytesIO()
     torch.save(kept, buffer)
 
@@ -249,5 +250,5 @@ def test_global_random_states_round_trip() -> None:
     first = draws()
     assert draws() != first
     buffer.seek(0)
-    checkpoint.set_random_state(torch.load(buffer, weights_only=True), CPU)
+    seeding.set_random_state(torch.load(buffer, weights_only=True), CPU)
     assert draws() == first

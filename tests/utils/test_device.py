@@ -20,14 +20,16 @@ def test_a_device_that_is_not_there_is_told(name: str) -> None:
 
 FAULTS = """
 import resource, torch
-from marl.device import keep_freed_memory
+from marl.utils.device import keep_freed_memory
 
-keep_freed_memory()
-for turn in range(6):
-    if turn == 4:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    tensors = [torch.ones(6 << 20) for _ in range(4)]
-    del tensors
+with keep_freed_memory(), keep_freed_memory():
+    pass
+with keep_freed_memory():
+    for turn in range(6):
+        if turn == 4:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        tensors = [torch.ones(6 << 20) for _ in range(4)]
+        del tensors
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 

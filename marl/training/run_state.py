@@ -1,0 +1,64 @@
+"""What a checkpoint holds: everything that decides what comes next in a run."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from marl.algorithm import Algorithm
+from marl.learning.replay import Replay
+from marl.training.checkpoint_formats import State
+from marl.training.collector import Collector
+from marl.training.evaluation import Evaluations
+from marl.training.logging import JsonlSink
+from marl.training.selfplay import SelfPlay
+from marl.training.settings import Settings
+from marl.utils import distributed, seeding
+from marl.utils.process_state import ProcessState
+
+
+class Run(Protocol):
+    """The parts of an ``Experiment`` that have a state."""
+
+    settings: Settings
+    learning: int
+    frames: int
+    iteration: int
+    teams: dict[str, Algorithm]
+    replay: Replay | None
+    collector: Collector
+    selfplay: SelfPlay
+    evaluations: Evaluations
+    jsonl: JsonlSink
+    process: ProcessState
+
+
+def state_of(run: Run) -> State:
+    """Returns the state of all but the replay, as tensors and plain values."""
+    return {
+        "learning": run.learning,
+        "frames": run.frames,
+        "iteration": run.iteration,
+        "evaluations": run.evaluations.state_dict(),
+        "teams": {name: team.state_dict() for name, team in run.teams.items()},
+        "selfplay": run.selfplay.state_dict(),
+        "collector": run.collector.state_dict(),
+        "random": dict(run.process.random),
+        "log": run.jsonl.position(),
+    }
+
+
+def restore(run: Run, state: dict[str, Any]) -> None:
+    """Makes the run what it was when ``state`` was written; episodes begin anew where the
+    environment could not tell its state. The process is the run's (``ProcessState.use``)."""
+    run.frames, run.iteration = state["frames"], state["iteration"]
+    run.evaluations.load_state_dict(state["evaluations"])
+    for name, team in run.teams.items():
+        team.load_state_dict(state["teams"][name])
+    run.selfplay.load_state_dict(state["selfplay"])
+    if run.replay is not None and "replay" in state:
+        run.replay.load_state_dict(state["replay"])
+    if not run.collector.load_state_dict(state["collector"]):
+        seed = seeding.training_seed(run.settings.seed, run.frames, *distributed.own())
+        run.collector.restart(seed)
+    run.jsonl.rewind(state["log"])
+    seeding.set_random_state(state["random"], run.process.device)
