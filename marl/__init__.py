@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from marl.learning.losses import approximate_kl as approximate_kl
     from marl.networks.base import Network as Network
     from marl.networks.perceptron import Perceptron as Perceptron
+    from marl.training.callbacks import Callback as Callback
     from marl.training.report import draw_curve as draw_curve
     from marl.training.report import write_video as write_video
     from marl.training.settings import Settings as Settings
@@ -64,6 +65,7 @@ EXPORTS = {
     "marl.learning.losses": ("approximate_kl",),
     "marl.networks.base": ("Network",),
     "marl.networks.perceptron": ("Perceptron",),
+    "marl.training.callbacks": ("Callback",),
     "marl.training.report": ("draw_curve", "write_video"),
     "marl.training.settings": ("Settings",),
     "marl.training.teams": ("Team",),

@@ -26,6 +26,7 @@ from marl.training import (
     run_state,
 )  # fmt: skip
 from marl.training.build import build_replay, build_teams
+from marl.training.callbacks import Callback, Callbacks
 from marl.training.checkpoint import Checkpoints
 from marl.training.collector import Collector
 from marl.training.evaluation import Evaluations, film
@@ -74,6 +75,7 @@ class Experiment:
             there, and only while no other process does.
         sinks: loggers besides those of the settings.
         numbered: where ``directory`` is taken, a number is appended that makes it free.
+        callbacks: called in the midst of the run (``marl.Callback``).
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Experiment:
         resume: bool = False,
         sinks: list[Sink] | None = None,
         numbered: bool = False,
+        callbacks: Sequence[Callback] = (),
     ):
         self.settings = settings or Settings()
         self.device = find_device(self.settings.device)
@@ -96,6 +99,7 @@ class Experiment:
         self.learning = run_directory.resumable(self.directory) if resume else LEARNING
         if self.settings.tensorboard:
             require_tensorboard()
+        self.callbacks = Callbacks(callbacks, self.device, self.settings.seed)
         self.process = ProcessState(self.device, self.settings.threads)
         with self.process.use():
             seeding.seed_everything(self.device, self.settings.seed)
@@ -175,7 +179,14 @@ class Experiment:
         self.log = Log([] if distributed.RANK else [self.jsonl, *sinks])
 
     @classmethod
-    def load(cls, directory: str | Path, *, trust: bool = False, **changes: Any) -> Experiment:
+    def load(
+        cls,
+        directory: str | Path,
+        *,
+        trust: bool = False,
+        callbacks: Sequence[Callback] = (),
+        **changes: Any,
+    ) -> Experiment:
         """The run in ``directory``, to be continued from its last checkpoint; ``run`` writes the
         ``changes`` of its settings to its configuration. With ``trust`` it, and the runs that it
         refers to, may import code of others though somebody else made them.
@@ -185,10 +196,12 @@ class Experiment:
                 somebody else's run names code of others.
         """
         with given(trust):
-            return cls._load(directory, changes)
+            return cls._load(directory, changes, callbacks)
 
     @classmethod
-    def _load(cls, directory: str | Path, changes: Mapping[str, Any]) -> Experiment:
+    def _load(
+        cls, directory: str | Path, changes: Mapping[str, Any], callbacks: Sequence[Callback]
+    ) -> Experiment:
         config = run_directory.read_config(Path(directory))
         teams, settings = config["teams"], config["settings"]
         task: MakeEnv | None = config["task"]
@@ -198,7 +211,9 @@ class Experiment:
                 "build the same Experiment(..., resume=True) there"
             )
         settings = changed(settings, changes)
-        experiment = cls(task, None, None, None, teams, settings, directory, resume=True)
+        experiment = cls(
+            task, None, None, None, teams, settings, directory, resume=True, callbacks=callbacks
+        )
         if "total_frames" in changes and settings.total_frames < experiment.frames:
             experiment.close()
             raise UserError(
@@ -300,13 +315,16 @@ class Experiment:
             rollout, metrics = self.collector.collect()
         self.selfplay.credit(playing, rollout)
         self.past = list(playing)
-        collected = time.perf_counter()
+        collect = time.perf_counter() - began
+        self.callbacks.on_rollout(self, rollout)
+        began = time.perf_counter()
         updates = self.learn(rollout)
         frames = rollout.frames * distributed.SIZE
         self.frames += frames
         self.iteration += 1
         self._log_metrics(metrics, updates)
-        self._log_timing(frames, collected - began, time.perf_counter() - collected)
+        self._log_timing(frames, collect, time.perf_counter() - began)
+        self.callbacks.on_update(self, updates)
 
     def learn(self, rollout: Rollout) -> dict[str, Metrics]:
         """Every team's update from the rollout, and from what is kept of those before; not of teams
@@ -334,8 +352,11 @@ class Experiment:
 
     def _evaluate(self) -> None:
         began, self.saved = time.perf_counter(), False
-        self.log.log("evaluations", {"frames": self.frames, **self.evaluations.play(self.frames)})
+        record = {"frames": self.frames, **self.evaluations.play(self.frames)}
+        self.log.log("evaluations", record)
         self.log.log("timing", {"frames": self.frames, "evaluate": time.perf_counter() - began})
+        if distributed.RANK == 0:
+            self.callbacks.on_evaluation(self, record)
         best = self.evaluations.best_now()
         if distributed.highest(len(best)):
             self.save(best)

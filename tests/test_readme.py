@@ -103,7 +103,7 @@ def test_the_example_suite_is_one(tmp_path: Path) -> None:
     assert [run.algorithm.entropy for run in runs].count(0.0) == 1
 
 
-def test_the_notebook_runs(tmp_path: Path, monkeypatch) -> None:
+def test_the_notebook_runs(tmp_path: Path, monkeypatch, capsys) -> None:
     (block,) = [block for block in BLOCKS if "Experiment(" in block]
     small = "total_frames=200, evaluation_episodes=2, steps=10, progress=False, num_envs=4"
     block = re.sub(r"total_frames=200_000, num_envs=60", small, block)
@@ -112,4 +112,5 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch) -> None:
     scope: dict = {}
     exec(block, scope)
     assert len(scope["returns"]["team"]) == 2
+    assert f"200 frames, returns {scope['returns']['team']}" in capsys.readouterr().out
     assert (tmp_path / "runs/notebook/video.gif").exists()
