@@ -35,7 +35,7 @@ Stats = dict[str, Tensor]  # scalars by name, in the order of the log
 class OffPolicyConfig:
     """Hyperparameters of every off-policy algorithm."""
 
-    replays: ClassVar[bool] = True  # needs the run's replay
+    needs_replay: ClassVar[bool] = True  # needs the run's replay
     critic: str = "team"  # what the critics see: agent, team, all (every team), or state
     reward: str = "team_mean"  # own, team_sum or team_mean
     sequential: bool = False  # agents move one after the other, and see those before them moved

@@ -48,7 +48,11 @@ class Context:
 
 
 class Algorithm(Protocol):
-    """Learns for a whole team: acts decentralized, updates from the joint rollout of all groups."""
+    """Learns for a whole team: acts decentralized, updates from the joint rollout of all groups.
+
+    One whose policy never changes says so by ``learns = False``: it has no best checkpoint, and
+    self-play knows no past of it.
+    """
 
     @property
     def policy(self) -> Policy: ...
@@ -74,8 +78,9 @@ class Algorithm(Protocol):
 class AlgorithmConfig(Protocol):
     """Hyperparameters: a dataclass whose fields the command line sets and checks.
 
-    One with a class attribute ``replays = True`` gets the run's replay, in ``Context.replay``. One
-    with a method ``first_update()`` tells the frames after which it begins to learn.
+    One with a class attribute ``needs_replay = True`` gets the run's replay, in ``Context.replay``,
+    and learns from it even when its team played as it had been. One with a method
+    ``first_update()`` tells the frames after which it begins to learn.
     """
 
     def policy(self, context: Context) -> Policy:

@@ -45,6 +45,7 @@ from marl.training.signals import Stop
 from marl.training.teams import RunShape, Team, resolve_teams
 from marl.types import Metrics, Rollout
 from marl.utils import distributed, seeding
+from marl.utils.capabilities import needs_replay
 from marl.utils.device import find_device, keep_freed_memory
 from marl.utils.files import Lock, Taken, explained
 from marl.utils.process_state import ProcessState
@@ -331,7 +332,7 @@ class Experiment:
         that played it as they had been, unless they learn from the replay."""
         if self.replay is not None:
             self.replay.append(rollout)
-        absent = [n for n in self.past if not getattr(self.specs[n].algorithm, "replays", False)]
+        absent = [n for n in self.past if not needs_replay(self.specs[n].algorithm)]
         present = {name: team for name, team in self.teams.items() if name not in absent}
         return {name: team.update(rollout) for name, team in present.items()}
 

@@ -23,6 +23,7 @@ from marl.training.settings import Settings
 from marl.training.teams import Team
 from marl.types import AgentGroup
 from marl.utils import distributed, trust
+from marl.utils.capabilities import learns
 from marl.utils.device import find_device
 from marl.utils.files import Lock
 
@@ -145,12 +146,11 @@ def print_images(experiment: Experiment) -> None:
     """Says how the teams that learn read images, and other observations of many numbers."""
     from marl.networks.encoders import reading
     from marl.networks.perceptron import Perceptron
-    from marl.policies.fixed import Scripted
 
     lines: dict[str, None] = {}  # each once, in order
     for name, team in experiment.specs.items():
         models = [m for m in (team.model, team.critic_model) if isinstance(m, Perceptron)]
-        if isinstance(experiment.teams[name], Scripted):
+        if not learns(experiment.teams[name]):
             continue
         for group in team.groups or []:
             lines |= dict.fromkeys(

@@ -36,6 +36,8 @@ class Scripted:
     """A team whose policy stays as it is; ``explore`` overrides the word of whoever asks it to
     act."""
 
+    learns = False
+
     def __init__(self, policy: Policy, explore: bool | None):
         self.policy, self.explore = policy, explore
 

@@ -20,6 +20,7 @@ from marl.training.settings import Settings
 from marl.training.teams import RunShape, Team
 from marl.types import AgentGroup
 from marl.utils import distributed, versions
+from marl.utils.capabilities import needs_replay
 from marl.utils.seeding import generator
 
 
@@ -48,7 +49,7 @@ def build_replay(
     Raises:
         UserError: it could not hold the steps of one iteration, or a team's batch.
     """
-    learners = {n: t.algorithm for n, t in teams.items() if getattr(t.algorithm, "replays", False)}
+    learners = {n: t.algorithm for n, t in teams.items() if needs_replay(t.algorithm)}
     if not learners:
         return None
     check_room(settings.replay_size, settings.frames_per_iteration)

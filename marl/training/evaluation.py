@@ -18,12 +18,12 @@ from torch import Tensor
 from marl.env import VectorEnv
 from marl.errors import EndlessEpisode
 from marl.learning.rewards import team_mean_reward
-from marl.policies.fixed import Scripted
 from marl.training import finite
 from marl.training.collector import Teams, act, initial_carry
 from marl.training.settings import Settings
 from marl.types import Transition
 from marl.utils import distributed, seeding
+from marl.utils.capabilities import learns
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Evaluations:
         means = {
             name: statistics.fmean(self.returns[name])
             for name, team in self.teams.items()
-            if self.returns[name] and not isinstance(team, Scripted)
+            if self.returns[name] and learns(team)
         }
         found = [name for name, mean in means.items() if mean >= self.best.get(name, -math.inf)]
         self.best.update({name: means[name] for name in found})

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from marl.algorithm import Algorithm
 from marl.errors import UserError
 from marl.learning.rewards import team_mean_reward
-from marl.policies.fixed import Scripted
 from marl.training import agent_order
 from marl.training.checkpoint import Checkpoints, load
 from marl.types import AgentGroup, Rollout
 from marl.utils import distributed
+from marl.utils.capabilities import learns
 from marl.utils.serialization import REFERENCE
 from marl.utils.validation import check_range, check_word
 from marl.utils.versions import LEARNING, as_seen, learning
@@ -99,7 +99,7 @@ class SelfPlay:
         self, config: SelfPlayConfig, teams: Mapping[str, Algorithm], generator: torch.Generator
     ):
         self.config, self.random = config, generator  # on the CPU
-        self.teams = {n: t for n, t in teams.items() if not isinstance(t, Scripted)}
+        self.teams = {n: t for n, t in teams.items() if learns(t)}
         if config.share and len(self.teams) < 2:
             raise UserError(
                 "selfplay.share needs two teams that learn, and here is "

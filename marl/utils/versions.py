@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marl.errors import UserError
+from marl.utils.capabilities import needs_replay
 
 if TYPE_CHECKING:
     from marl.types import AgentGroup
@@ -83,7 +84,7 @@ def same_in_1_and_2(config: Mapping[str, Any]) -> bool:
         and not other_units
         and all(
             getattr(team.algorithm, "normalize_value", None) is False
-            and not getattr(team.algorithm, "replays", False)
+            and not needs_replay(team.algorithm)
             for team in config["teams"].values()
         )
     )

@@ -20,11 +20,12 @@ from marl.training.build import build_teams
 from marl.training.collector import Collector
 from marl.training.evaluation import evaluate
 from marl.training.teams import RunShape, Team, resolve_teams
+from marl.utils.capabilities import needs_replay
 from tests.helpers.builders import CPU, SMALL
 from tests.helpers.toy_envs import KINDS
 
 LEARNERS = [name for name in ALGORITHMS if name not in ("random", "scripted", "frozen")]
-REPLAYING = [name for name in LEARNERS if getattr(ALGORITHMS[name], "replays", False)]
+REPLAYING = [name for name in LEARNERS if needs_replay(ALGORITHMS[name])]
 SEQUENTIAL = ("happo", "haa2c", "hasac", "haddpg", "hatd3")  # agents move one by one
 MODELS = {
     "mlp": Perceptron(**SMALL),

@@ -15,6 +15,7 @@ from marl.learning.rewards import team_alive
 from marl.networks.perceptron import Perceptron
 from marl.policies.dag import BayesianNetworkConfig
 from marl.types import Rollout, tree_tensors
+from marl.utils.capabilities import needs_replay
 from tests.helpers.builders import mappo, rollout_of, weights
 from tests.helpers.off_policy import FAST, Play
 from tests.helpers.toy_envs import mortal
@@ -62,7 +63,7 @@ def check_the_dead(name: str, options: dict[str, Any]) -> None:
     found = []
     for seed in (None, 1):
         config: Any = ALGORITHMS[name]
-        off = getattr(config, "replays", False)
+        off = needs_replay(config)
         play = Play(
             mortal, config(**(OFF_POLICY if off else ON_POLICY), **options), Perceptron([16]), 16
         )

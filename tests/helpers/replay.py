@@ -99,7 +99,7 @@ def naive_n_step(
 class LookingConfig:
     """Plays at random and reports what it draws from the replay."""
 
-    replays: ClassVar[bool] = True
+    needs_replay: ClassVar[bool] = True
 
     def policy(self, context: Context) -> Policy:
         return RandomPolicy(context.team)
