@@ -14,11 +14,11 @@ from marl.benchmark import records
 from marl.benchmark.records import Cell
 from marl.benchmark.suite import Suite, chosen
 from marl.benchmark.suite import read as read_suite
-from marl.cli.progress import Watch
+from marl.cli.progress import ProgressView
 from marl.errors import UserError, unknown
 from marl.launch import file_settings
 from marl.launch.job import ABSOLUTE, Job, difference
-from marl.launch.scheduler import Outcome, Pool
+from marl.launch.scheduler import JobScheduler, Outcome
 from marl.utils.places import without_places
 from marl.utils.versions import LEARNING, learning_of
 
@@ -153,10 +153,12 @@ def run(options: Namespace) -> int:
         flush=True,
     )
     places = [f"device={device}" for device in options.devices]
-    pool = Pool([plan.job(cell) for cell in todo], parallel, plan.keep, places, plan.ended)
-    with Watch(suite.name, len(plan.cells), done) as watch:
-        pool.run(watch)
-    return summarize(plan, problems + pool.outcomes, pool.signals)
+    scheduler = JobScheduler(
+        [plan.job(cell) for cell in todo], parallel, plan.keep, places, plan.ended
+    )
+    with ProgressView(suite.name, len(plan.cells), done) as watch:
+        scheduler.run(watch)
+    return summarize(plan, problems + scheduler.outcomes, scheduler.signals)
 
 
 def prune(run: Path) -> None:

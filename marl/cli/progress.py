@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from marl.launch.progress import Standing, standing
-from marl.launch.scheduler import Outcome, Pool, Running
+from marl.launch.progress import RunProgress, run_progress
+from marl.launch.scheduler import JobScheduler, Outcome, Running
 
 LOOK = 2.0  # seconds between two looks at the runs' files
 
 
-class Watch:
+class ProgressView:
     """A live bar for each run under way and one for all, on a terminal; off it a plain line where a
     run begins or ends, and one for all every half minute.
 
@@ -43,7 +43,7 @@ class Watch:
             self.progress = Progress(*columns, console=self.console)
             self.all = self._add(f"[bold]{title}", total)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> ProgressView:
         if self.progress:
             self.progress.start()
         return self
@@ -52,16 +52,19 @@ class Watch:
         if self.progress:
             self.progress.stop()
 
-    def __call__(self, pool: Pool) -> None:
+    def __call__(self, scheduler: JobScheduler) -> None:
         now = time.monotonic()
-        for outcome in pool.outcomes[self.told :]:
-            self._ended(outcome, pool)
-        self.told = len(pool.outcomes)
-        for one in pool.running:
+        for outcome in scheduler.outcomes[self.told :]:
+            self._ended(outcome, scheduler)
+        self.told = len(scheduler.outcomes)
+        for one in scheduler.running:
             self._began(one)
-        if now - self.looked >= LOOK or not pool.running:
+        if now - self.looked >= LOOK or not scheduler.running:
             self.looked = now
-            self._show({one.job.name: standing(one.job.directory) for one in pool.running}, pool)
+            self._show(
+                {one.job.name: run_progress(one.job.directory) for one in scheduler.running},
+                scheduler,
+            )
 
     def _began(self, one: Running) -> None:
         if one.job.name in self.begun:
@@ -72,11 +75,11 @@ class Watch:
         else:
             self._print(f"begun    {one.job.name}")
 
-    def _ended(self, outcome: Outcome, pool: Pool) -> None:
+    def _ended(self, outcome: Outcome, scheduler: JobScheduler) -> None:
         name = outcome.job.name
-        if outcome.status == "done" and (seconds := pool.seconds.get(name)):
+        if outcome.status == "done" and (seconds := scheduler.seconds.get(name)):
             self.took.append(seconds)
-        returns = standing(outcome.job.directory).returns
+        returns = run_progress(outcome.job.directory).returns
         if self.progress and name in self.bars:
             self.progress.remove_task(self.bars.pop(name))
         why = f": {outcome.why.splitlines()[0]}" if outcome.why else ""
@@ -84,23 +87,23 @@ class Watch:
         if outcome.status != "stopped" or name in self.begun:
             self._print(f"{outcome.status:8} {name}  {returns}{why}")
 
-    def _show(self, standings: dict[str, Standing], pool: Pool) -> None:
-        ended = self.before + sum(o.status == "done" for o in pool.outcomes)
-        left = remaining(standings, len(pool.waiting), pool.parallel, self.took)
+    def _show(self, progress: dict[str, RunProgress], scheduler: JobScheduler) -> None:
+        ended = self.before + sum(o.status == "done" for o in scheduler.outcomes)
+        left = remaining(progress, len(scheduler.waiting), scheduler.parallel, self.took)
         best = ", ".join(
-            f"{name} {s.frames / s.total:.0%}" for name, s in standings.items() if s.total
+            f"{name} {s.frames / s.total:.0%}" for name, s in progress.items() if s.total
         )
-        for rounding in {s.rounding for s in standings.values()} - self.roundings - {""}:
+        for rounding in {s.rounding for s in progress.values()} - self.roundings - {""}:
             self.roundings.add(rounding)
             self._print(f"frames   {rounding}")
         if self.progress:
             self._update(self.all, ended, f"{ended}/{self.total} runs", "", left)
-            for name, s in standings.items():
+            for name, s in progress.items():
                 if name in self.bars:
                     far = f"{s.frames:,}/{s.total:,} frames"
                     share = s.frames / (s.total or 1)
                     self._update(self.bars[name], share, far, s.returns, s.seconds)
-        elif time.monotonic() - self.printed >= self.every and pool.running:
+        elif time.monotonic() - self.printed >= self.every and scheduler.running:
             self.printed = time.monotonic()
             self._print(f"{self.title}  {ended}/{self.total} runs  left {clock(left)}  {best}")
 
@@ -117,15 +120,15 @@ class Watch:
 
 
 def remaining(
-    standings: dict[str, Standing], waiting: int, parallel: int, took: Sequence[float]
+    progress: dict[str, RunProgress], waiting: int, parallel: int, took: Sequence[float]
 ) -> float | None:
     """Seconds until all will have ended; None where nothing tells yet. A run that waits will take
     what those took that have ended, or will take that are under way."""
-    lengths = list(took) or [s.total / s.speed for s in standings.values() if s.speed > 0]
+    lengths = list(took) or [s.total / s.speed for s in progress.values() if s.speed > 0]
     if not lengths:
         return None
     each = sum(lengths) / len(lengths)
-    going = [each if s.seconds is None else s.seconds for s in standings.values()]
+    going = [each if s.seconds is None else s.seconds for s in progress.values()]
     return max(max(going, default=0.0), (sum(going) + waiting * each) / parallel)
 
 

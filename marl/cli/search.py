@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from marl.cli.progress import Watch
+from marl.cli.progress import ProgressView
 from marl.errors import UserError
 from marl.launch import sweep
 from marl.launch.job import Job
-from marl.launch.progress import standing
-from marl.launch.scheduler import Outcome, Pool
+from marl.launch.progress import run_progress
+from marl.launch.scheduler import JobScheduler, Outcome
 from marl.launch.sweep import Point, Sweep
 from marl.utils.versions import LEARNING
 
@@ -38,7 +38,7 @@ class Trial:
     @property
     def done(self) -> bool:
         """Whether it was trained to the end: the curve is drawn last."""
-        found = standing(self.job.directory)
+        found = run_progress(self.job.directory)
         drawn = (self.job.directory / "curve.png").exists()
         return drawn and 0 < found.total <= found.frames
 
@@ -91,37 +91,37 @@ class Search:
     def run(self, parallel: int) -> list[int]:
         """Runs what is left; the signals that came."""
         left = [trial for trial in self.trials if trial.status == "waiting"]
-        pool = Pool([trial.job for trial in left], parallel)
-        with Watch("sweep", len(self.trials), len(self.trials) - len(left)) as watch:
+        scheduler = JobScheduler([trial.job for trial in left], parallel)
+        with ProgressView("sweep", len(self.trials), len(self.trials) - len(left)) as watch:
             self.write()
 
-            def look(pool: Pool) -> None:
-                self._look(pool)
-                watch(pool)
+            def look(scheduler: JobScheduler) -> None:
+                self._look(scheduler)
+                watch(scheduler)
 
-            pool.run(look)
+            scheduler.run(look)
         self.write()
         if self.problem:
             raise self.problem
-        return pool.signals
+        return scheduler.signals
 
-    def _look(self, pool: Pool) -> None:
+    def _look(self, scheduler: JobScheduler) -> None:
         """Reads the metric of what runs, stops what is behind, keeps what ended."""
         by_name = {trial.job.name: trial for trial in self.trials}
-        for outcome in pool.outcomes[self.ended :]:
+        for outcome in scheduler.outcomes[self.ended :]:
             self._keep(by_name[outcome.job.name], outcome)
         now = time.monotonic()
-        if now - self.looked > LOOK or not pool.running:
+        if now - self.looked > LOOK or not scheduler.running:
             self.looked = now
-            for one in pool.running:
+            for one in scheduler.running:
                 trial = by_name[one.job.name]
                 trial.history = sweep.history(one.job.directory, self.sweep.metric)
                 if one.process and trial.status == "waiting" and self._behind(trial):
                     trial.status = "early"
                     one.process.send_signal(signal.SIGTERM)
-            self._check_metric(pool)
-        if len(pool.outcomes) > self.ended:
-            self.ended = len(pool.outcomes)
+            self._check_metric(scheduler)
+        if len(scheduler.outcomes) > self.ended:
+            self.ended = len(scheduler.outcomes)
             self.write()
 
     def _keep(self, trial: Trial, outcome: Outcome) -> None:
@@ -137,14 +137,14 @@ class Search:
     def _upward(self, trial: Trial) -> list[float]:
         return [self.sweep.upward(value) for _, value in trial.history]
 
-    def _check_metric(self, pool: Pool) -> None:
+    def _check_metric(self, scheduler: JobScheduler) -> None:
         """Stops everything where nobody logs what is compared."""
-        for job in [one.job for one in pool.running] + [o.job for o in pool.outcomes]:
-            done = any(o.job is job and o.status == "done" for o in pool.outcomes)
+        for job in [one.job for one in scheduler.running] + [o.job for o in scheduler.outcomes]:
+            done = any(o.job is job and o.status == "done" for o in scheduler.outcomes)
             found = sweep.missing(job.directory, self.sweep.metric, done)
             if found and not self.problem:
                 self.problem = found
-                pool.signals.append(signal.SIGTERM)
+                scheduler.signals.append(signal.SIGTERM)
 
     # ------------------------------------------------------------------------------------- results
 

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunProgress:
     """How far a run has come."""
 
     frames: int
@@ -45,14 +45,14 @@ def whole(asked: int, iteration: int) -> int:
     return -(-asked // iteration) * iteration
 
 
-def standing(directory: Path) -> Standing:
+def run_progress(directory: Path) -> RunProgress:
     """Read from the run's own files; a line half written is passed over."""
     try:
         settings = json.loads((directory / "config.json").read_text())["settings"]
         asked, iteration = settings["total_frames"], _iteration(settings)
         timing = _last_lines(directory / "timing.jsonl", 65536)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return Standing(0, 0, 0.0, "")
+        return RunProgress(0, 0, 0.0, "")
     frames = timing[-1]["frames"] if timing else 0
     seconds = sum(
         line.get(k, 0.0) for line in timing[1:] for k in ("collect", "update", "evaluate")
@@ -62,7 +62,7 @@ def standing(directory: Path) -> Standing:
     found = evaluated[-1]["returns"] if evaluated else {}
     words = [f"{name} {sum(values) / len(values):.2f}" for name, values in found.items()]
     total = whole(asked, iteration)
-    return Standing(frames, total, speed, ", ".join(words), asked, iteration)
+    return RunProgress(frames, total, speed, ", ".join(words), asked, iteration)
 
 
 def _iteration(settings: Mapping[str, Any]) -> int:

@@ -38,7 +38,7 @@ class Running:
     began: float = field(default_factory=time.monotonic)
 
 
-class Pool:
+class JobScheduler:
     """Runs jobs, so many at once.
 
     Args:
@@ -64,7 +64,9 @@ class Pool:
         self.signals: list[int] = []  # that asked to stop
         self.obeyed = 0
 
-    def run(self, watch: Callable[[Pool], None] = lambda pool: None, every: float = 0.5) -> None:
+    def run(
+        self, watch: Callable[[JobScheduler], None] = lambda scheduler: None, every: float = 0.5
+    ) -> None:
         """Until all have ended. ``watch`` is called every so many seconds. SIGTERM, SIGHUP and
         Ctrl-C let the children save and end; ``signals`` then tells which it was."""
         with self._on_signals():
