@@ -51,7 +51,7 @@ GRAPH = "graph/"  # before the names of a graph's random numbers, in noise and i
 
 class JointPolicy(NetworkPolicy):
     """Behind its own observation every agent reads what its parents saw and did, in
-    ``joint.features`` numbers. ``cut`` leaves all edges out: nobody knows of anybody.
+    ``joint.features`` numbers. ``without_graph`` leaves all edges out: nobody knows of anybody.
 
     The random numbers behind the graph are kept in the ``aux`` of the first group, from which
     ``evaluate`` draws the same graph again, with the parameters as they are then.
@@ -61,7 +61,7 @@ class JointPolicy(NetworkPolicy):
     units and on the absent's actions too, and go on so.
     """
 
-    cut = False
+    without_graph = False
     version: Tensor  # of how actions are read
     own_units = False  # version 1
 
@@ -115,7 +115,7 @@ class JointPolicy(NetworkPolicy):
         seen = torch.cat([self._read(name, obs).flatten(-2) for name in self.groups], dim=-1)
         drawn = {k.removeprefix(GRAPH): v for k, v in (noise or {}).items() if k.startswith(GRAPH)}
         found = self.graphs(seen, drawn or None)
-        return torch.zeros_like(found) if self.cut else found
+        return torch.zeros_like(found) if self.without_graph else found
 
     def _step_aux(self, noise: Noise | None, actions: Aux) -> Aux:
         """What of one step ``evaluate`` needs."""

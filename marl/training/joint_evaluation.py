@@ -24,13 +24,17 @@ if TYPE_CHECKING:
     from marl.algorithm import Algorithm
 
 
-class Watched:
+class GraphAblation:
     """A team with a joint policy, to be evaluated: the mean density of the graphs it acted along.
-    With ``cut`` it acts without them."""
 
-    def __init__(self, team: Algorithm, cut: bool):
+    Args:
+        team: with its policy.
+        without_graph: it acts without them.
+    """
+
+    def __init__(self, team: Algorithm, without_graph: bool):
         assert isinstance(team.policy, JointPolicy)
-        self.team, self.policy, self.cut = team, team.policy, cut
+        self.team, self.policy, self.without_graph = team, team.policy, without_graph
         self.densities: list[Tensor] = []
 
     @property
@@ -46,12 +50,12 @@ class Watched:
         generator: torch.Generator,
         explore: bool = True,
     ) -> PolicyStep:
-        self.policy.cut = self.cut
+        self.policy.without_graph = self.without_graph
         try:
             step = self.team.act(obs, carry, start, generator, explore)
             self.densities.append(self.policy.density(obs, step.aux).mean())
         finally:
-            self.policy.cut = False
+            self.policy.without_graph = False
         return step
 
     def update(self, rollout: Rollout) -> Metrics:
@@ -64,10 +68,12 @@ class Watched:
         self.team.load_state_dict(state)
 
 
-def watched(teams: Mapping[str, Algorithm], cut: bool = False) -> dict[str, Watched]:
+def ablations(
+    teams: Mapping[str, Algorithm], without_graph: bool = False
+) -> dict[str, GraphAblation]:
     """Those of ``teams`` that have a joint policy."""
     return {
-        name: Watched(team, cut)
+        name: GraphAblation(team, without_graph)
         for name, team in teams.items()
         if isinstance(team.policy, JointPolicy)
     }
@@ -82,12 +88,12 @@ def play(
     limit: Limit | None = None,
 ) -> dict[str, Any]:
     """``evaluate``; where a team acts along a Bayesian network also the returns of the same
-    episodes with all graphs ``cut``, and each such team's ``density``, the share of the edges there
-    could be."""
-    joint = watched(teams)
+    episodes without their graphs, as ``cut``, and each such team's ``density``, the share of the
+    edges there could be."""
+    joint = ablations(teams)
     result: dict[str, Any] = evaluate(env, {**teams, **joint}, episodes, seed, explore, limit)
     if joint:
         result["density"] = {name: [team.density] for name, team in joint.items()}
-        cut = {**teams, **watched(teams, cut=True)}
+        cut = {**teams, **ablations(teams, without_graph=True)}
         result["cut"] = evaluate(env, cut, episodes, seed, explore, limit)["returns"]
     return result

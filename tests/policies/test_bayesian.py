@@ -165,9 +165,9 @@ def test_parents_matter_and_cut_policies_read_nothing_but_their_own() -> None:
 
     other = changed(obs, "left", 0)  # columns are of the other two agents
     for drawn in (noise, None):
-        policy.cut = False
+        policy.without_graph = False
         assert not torch.equal(given(obs, drawn), given(other, drawn))
-        policy.cut = True
+        policy.without_graph = True
         assert torch.equal(given(obs, drawn), given(other, drawn))
     assert float(policy.density(obs, {"left": {}}).max()) == 0
 
@@ -176,7 +176,7 @@ def test_without_a_graph_it_is_the_independent_policy() -> None:
     groups = identity(1, CPU).groups
     assert type(team_policy(groups, PLAIN, BayesianNetworkConfig())) is IndependentPolicy
     policy, obs = joint("identity", "full")
-    policy.cut = True
+    policy.without_graph = True
     step, noise = played(policy, obs)
     for name, group in policy.groups.items():
         constant = policy.bias.relu().expand(16, group.size, -1)
@@ -349,7 +349,7 @@ def test_evaluation_with_and_without_the_graph() -> None:
     ]
     assert returns[0] == returns[1] > 2.1 and returns[2] < 1.6
     assert whole["team"].density > 0.85 and cut["team"].density == 0
-    assert not algorithm.policy.cut  # type: ignore[union-attr]
+    assert not algorithm.policy.without_graph  # type: ignore[union-attr]
 
 
 def test_mistakes() -> None:
