@@ -189,7 +189,7 @@ class MADDPG(ActorCritic):
     def exploration_noise(self, noise: Noise) -> Noise:
         """Returns the noise on actions, whose deviation falls on a line over the run."""
         config, context = self.config, self.context
-        frames = context.iterations * context.steps * context.num_envs * distributed.SIZE
+        frames = context.iterations * context.steps * context.num_envs * distributed.size()
         progress = min(1.0, self.frames / max(1, frames))
         scale = config.noise + progress * (config.last_noise - config.noise)
         return {n: scale * x if n in self.continuous_groups else x for n, x in noise.items()}

@@ -126,7 +126,7 @@ class MAPPO:
         self.iteration = 0
         self.recurrent = bool(self.critic_carry or self.policy.initial_carry(1))
         self.chunk = on_policy.chunk_length(config.chunk_length, context.steps, self.recurrent)
-        frames = distributed.part("minibatch_size", config.minibatch_size)
+        frames = distributed.share("minibatch_size", config.minibatch_size)
         self.minibatch_frames = frames or context.steps * context.num_envs  # on this rank
         compiler = compiled if config.compile else lambda function: function
         self.step, self.policy_act = compiler(self._step), compiler(self.policy.act)

@@ -99,7 +99,7 @@ class ReplayLearner:
         self.uniform = RandomPolicy(self.team)
         self.agents = [(name, row) for name, g in self.team.items() for row in range(g.size)]
         self.target_networks: list[TargetNetwork] = []
-        self.batch_size = distributed.part("batch_size", config.batch_size)  # of this rank
+        self.batch_size = distributed.share("batch_size", config.batch_size)  # of this rank
         self.frames = self.updates = 0  # of all ranks together
 
     # --------------------------------------------------------------------------------------- acting
@@ -138,7 +138,7 @@ class ReplayLearner:
         """Counts the rollout, and yields a batch with its noise for each gradient step that all
         frames collected so far make due."""
         config = self.config
-        self.frames += rollout.frames * distributed.SIZE
+        self.frames += rollout.frames * distributed.size()
         self.observe(rollout.obs)
         due = int((self.frames - config.warmup) / config.frames_per_update) - self.updates
         for _ in range(due):

@@ -96,7 +96,7 @@ class Experiment:
         self.settings = settings or Settings()
         self.device = find_device(self.settings.device)
         distributed.check_joined()
-        self.directory, self.task = Path(distributed.word(str(directory))), task
+        self.directory, self.task = Path(distributed.broadcast_text(str(directory))), task
         self.learning = run_directory.resumable(self.directory) if resume else LEARNING
         if self.settings.tensorboard:
             require_tensorboard()
@@ -122,7 +122,7 @@ class Experiment:
         """
         saved = agent_order.read(self.directory) if resume else None
         wanted = partial(agent_order.arranged, saved=saved) if resume else agent_order.new
-        self.num_envs = distributed.part("num_envs", self.settings.num_envs)  # of this rank
+        self.num_envs = distributed.share("num_envs", self.settings.num_envs)  # of this rank
         self.env = agent_order.Ordered(self.task, wanted)(self.num_envs, self.device)
         agent_order.check(self.env, saved, self.directory)
         order = partial(agent_order.arranged, saved=agent_order.order_of(self.env.groups))
@@ -141,12 +141,12 @@ class Experiment:
         distributed.check_alike(
             x for p in policies if isinstance(p, nn.Module) for x in p.parameters()
         )
-        if own := distributed.own():
+        if own := distributed.seed_suffix():
             seeding.seed_everything(self.device, settings.seed, *own)
 
     def _build_collection(self) -> None:
         """Resets the environment, allocates what rollouts are kept in, and makes what plays."""
-        settings, own = self.settings, distributed.own()
+        settings, own = self.settings, distributed.seed_suffix()
         seed = seeding.training_seed(settings.seed, *own)
         acting = seeding.generator(self.device, settings.seed, "acting", *own)
         self.collector = Collector(self.env, self.teams, settings.steps, seed, acting)
@@ -165,19 +165,19 @@ class Experiment:
         """Makes the run's directory, or reads the run's state from it."""
         if not resume:
             self.selfplay.fill(self.device)
-            if distributed.RANK == 0:
+            if distributed.rank() == 0:
                 self.directory = run_claim.create(self.directory, self.config(), numbered)
-            self.directory = Path(distributed.word(str(self.directory)))
+            self.directory = Path(distributed.broadcast_text(str(self.directory)))
         self.lock = Lock(self.directory)
         folder = self.directory / "checkpoints"
         self.checkpoints = Checkpoints(folder, self.settings.checkpoints_kept)
-        self.jsonl = JsonlSink(self.directory, KINDS if distributed.RANK == 0 else ())
+        self.jsonl = JsonlSink(self.directory, KINDS if distributed.rank() == 0 else ())
         self.jsonl.rewind(dict.fromkeys(self.jsonl.paths, 0))
         self.resumed, self.changes = resume, dict[str, Any]()  # of the settings, to be written
         self.stamp, self.saved = "", False  # of the newest checkpoint; whether all is in it
         if resume:
             self._resume()
-        self.log = Log([] if distributed.RANK else [self.jsonl, *sinks])
+        self.log = Log([] if distributed.rank() else [self.jsonl, *sinks])
 
     @classmethod
     def load(
@@ -251,7 +251,7 @@ class Experiment:
                     self._caution()
                     self._loop()
                     self.stop.agree()
-                if self.stop.signal is None and distributed.RANK == 0:
+                if self.stop.signal is None and distributed.rank() == 0:
                     env = self.evaluations.env
                     absolute_metric.measure(self.directory, env, self.specs, self.settings)
             finally:
@@ -263,7 +263,7 @@ class Experiment:
         """Keeps other processes from training in the directory; what cannot be written there ends
         in a sentence. May be nested."""
         with explained(self.directory):
-            if distributed.RANK:
+            if distributed.rank():
                 yield
                 return
             with self.lock.held():
@@ -272,7 +272,7 @@ class Experiment:
     def _begin(self) -> None:
         """Makes the directory what it was at this object's state: all that only the process that
         trains there may do."""
-        if distributed.RANK:
+        if distributed.rank():
             return
         if self.checkpoints.stamp() != self.stamp:
             raise Taken(
@@ -287,7 +287,7 @@ class Experiment:
 
     def _caution(self) -> None:
         """Says what will not be learned, once, before the first frame."""
-        if distributed.RANK == 0 and self.frames == 0:
+        if distributed.rank() == 0 and self.frames == 0:
             cautions.say(self.specs, self.settings, self.evaluations.env)
 
     def _loop(self) -> None:
@@ -306,13 +306,13 @@ class Experiment:
                 last = self.checkpoints.last() or "none"
                 raise EnvironmentFault(f"{fault}; the last good checkpoint is {last}") from None
             except (WorkerError, EndlessEpisode):
-                if distributed.SIZE == 1:  # the others know nothing of it, and wait
+                if distributed.size() == 1:  # the others know nothing of it, and wait
                     self.save()
                 raise
 
     def _iterate(self) -> None:
         began, self.saved = time.perf_counter(), False
-        with self.selfplay.dressed(self.frames) as playing:
+        with self.selfplay.playing_past_selves(self.frames) as playing:
             rollout, metrics = self.collector.collect()
         self.selfplay.credit(playing, rollout)
         self.past = list(playing)
@@ -320,7 +320,7 @@ class Experiment:
         self.callbacks.on_rollout(self, rollout)
         began = time.perf_counter()
         updates = self.learn(rollout)
-        frames = rollout.frames * distributed.SIZE
+        frames = rollout.frames * distributed.size()
         self.frames += frames
         self.iteration += 1
         self._log_metrics(metrics, updates)
@@ -356,7 +356,7 @@ class Experiment:
         record = {"frames": self.frames, **self.evaluations.play(self.frames)}
         self.log.log("evaluations", record)
         self.log.log("timing", {"frames": self.frames, "evaluate": time.perf_counter() - began})
-        if distributed.RANK == 0:
+        if distributed.rank() == 0:
             self.callbacks.on_evaluation(self, record)
         best = self.evaluations.best_now()
         if distributed.highest(len(best)):
@@ -373,7 +373,7 @@ class Experiment:
         self.checkpoints.save(
             self.frames, state, best, None if replay is None else replay.state_dict()
         )
-        if distributed.RANK == 0:
+        if distributed.rank() == 0:
             run_claim.mark_checkpointed(self.directory)
         self.stamp, self.saved = self.checkpoints.stamp(), True
 

@@ -86,7 +86,7 @@ def run(experiment: Experiment) -> int:
     """Trains, draws the curve, films, and says where everything lies; 128 + n after signal n. Of
     several ranks the first does what is not training. All the while nobody else trains there."""
     with experiment.locked(), experiment.process.use():
-        return _training(experiment) if distributed.RANK else _telling(experiment)
+        return _training(experiment) if distributed.rank() else _telling(experiment)
 
 
 def _training(experiment: Experiment) -> int:
@@ -214,7 +214,7 @@ def resume(options: Namespace) -> int:
     device = changes.get("device") or run_directory.device_of(directory)
     with distributed.joined(find_device(device)):
         experiment = Experiment.load(directory, **changes)
-        if not distributed.RANK and experiment.checkpoints.last() is None:
+        if not distributed.rank() and experiment.checkpoints.last() is None:
             print("resume   there is no checkpoint yet: the run starts from its beginning")
         return run(experiment)
 

@@ -18,14 +18,16 @@ def masked_mean(value: Tensor, mask: Tensor | None) -> Tensor:
     without. Across ranks it is this one's, and the ranks' mean is that of all their values."""
     if mask is None:
         return value.mean()
-    return (value * mask).sum() / distributed.average(mask.sum()).clamp_min(1 / distributed.SIZE)
+    return (value * mask).sum() / distributed.average(mask.sum()).clamp_min(1 / distributed.size())
 
 
 def masked_means(value: Tensor, mask: Tensor | None) -> Tensor:
     """``masked_mean`` of every column: ``[N]`` of ``[M, N]``."""
     if mask is None:
         return value.mean(0)
-    return (value * mask).sum(0) / distributed.average(mask.sum(0)).clamp_min(1 / distributed.SIZE)
+    return (value * mask).sum(0) / distributed.average(mask.sum(0)).clamp_min(
+        1 / distributed.size()
+    )
 
 
 def clipped_surrogate(log_ratio: Tensor, advantage: Tensor, clip: float | None) -> Tensor:

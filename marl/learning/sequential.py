@@ -37,4 +37,4 @@ def update_order(agents: int, generator: torch.Generator) -> list[int]:
     """A fresh random permutation of ``agents`` numbers, one for all ranks. Waits for the device
     once."""
     order = torch.randperm(agents, generator=generator, device=generator.device)
-    return distributed.first(order).tolist()
+    return distributed.broadcast(order).tolist()

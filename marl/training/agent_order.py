@@ -40,7 +40,7 @@ def new(found: Order) -> Order:
     """The order of a new run: agents of a group by number, for those of a set come in another order
     in every process; the first rank's on all of them."""
     counted = {name: sorted(agents, key=_number) for name, agents in found.items()}
-    return json.loads(distributed.word(json.dumps(counted)))
+    return json.loads(distributed.broadcast_text(json.dumps(counted)))
 
 
 def _number(agent: str) -> tuple[str, int, str]:

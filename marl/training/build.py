@@ -61,8 +61,8 @@ def build_replay(
                 "(256 is usual), or a larger replay_size"
             )
     frames, copies = (
-        -(-settings.replay_size // distributed.SIZE),
-        settings.num_envs // distributed.SIZE,
+        -(-settings.replay_size // distributed.size()),
+        settings.num_envs // distributed.size(),
     )
     return Replay(frames, copies, device, settings.replay_gib)
 
@@ -79,7 +79,7 @@ def build_teams(
     policies: dict[str, Policy] = {}
     built: dict[str, Algorithm] = {}
     for name, team in teams.items():
-        random = generator(env.device, seed, "team", name, *distributed.own())
+        random = generator(env.device, seed, "team", name, *distributed.seed_suffix())
         chosen = context(env, name, team, shape, policies, random, replay)
         built[name] = team.algorithm.build(chosen)
         policies[name] = built[name].policy

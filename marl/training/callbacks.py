@@ -66,7 +66,7 @@ class Callbacks(Callback):
         self.callbacks = list(callbacks)
         self.process = ProcessState(device, threads=0)
         with self.process.use():
-            seed_everything(device, seed, "callbacks", *distributed.own())
+            seed_everything(device, seed, "callbacks", *distributed.seed_suffix())
 
     def on_rollout(self, run: Any, rollout: Rollout) -> None:
         self._call(lambda callback: callback.on_rollout(run, rollout))

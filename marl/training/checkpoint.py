@@ -45,12 +45,12 @@ class Checkpoints:
         with distributed.first_rank_last():
             for team in best:
                 self._write(self.folder / f"best-{team}-{frames:012d}.pt", state)
-            self._write(of_rank(path, distributed.RANK), whole)
-            if distributed.RANK == 0:
+            self._write(of_rank(path, distributed.rank()), whole)
+            if distributed.rank() == 0:
                 self._prune()
-        if distributed.RANK:
-            mine = [of_rank(main, distributed.RANK) for main in self.all()]
-            self._forget([p for p in self._named(f"rank{distributed.RANK}") if p not in mine])
+        if distributed.rank():
+            mine = [of_rank(main, distributed.rank()) for main in self.all()]
+            self._forget([p for p in self._named(f"rank{distributed.rank()}") if p not in mine])
         return path
 
     def clean(self) -> None:
@@ -97,7 +97,7 @@ class Checkpoints:
         for path in reversed(self.all()):
             state = None
             try:
-                state = load(of_rank(path, distributed.RANK), device)
+                state = load(of_rank(path, distributed.rank()), device)
             except CorruptCheckpoint as error:
                 warnings.warn(f"{error}; falling back to the one before", stacklevel=2)
             if not distributed.highest(int(state is None)) and state is not None:
@@ -111,11 +111,11 @@ class Checkpoints:
         if (path := self.last()) is None:
             return
         wrote = next(n for n in count(1) if not of_rank(path, n).exists())
-        if wrote != distributed.SIZE:
+        if wrote != distributed.size():
             how = f"torchrun --nproc-per-node {wrote} -m marl" if wrote > 1 else "marl alone"
             raise UserError(
                 f"{str(self.folder.parent)!r} has checkpoints of {wrote} ranks, and here "
-                f"{'are' if distributed.SIZE > 1 else 'is'} {distributed.SIZE}; "
+                f"{'are' if distributed.size() > 1 else 'is'} {distributed.size()}; "
                 f"resume it with {how}"
             )
 

@@ -45,7 +45,7 @@ class Limit:
     clock: Callable[[], float] = time.monotonic
 
 
-class Watch:
+class LimitCheck:
     """Looks at one round of episodes, step by step."""
 
     def __init__(self, limit: Limit):
@@ -99,7 +99,7 @@ class Evaluations:
     def play(self, frames: int) -> dict[str, dict[str, list[float]]]:
         """Greedy episodes; as ``evaluate`` returns them. None on other ranks than the first."""
         seed = seeding.evaluation_seed(self.settings.seed, frames)
-        episodes = 0 if distributed.RANK else self.settings.evaluation_episodes
+        episodes = 0 if distributed.rank() else self.settings.evaluation_episodes
         limit = Limit(self.settings.evaluation_max_steps, f"evaluation at frame {frames:,}")
         result = evaluate(self.env, self.teams, episodes, seed, limit=limit)
         self.metrics = list(dict.fromkeys([*self.metrics, *result["metrics"]]))
@@ -172,7 +172,7 @@ def _play_round(
     returns = {name: torch.zeros(env.num_envs, device=env.device) for name in teams}
     metrics: dict[str, Tensor] = {}
     running = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
-    watch = Watch(limit)
+    check_limit = LimitCheck(limit)
     for steps, transition in enumerate(episode_steps(env, teams, seed, explore), 1):
         for name, team in teams.items():
             groups = [g for g in env.groups if g in team.policy.groups]
@@ -183,7 +183,7 @@ def _play_round(
         running = running & ~transition.done
         if not running.any():
             break
-        watch(steps, running)
+        check_limit(steps, running)
     finite.check_metrics(metrics)
     return returns, metrics
 

@@ -48,7 +48,7 @@ def provenance(directory: Path | None = None) -> dict[str, Any]:
         "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "ranks": distributed.SIZE,
+        "ranks": distributed.size(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 

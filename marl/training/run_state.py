@@ -58,7 +58,7 @@ def restore(run: Run, state: dict[str, Any]) -> None:
     if run.replay is not None and "replay" in state:
         run.replay.load_state_dict(state["replay"])
     if not run.collector.load_state_dict(state["collector"]):
-        seed = seeding.training_seed(run.settings.seed, run.frames, *distributed.own())
+        seed = seeding.training_seed(run.settings.seed, run.frames, *distributed.seed_suffix())
         run.collector.restart(seed)
     run.jsonl.rewind(state["log"])
     seeding.set_random_state(state["random"], run.process.device)

@@ -56,7 +56,7 @@ class SelfPlayConfig:
         self.runs = [str(Path(run).absolute()) for run in self.runs]  # found again from anywhere
 
 
-class Pool:
+class OpponentPool:
     """Past policies of one team, and how they fared."""
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class SelfPlay:
         if config.share and any(getattr(t, "critic_carry", None) for t in self.teams.values()):
             raise UserError("selfplay knows no critics with memory yet; leave critic_model.gru=0")
         self.groups = {name: list(team.policy.groups) for name, team in teams.items()}
-        self.pools = {name: Pool() for name in self.teams}
+        self.pools = {name: OpponentPool() for name in self.teams}
         self.turn = self.next = 0  # iterations begun; frames at the next snapshot
 
     def fill(self, device: torch.device) -> None:
@@ -135,7 +135,7 @@ class SelfPlay:
                     pool.add(weights, self.config.size)
 
     @contextmanager
-    def dressed(self, frames: int) -> Iterator[dict[str, int]]:
+    def playing_past_selves(self, frames: int) -> Iterator[dict[str, int]]:
         """Around an iteration's rollout: who plays as it was (team -> its snapshot's number).
         After it, or an error in it, all are again what they are."""
         playing = self._drawn(frames) if self.config.share else {}

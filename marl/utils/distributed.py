@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
@@ -23,9 +24,37 @@ from torch import Tensor
 
 from marl.errors import UserError
 
-RANK, SIZE = 0, 1  # this process's number, and how many there are: set by ``start``
-_owned = False  # whether ``start`` began the process group
-DEVICE = torch.device("cpu")  # of what is exchanged
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Who trains together, as one of them knows it.
+
+    Args:
+        rank: of this process, from 0.
+        size: how many there are.
+        device: of what is exchanged.
+        owned: whether ``start`` began the process group.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = CPU
+    owned: bool = False
+
+
+_ranks = Ranks()  # alone, but between ``start`` and ``leave``
+
+
+def rank() -> int:
+    """Returns this process's number."""
+    return _ranks.rank
+
+
+def size() -> int:
+    """Returns how many ranks there are."""
+    return _ranks.size
 
 
 def wanted() -> int:
@@ -57,31 +86,31 @@ def start(device: torch.device) -> bool:
 
     Whoever waits does so for a day: the others may be waiting for an evaluation, and where one dies
     torchrun ends all."""
-    global RANK, SIZE, DEVICE, _owned
-    if wanted() == 1 or SIZE > 1:
+    global _ranks
+    if wanted() == 1 or size() > 1:
         return False
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    _owned = not dist.is_initialized()
-    if _owned:
+    owned = not dist.is_initialized()
+    if owned:
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(days=1))
-    RANK, SIZE, DEVICE = dist.get_rank(), dist.get_world_size(), device
+    _ranks = Ranks(dist.get_rank(), dist.get_world_size(), device, owned)
     return True
 
 
 def leave() -> None:
     """Ends what ``start`` began."""
-    global RANK, SIZE, DEVICE
-    if SIZE > 1:
-        if _owned:
+    global _ranks
+    if size() > 1:
+        if _ranks.owned:
             dist.destroy_process_group()
-        RANK, SIZE, DEVICE = 0, 1, torch.device("cpu")
+        _ranks = Ranks()
 
 
 def check_joined() -> None:
     """Raises UserError where torchrun started this process and it has not joined the others."""
-    if wanted() > 1 and SIZE == 1:
+    if wanted() > 1 and size() == 1:
         raise UserError(
             f"this process is one of {wanted()} that torchrun started, and it trains for itself; "
             "make and run the Experiment within marl.utils.distributed.joined(device)"
@@ -91,23 +120,24 @@ def check_joined() -> None:
 # ------------------------------------------------------------------------------------- who has what
 
 
-def part(name: str, whole: int) -> int:
-    """A rank's part of a number that is the whole run's.
+def share(name: str, whole: int) -> int:
+    """Returns a rank's share of a number that is the whole run's.
 
     Raises:
         UserError: it cannot be divided evenly.
     """
-    if whole % SIZE:
-        nearest = max(1, round(whole / SIZE)) * SIZE
+    if whole % size():
+        nearest = max(1, round(whole / size())) * size()
         raise UserError(
-            f"{name}={whole} cannot be divided among {SIZE} ranks; take {name}={nearest}"
+            f"{name}={whole} cannot be divided among {size()} ranks; take {name}={nearest}"
         )
-    return whole // SIZE
+    return whole // size()
 
 
-def own() -> tuple[str | int, ...]:
-    """What makes a random stream this rank's own; the first rank's are those of a run alone."""
-    return ("rank", RANK) if RANK else ()
+def seed_suffix() -> tuple[str | int, ...]:
+    """Returns the words that make a random stream this rank's own; none for the first rank, whose
+    streams are those of a run alone."""
+    return ("rank", rank()) if rank() else ()
 
 
 # --------------------------------------------------------------------------------------- exchanging
@@ -115,7 +145,7 @@ def own() -> tuple[str | int, ...]:
 
 def total(x: Tensor) -> Tensor:
     """The sum over the ranks, element by element, without gradient."""
-    if SIZE == 1:
+    if size() == 1:
         return x
     x = x.detach().clone()
     dist.all_reduce(x)
@@ -124,63 +154,63 @@ def total(x: Tensor) -> Tensor:
 
 def average(x: Tensor) -> Tensor:
     """The mean over the ranks, element by element, without gradient."""
-    return x if SIZE == 1 else total(x) / SIZE
+    return x if size() == 1 else total(x) / size()
 
 
 def totals(parts: Sequence[Tensor]) -> list[Tensor]:
     """``total`` of each, in one exchange; all of one dtype."""
-    if SIZE == 1:
+    if size() == 1:
         return list(parts)
     flat = total(torch.cat([x.reshape(-1) for x in parts])).split([x.numel() for x in parts])
-    return [found.view_as(x) for found, x in zip(flat, parts, strict=True)]
+    return [summed.view_as(x) for summed, x in zip(flat, parts, strict=True)]
 
 
 def averages(parts: Sequence[Tensor]) -> list[Tensor]:
     """``average`` of each, in one exchange; all of one dtype."""
-    return list(parts) if SIZE == 1 else [x / SIZE for x in totals(parts)]
+    return list(parts) if size() == 1 else [x / size() for x in totals(parts)]
 
 
-def first(x: Tensor) -> Tensor:
-    """The first rank's."""
-    if SIZE > 1:
+def broadcast(x: Tensor) -> Tensor:
+    """Overwrites ``x`` with the first rank's, and returns it."""
+    if size() > 1:
         dist.broadcast(x, 0)
     return x
 
 
-def word(text: str) -> str:
-    """The first rank's."""
-    if SIZE == 1:
+def broadcast_text(text: str) -> str:
+    """Returns the first rank's text."""
+    if size() == 1:
         return text
-    told = [text]
-    dist.broadcast_object_list(told, 0, device=DEVICE)
-    return told[0]
+    texts = [text]
+    dist.broadcast_object_list(texts, 0, device=_ranks.device)
+    return texts[0]
 
 
 def together(words: Iterable[str]) -> list[str]:
     """The words of all ranks, each once, in the same order everywhere. Waits for all of them."""
-    if SIZE == 1:
+    if size() == 1:
         return list(words)
-    told: list[list[str]] = [[] for _ in range(SIZE)]
-    dist.all_gather_object(told, list(words))
-    return sorted({word for part in told for word in part})
+    by_rank: list[list[str]] = [[] for _ in range(size())]
+    dist.all_gather_object(by_rank, list(words))
+    return sorted({word for part in by_rank for word in part})
 
 
 def highest(number: int) -> int:
     """The highest over the ranks. Waits for all of them."""
-    if SIZE == 1:
+    if size() == 1:
         return number
-    found = torch.tensor(number, device=DEVICE)
-    dist.all_reduce(found, dist.ReduceOp.MAX)
-    return int(found.item())
+    most = torch.tensor(number, device=_ranks.device)
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    return int(most.item())
 
 
 def check_alike(weights: Iterable[Tensor]) -> None:
     """Raises RuntimeError where these are not the same on all ranks. Alone, none is looked at."""
-    if SIZE == 1:
+    if size() == 1:
         return
     sums = [float(x.detach().double().sum()) for x in weights]
-    found = torch.tensor([0.0, *sums], dtype=torch.float64, device=DEVICE)
-    if highest(int(not torch.equal(found, first(found.clone())))):
+    own = torch.tensor([0.0, *sums], dtype=torch.float64, device=_ranks.device)
+    if highest(int(not torch.equal(own, broadcast(own.clone())))):
         raise RuntimeError(
             "ranks began with other weights: something that builds environments or networks draws "
             "from the global random state on one rank and not on another"
@@ -189,10 +219,10 @@ def check_alike(weights: Iterable[Tensor]) -> None:
 
 @contextmanager
 def first_rank_last() -> Iterator[None]:
-    """Around what the first rank does when the others have done it, and nobody is ahead of."""
-    if RANK == 0:
+    """Lets the first rank enter the block when the others have left it; all go on together."""
+    if rank() == 0:
         highest(0)
     yield
-    if RANK > 0:
+    if rank() > 0:
         highest(0)
     highest(0)

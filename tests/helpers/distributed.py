@@ -72,17 +72,17 @@ def train_in_ranks(directory: Path, resume: bool = False, **settings: Any) -> li
 def differ() -> None:
     """Ranks that begin with other weights, and look."""
     distributed.start(CPU)
-    torch.manual_seed(distributed.RANK)
+    torch.manual_seed(distributed.rank())
     distributed.check_alike(iter([torch.zeros(2), torch.randn(3)]))
 
 
 def share_words() -> None:
     """Metrics that each rank is alone to know: the numbers stay in one order everywhere."""
     distributed.start(CPU)
-    assert distributed.together(["length", "won"][: 2 - distributed.RANK]) == ["length", "won"]
+    assert distributed.together(["length", "won"][: 2 - distributed.rank()]) == ["length", "won"]
     env = toy_envs.late_metric(4, CPU)
     collect = Collector(env, randomly(env), 10, 2, torch.Generator())
-    env.resets = 1 + distributed.RANK  # so that only the second rank's tells `won`
+    env.resets = 1 + distributed.rank()  # so that only the second rank's tells `won`
     metrics = collect.collect()[1]
     count = distributed.total(torch.tensor(float(len(metrics))))
     assert "info/won" in metrics and count == 2 * len(metrics) and metrics["info/won"] > 0
@@ -96,8 +96,8 @@ def train_replaying(directory: Path, resume: bool, frames: int) -> None:
         if resume:
             run = Experiment.load(directory, total_frames=frames)
         else:
-            run = Experiment(Task("tests.helpers.toy_envs:mortal"), config, Perceptron([8]), settings=settings,
-                             directory=directory)  # fmt: skip
+            task = Task("tests.helpers.toy_envs:mortal")
+            run = Experiment(task, config, Perceptron([8]), settings=settings, directory=directory)
         run.run()
 
 
@@ -130,14 +130,14 @@ def updates(out: Path, compile: bool = False) -> None:
     else:
         found = {name: on_policy(name) for name in ON_POLICY}
         found |= {name: off_policy(name) for name in OFF_POLICY}
-    torch.save(found, out.with_name(f"{out.name}{distributed.SIZE}-{distributed.RANK}"))
+    torch.save(found, out.with_name(f"{out.name}{distributed.size()}-{distributed.rank()}"))
     distributed.leave()
 
 
 def mine(x: Tensor) -> Tensor:
     """This rank's rows."""
-    size = len(x) // distributed.SIZE
-    return x[distributed.RANK * size : (distributed.RANK + 1) * size]
+    size = len(x) // distributed.size()
+    return x[distributed.rank() * size : (distributed.rank() + 1) * size]
 
 
 def on_policy(name: str, **more: Any) -> Found:
@@ -148,13 +148,13 @@ def on_policy(name: str, **more: Any) -> Found:
     chosen = config(**{"epochs": 3, "actor_lr": 3e-3, "max_grad_norm": 0.5, **options, **more})
     whole = _algorithm(chosen, model, ENVS)  # collects; the same in every process
     collect = collector("mortal", whole, ENVS, STEPS)
-    algorithm = _algorithm(chosen, model, ENVS // distributed.SIZE)
+    algorithm = _algorithm(chosen, model, ENVS // distributed.size())
     shuffled, metrics = torch.randperm, {}
     try:
         if "minibatch" in name:
             torch.randperm = lambda n, **_: torch.arange(n)
         for number in range(2):  # the first rank draws as one alone, the second otherwise
-            algorithm.context.generator.manual_seed(10 * number + distributed.RANK)
+            algorithm.context.generator.manual_seed(10 * number + distributed.rank())
             metrics = algorithm.update(_columns(collect.collect()[0]))
     finally:
         torch.randperm = shuffled

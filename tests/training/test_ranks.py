@@ -91,7 +91,7 @@ def test_halves_have_different_counts(found: list[dict]) -> None:
 def test_what_does_not_divide_is_named(tmp_path: Path, monkeypatch) -> None:
     for result in waited(train_in_ranks(tmp_path / "run", num_envs=3)):
         assert "UserError: num_envs=3 cannot be divided among 2 ranks; take num_envs=" in result.err
-    monkeypatch.setattr(distributed, "SIZE", 2)
+    monkeypatch.setattr(distributed, "_ranks", distributed.Ranks(size=2))
     with pytest.raises(UserError, match=r"minibatch_size=15 cannot .* take minibatch_size=16"):
         mappo("identity", minibatch_size=15)
     with pytest.raises(UserError, match=r"batch_size=33 cannot .* take batch_size=32"):
@@ -99,11 +99,11 @@ def test_what_does_not_divide_is_named(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_parts(monkeypatch) -> None:
-    assert distributed.part("num_envs", 7) == 7
-    monkeypatch.setattr(distributed, "SIZE", 3)
-    assert distributed.part("num_envs", 9) == 3
+    assert distributed.share("num_envs", 7) == 7
+    monkeypatch.setattr(distributed, "_ranks", distributed.Ranks(size=3))
+    assert distributed.share("num_envs", 9) == 3
     with pytest.raises(UserError, match=r"batch_size=256 cannot .* 3 ranks; take batch_size=255"):
-        distributed.part("batch_size", 256)
+        distributed.share("batch_size", 256)
 
 
 def test_other_weights_are_noticed(tmp_path: Path) -> None:

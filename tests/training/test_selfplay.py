@@ -19,7 +19,7 @@ from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings
 from marl.networks.perceptron import Perceptron
-from marl.training.selfplay import Pool, SelfPlayConfig, policy_of, priorities
+from marl.training.selfplay import OpponentPool, SelfPlayConfig, policy_of, priorities
 from marl.training.teams import Team
 from tests.helpers.builders import SMALL, weights
 from tests.helpers.experiments import SHORT
@@ -46,7 +46,7 @@ def test_priorities() -> None:
 
 
 def test_a_pool_forgets_the_oldest_and_draws_by_its_rule() -> None:
-    pool, random = Pool(), torch.Generator().manual_seed(0)
+    pool, random = OpponentPool(), torch.Generator().manual_seed(0)
     for value in range(5):
         pool.add({"weight": torch.tensor(float(value))}, 3)
     assert [s["weight"].item() for s in pool.snapshots] == [2, 3, 4]
@@ -65,15 +65,15 @@ def test_a_pool_forgets_the_oldest_and_draws_by_its_rule() -> None:
 def test_teams_take_turns_and_play_as_they_were(tmp_path: Path) -> None:
     run = made(tmp_path / "run", selfplay={"rule": "latest"})
     left, right = (run.teams[name] for name in ("left", "right"))
-    with run.selfplay.dressed(0) as playing:
+    with run.selfplay.playing_past_selves(0) as playing:
         assert playing == {"right": 0}, "the left one learns first"
     with torch.no_grad():
         for parameter in policy_of(right).parameters():
             parameter.add_(1.0)
     now, other = held(right), held(left)
-    with run.selfplay.dressed(10) as playing:
+    with run.selfplay.playing_past_selves(10) as playing:
         assert playing == {"left": 0}
-    with run.selfplay.dressed(20) as playing:
+    with run.selfplay.playing_past_selves(20) as playing:
         torch.testing.assert_close(held(right), now - 1.0)
         rollout, _ = run.collector.collect()
     assert playing == {"right": 0}
@@ -95,7 +95,7 @@ def test_a_win_is_more_than_every_other_team_earned(tmp_path: Path) -> None:
     rollout, _ = run.collector.collect()
     reward = {name: torch.zeros_like(r) for name, r in rollout.reward.items()}
     reward["left"][3, 0], reward["right"][5, 1] = 1.0, 1.0  # a win, a loss, two draws
-    with run.selfplay.dressed(0):
+    with run.selfplay.playing_past_selves(0):
         pass
     run.selfplay.credit({"left": 0}, replace(rollout, reward=reward))
     assert run.selfplay.pools["left"].wins == [0.5]
@@ -108,16 +108,16 @@ def test_a_win_is_more_than_every_other_team_earned(tmp_path: Path) -> None:
 
 def test_an_error_leaves_everyone_as_it_is(tmp_path: Path) -> None:
     run = made(tmp_path / "run")
-    with run.selfplay.dressed(0):
+    with run.selfplay.playing_past_selves(0):
         pass
     right = run.teams["right"]
     with torch.no_grad():
         for parameter in policy_of(right).parameters():
             parameter.add_(1.0)
     now = held(right)
-    with run.selfplay.dressed(10):
+    with run.selfplay.playing_past_selves(10):
         pass
-    with pytest.raises(OSError, match="gone"), run.selfplay.dressed(20) as playing:
+    with pytest.raises(OSError, match="gone"), run.selfplay.playing_past_selves(20) as playing:
         assert playing == {"right": 0} and not torch.equal(held(right), now)
         raise OSError("gone")
     assert torch.equal(held(right), now)
@@ -201,7 +201,7 @@ def test_pools_without_anyone_are_told(tmp_path: Path) -> None:
     last = wide.checkpoints.last()
     assert last is not None
     right = made(tmp_path / "other").selfplay
-    right.pools = {"right": Pool()}
+    right.pools = {"right": OpponentPool()}
     right.config.runs = [str(last)]
     with pytest.raises(UserError, match="no policy for team 'right'"):
         right.fill(wide.device)

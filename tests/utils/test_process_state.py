@@ -188,11 +188,11 @@ def use_a_group_of_the_callers(folder: Path) -> None:
     """It serves the run, and is there afterwards."""
     dist.init_process_group("gloo")
     with distributed.joined(CPU):
-        assert distributed.SIZE == 2
+        assert distributed.size() == 2
         with distributed.joined(CPU):
             careless(folder / "run").run()
-        assert distributed.SIZE == 2
-    assert distributed.SIZE == 1 and dist.is_initialized() and dist.get_world_size() == 2
+        assert distributed.size() == 2
+    assert distributed.size() == 1 and dist.is_initialized() and dist.get_world_size() == 2
     dist.destroy_process_group()
 
 
@@ -206,7 +206,7 @@ def begin_and_end(folder: Path) -> None:
     with distributed.joined(CPU):
         careless(folder / "run").run()
         assert dist.is_initialized()
-    assert not dist.is_initialized() and distributed.SIZE == 1
+    assert not dist.is_initialized() and distributed.size() == 1
 
 
 def test_joining_ends_with_its_block(tmp_path: Path) -> None:
