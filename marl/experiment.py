@@ -3,57 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from marl.env import VectorEnv
-from marl.errors import Diverged, EndlessEpisode, EnvironmentFault, UserError, WorkerError
+from marl.errors import EndlessEpisode, EnvironmentFault, UserError, WorkerError
 from marl.networks.perceptron import Perceptron
-from marl.training import (
-    absolute_metric,
-    agent_order,
-    cautions,
-    memory,
-    run_claim,
-    run_directory,
-    run_metrics,
-    run_state,
-)  # fmt: skip
-from marl.training.build import build_replay, build_teams
+from marl.training import absolute_metric, agent_order, build, cautions, run_claim, run_directory
+from marl.training.build import MakeEnv
 from marl.training.callbacks import Callback, Callbacks
-from marl.training.checkpoint import Checkpoints
-from marl.training.collector import Collector
 from marl.training.evaluation import Evaluations, film
-from marl.training.logging import (
-    KINDS,
-    JsonlSink,
-    Log,
-    Sink,
-    finite,
-    require_tensorboard,
-    wanted_sinks,
-)
+from marl.training.logging import Log, Sink, finite, require_tensorboard, wanted_sinks
+from marl.training.run_files import RunFiles
+from marl.training.run_metrics import check_finite, read_metrics, timing
+from marl.training.run_state import restore, state_of
 from marl.training.selfplay import SelfPlay
-from marl.training.settings import Settings, changed
+from marl.training.settings import Settings
 from marl.training.signals import Stop
 from marl.training.teams import RunShape, Team, resolve_teams
 from marl.types import Metrics, Rollout
 from marl.utils import distributed, seeding
 from marl.utils.capabilities import needs_replay
 from marl.utils.device import find_device, keep_freed_memory
-from marl.utils.files import Lock, Taken, explained
 from marl.utils.process_state import ProcessState
 from marl.utils.serialization import to_plain
 from marl.utils.trust import given
 from marl.utils.versions import LEARNING
-
-MakeEnv = Callable[[int, torch.device], VectorEnv]  # (num_envs, device)
 
 
 class Experiment:
@@ -104,55 +82,29 @@ class Experiment:
         self.process = ProcessState(self.device, self.settings.threads)
         with self.process.use():
             seeding.seed_everything(self.device, self.settings.seed)
-            self._build_environments(resume)
-            self._build_teams(
-                teams or {}, Team(None, algorithm, model or Perceptron(), critic_model)
-            )
-            self._build_collection()
+            earlier = self.directory if resume else None
+            made = build.build_environments(task, self.settings, self.device, earlier)
+            self.env, self.evaluation_env, self.make = made.training, made.evaluation, made.make
+            default = Team(None, algorithm, model or Perceptron(), critic_model)
+            self._build_teams(teams or {}, default)
+            self._build_loop()
             self._open_run(resume, numbered, sinks or [])
 
-    # ----------------------------------------------------------------------------------- its parts
-
-    def _build_environments(self, resume: bool) -> None:
-        """Makes the environments to train and to evaluate in, and ``make``, which makes others like
-        them: with the same agents in the same order.
-
-        Raises:
-            UserError: the run to be resumed had others.
-        """
-        saved = agent_order.read(self.directory) if resume else None
-        wanted = partial(agent_order.arranged, saved=saved) if resume else agent_order.new
-        self.num_envs = distributed.share("num_envs", self.settings.num_envs)  # of this rank
-        self.env = agent_order.Ordered(self.task, wanted)(self.num_envs, self.device)
-        agent_order.check(self.env, saved, self.directory)
-        order = partial(agent_order.arranged, saved=agent_order.order_of(self.env.groups))
-        self.make = agent_order.Ordered(self.task, order)
-        self.evaluation_env = self.make(min(32, self.settings.evaluation_episodes), self.device)
-
     def _build_teams(self, wanted: Mapping[str, Team | None], default: Team) -> None:
-        """Draws all weights, the same on every rank. What the global generators give after that is
-        the rank's own."""
+        """Draws all weights, the same on every rank; the global generators are the rank's own from
+        then on."""
         settings = self.settings
         self.specs = resolve_teams(self.env, wanted, default)
-        shape = RunShape(self.num_envs, settings.steps, settings.iterations)
-        self.replay = build_replay(self.specs, settings, self.device)
-        self.teams = build_teams(self.env, self.specs, shape, settings.seed, self.replay)
-        policies = (team.policy for team in self.teams.values())
-        distributed.check_alike(
-            x for p in policies if isinstance(p, nn.Module) for x in p.parameters()
-        )
-        if own := distributed.seed_suffix():
-            seeding.seed_everything(self.device, settings.seed, *own)
+        shape = RunShape(self.env.num_envs, settings.steps, settings.iterations)
+        self.replay = build.build_replay(self.specs, settings, self.device)
+        self.teams = build.build_teams(self.env, self.specs, shape, settings.seed, self.replay)
+        build.check_alike(self.teams)
+        if suffix := distributed.seed_suffix():
+            seeding.seed_everything(self.device, settings.seed, *suffix)
 
-    def _build_collection(self) -> None:
-        """Resets the environment, allocates what rollouts are kept in, and makes what plays."""
-        settings, own = self.settings, distributed.seed_suffix()
-        seed = seeding.training_seed(settings.seed, *own)
-        acting = seeding.generator(self.device, settings.seed, "acting", *own)
-        self.collector = Collector(self.env, self.teams, settings.steps, seed, acting)
-        memory.check(self.env, self.teams, self.collector.obs, settings)
-        if self.replay is not None:
-            self.replay.allocate(self.collector.example())
+    def _build_loop(self) -> None:
+        settings = self.settings
+        self.collector = build.build_collector(self.env, self.teams, settings, self.replay)
         past = seeding.generator(torch.device("cpu"), settings.seed, "selfplay")
         self.selfplay = SelfPlay(settings.selfplay, self.teams, past)
         self.past: list[str] = []  # the teams that played the last rollout as they had been
@@ -168,16 +120,20 @@ class Experiment:
             if distributed.rank() == 0:
                 self.directory = run_claim.create(self.directory, self.config(), numbered)
             self.directory = Path(distributed.broadcast_text(str(self.directory)))
-        self.lock = Lock(self.directory)
-        folder = self.directory / "checkpoints"
-        self.checkpoints = Checkpoints(folder, self.settings.checkpoints_kept)
-        self.jsonl = JsonlSink(self.directory, KINDS if distributed.rank() == 0 else ())
-        self.jsonl.rewind(dict.fromkeys(self.jsonl.paths, 0))
+        self.files = RunFiles(self.directory, self.settings)
+        self.checkpoints, self.jsonl = self.files.checkpoints, self.files.jsonl
         self.resumed, self.changes = resume, dict[str, Any]()  # of the settings, to be written
-        self.stamp, self.saved = "", False  # of the newest checkpoint; whether all is in it
         if resume:
             self._resume()
         self.log = Log([] if distributed.rank() else [self.jsonl, *sinks])
+
+    def _resume(self) -> None:
+        state = self.files.load(self.device)
+        if state is None:  # killed before its first checkpoint: from the beginning
+            self.selfplay.fill(self.device)
+            return
+        restore(self, state)
+        self.next_checkpoint = self.frames + self.settings.checkpoint_interval
 
     @classmethod
     def load(
@@ -197,24 +153,11 @@ class Experiment:
                 somebody else's run names code of others.
         """
         with given(trust):
-            return cls._load(directory, changes, callbacks)
-
-    @classmethod
-    def _load(
-        cls, directory: str | Path, changes: Mapping[str, Any], callbacks: Sequence[Callback]
-    ) -> Experiment:
-        config = run_directory.read_config(Path(directory))
-        teams, settings = config["teams"], config["settings"]
-        task: MakeEnv | None = config["task"]
-        if task is None:
-            raise UserError(
-                f"{str(directory)!r} was made from Python by a function without a name; "
-                "build the same Experiment(..., resume=True) there"
-            )
-        settings = changed(settings, changes)
-        experiment = cls(
-            task, None, None, None, teams, settings, directory, resume=True, callbacks=callbacks
-        )
+            task, teams, settings = run_directory.resumed_parts(Path(directory), changes)
+            experiment = cls(
+                task, None, None, None, teams, settings, directory, resume=True,
+                callbacks=callbacks,
+            )  # fmt: skip
         if "total_frames" in changes and settings.total_frames < experiment.frames:
             experiment.close()
             raise UserError(
@@ -246,49 +189,31 @@ class Experiment:
         """
         with self.locked(), self.process.use(), keep_freed_memory():
             try:
-                self._begin()
+                if distributed.rank() == 0:
+                    self._begin()
                 with self.stop.on_signals():
-                    self._caution()
+                    if distributed.rank() == 0 and self.frames == 0:
+                        cautions.say(self.specs, self.settings, self.evaluation_env)
                     self._loop()
                     self.stop.agree()
                 if self.stop.signal is None and distributed.rank() == 0:
-                    env = self.evaluations.env
-                    absolute_metric.measure(self.directory, env, self.specs, self.settings)
+                    parts = self.evaluation_env, self.specs, self.settings
+                    absolute_metric.measure(self.directory, *parts)
             finally:
                 self.log.close()
         return self.evaluations.returns
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keeps other processes from training in the directory; what cannot be written there ends
         in a sentence. May be nested."""
-        with explained(self.directory):
-            if distributed.rank():
-                yield
-                return
-            with self.lock.held():
-                yield
+        return self.files.locked()
 
     def _begin(self) -> None:
-        """Makes the directory what it was at this object's state: all that only the process that
-        trains there may do."""
-        if distributed.rank():
-            return
-        if self.checkpoints.stamp() != self.stamp:
-            raise Taken(
-                f"{str(self.directory)!r} was trained on since it was loaded here; load it again"
-            )
-        ended = self.frames >= self.settings.total_frames
-        run_claim.begin(self.directory, self.checkpoints, ended, self.changes)
-        self.jsonl.open()
+        """Does what the first rank alone does before the loop."""
+        self.files.begin(self.frames >= self.settings.total_frames, self.changes)
         config = to_plain(self.config())
         known = self.settings, self.directory, config, self.frames, self.resumed
         self.log.sinks += wanted_sinks(*known)
-
-    def _caution(self) -> None:
-        """Says what will not be learned, once, before the first frame."""
-        if distributed.rank() == 0 and self.frames == 0:
-            cautions.say(self.specs, self.settings, self.evaluations.env)
 
     def _loop(self) -> None:
         while True:
@@ -311,7 +236,7 @@ class Experiment:
                 raise
 
     def _iterate(self) -> None:
-        began, self.saved = time.perf_counter(), False
+        began, self.files.saved = time.perf_counter(), False
         with self.selfplay.playing_past_selves(self.frames) as playing:
             rollout, metrics = self.collector.collect()
         self.selfplay.credit(playing, rollout)
@@ -323,8 +248,13 @@ class Experiment:
         frames = rollout.frames * distributed.size()
         self.frames += frames
         self.iteration += 1
-        self._log_metrics(metrics, updates)
-        self._log_timing(frames, collect, time.perf_counter() - began)
+        numbers = read_metrics(metrics, updates)
+        where = f"iteration {self.iteration} ({self.frames:,} frames)"
+        check_finite(numbers, updates, where, self.checkpoints.last)
+        record = {"frames": self.frames, "iteration": self.iteration, **finite(numbers)}
+        self.log.log("metrics", record)
+        seconds = timing(frames, collect, time.perf_counter() - began)
+        self.log.log("timing", {"frames": self.frames, **seconds})
         self.callbacks.on_update(self, updates)
 
     def learn(self, rollout: Rollout) -> dict[str, Metrics]:
@@ -336,23 +266,8 @@ class Experiment:
         present = {name: team for name, team in self.teams.items() if name not in absent}
         return {name: team.update(rollout) for name, team in present.items()}
 
-    def _log_metrics(self, metrics: Mapping, updates: Mapping[str, Mapping]) -> None:
-        numbers = run_metrics.read(metrics, updates)
-        if wrong := run_metrics.diverged(numbers, updates):
-            raise Diverged(
-                f"{wrong} at iteration {self.iteration} ({self.frames:,} frames); the last good "
-                f"checkpoint is {self.checkpoints.last() or 'none'}"
-            )
-        record = {"frames": self.frames, "iteration": self.iteration, **finite(numbers)}
-        self.log.log("metrics", record)
-
-    def _log_timing(self, frames: int, collect: float, update: float) -> None:
-        speed = frames / (collect + update)
-        record = {"collect": collect, "update": update, "frames_per_second": speed}
-        self.log.log("timing", {"frames": self.frames, **record})
-
     def _evaluate(self) -> None:
-        began, self.saved = time.perf_counter(), False
+        began, self.files.saved = time.perf_counter(), False
         record = {"frames": self.frames, **self.evaluations.play(self.frames)}
         self.log.log("evaluations", record)
         self.log.log("timing", {"frames": self.frames, "evaluate": time.perf_counter() - began})
@@ -366,27 +281,11 @@ class Experiment:
         """Writes a checkpoint of everything that decides what comes next; kept as the best of the
         teams ``best``."""
         self.next_checkpoint = self.frames + self.settings.checkpoint_interval
-        if self.saved:
+        if self.files.saved:
             return
-        state = run_state.state_of(self)
-        replay = self.replay if self.settings.replay_checkpoint else None
-        self.checkpoints.save(
-            self.frames, state, best, None if replay is None else replay.state_dict()
-        )
-        if distributed.rank() == 0:
-            run_claim.mark_checkpointed(self.directory)
-        self.stamp, self.saved = self.checkpoints.stamp(), True
-
-    def _resume(self) -> None:
-        if self.checkpoints.last() is None:  # killed before the first one: from the beginning
-            run_claim.check_unstarted(self.directory, self.settings)
-            self.selfplay.fill(self.device)
-            return
-        self.checkpoints.check_ranks()
-        self.stamp, self.saved = self.checkpoints.stamp(), True
-        _, state = self.checkpoints.load_last(self.device)
-        run_state.restore(self, state)
-        self.next_checkpoint = self.frames + self.settings.checkpoint_interval
+        kept = self.replay if self.settings.replay_checkpoint else None
+        replay = None if kept is None else kept.state_dict()
+        self.files.save(self.frames, state_of(self), best, replay)
 
     def _finished(self) -> bool:
         return self.stop.signal is not None or self.frames >= self.settings.total_frames

@@ -193,7 +193,7 @@ def test_other_errors_of_the_system_are_not_disguised(tmp_path: Path, monkeypatc
     [
         (None, "it has no config.json"),
         ("not json", "is not a run's configuration"),
-        ('{"_type_": "no.such:Class"}', "no module named"),
+        ('{"_type_": "no.such:Class"}', "would import 'no.such:Class'"),
         ('{"_type_": "marl.experiment:Settings", "sedd": 1}', "is not a run's configuration"),
     ],
 )

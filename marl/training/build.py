@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from marl.algorithm import Algorithm, Context
 from marl.env import VectorEnv
@@ -14,14 +17,55 @@ from marl.errors import UserError
 from marl.learning.replay import Replay, check_room
 from marl.policies.base import Policy
 from marl.policies.fixed import Scripted
+from marl.training import agent_order, memory
 from marl.training.agent_order import Order
+from marl.training.collector import Collector
 from marl.training.loading import load_policy, restore_policy
 from marl.training.settings import Settings
 from marl.training.teams import RunShape, Team
 from marl.types import AgentGroup
 from marl.utils import distributed, versions
 from marl.utils.capabilities import needs_replay
-from marl.utils.seeding import generator
+from marl.utils.seeding import generator, training_seed
+
+MakeEnv = Callable[[int, torch.device], VectorEnv]  # (num_envs, device)
+
+
+@dataclass(frozen=True)
+class Environments:
+    """A run's environments: all with the same agents in the same order.
+
+    Args:
+        training: the rank's copies.
+        evaluation: as many copies as are evaluated at once.
+        make: makes others like them.
+    """
+
+    training: VectorEnv
+    evaluation: VectorEnv
+    make: MakeEnv
+
+
+def build_environments(
+    task: MakeEnv, settings: Settings, device: torch.device, earlier: Path | None
+) -> Environments:
+    """Makes a run's environments.
+
+    Args:
+        earlier: the directory of the run that is resumed, whose order of agents they take.
+
+    Raises:
+        UserError: the run to be resumed had other agents.
+    """
+    saved = agent_order.read(earlier) if earlier else None
+    wanted = partial(agent_order.arranged, saved=saved) if earlier else agent_order.new
+    copies = distributed.share("num_envs", settings.num_envs)
+    training = agent_order.Ordered(task, wanted)(copies, device)
+    if earlier:
+        agent_order.check(training, saved, earlier)
+    order = partial(agent_order.arranged, saved=agent_order.order_of(training.groups))
+    make = agent_order.Ordered(task, order)
+    return Environments(training, make(min(32, settings.evaluation_episodes), device), make)
 
 
 def context(
@@ -84,6 +128,31 @@ def build_teams(
         built[name] = team.algorithm.build(chosen)
         policies[name] = built[name].policy
     return built
+
+
+def check_alike(teams: Mapping[str, Algorithm]) -> None:
+    """Raises RuntimeError where the ranks drew other weights. Waits for all of them."""
+    policies = (team.policy for team in teams.values())
+    distributed.check_alike(x for p in policies if isinstance(p, nn.Module) for x in p.parameters())
+
+
+def build_collector(
+    env: VectorEnv, teams: Mapping[str, Algorithm], settings: Settings, replay: Replay | None
+) -> Collector:
+    """Resets the environment and makes what plays in it, this rank's part of the run; allocates the
+    replay's storage.
+
+    Raises:
+        UserError: training would weigh more than it may.
+    """
+    suffix = distributed.seed_suffix()
+    seed = training_seed(settings.seed, *suffix)
+    acting = generator(env.device, settings.seed, "acting", *suffix)
+    collector = Collector(env, teams, settings.steps, seed, acting)
+    memory.check(env, teams, collector.obs, settings)
+    if replay is not None:
+        replay.allocate(collector.example())
+    return collector
 
 
 def load_teams(

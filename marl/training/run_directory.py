@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from marl.errors import UserError
 from marl.training import checkpoint
+from marl.training.settings import Settings, changed
 from marl.utils import trust, versions
 from marl.utils.serialization import Foreign, any_class, from_plain, imports, relocate
 
@@ -65,6 +67,24 @@ def _objects(directory: Path, plain: Any) -> Any:
             "--trust (in Python: trust=True, or with marl.utils.trust.given())"
         )
     return config
+
+
+def resumed_parts(
+    directory: Path, changes: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any], Settings]:
+    """Returns the task, the teams and, with ``changes``, the settings of a run to be resumed.
+
+    Raises:
+        UserError: there is no such run or setting, the setting has no such value, or the task
+            stands in no file.
+    """
+    config = read_config(directory)
+    if config["task"] is None:
+        raise UserError(
+            f"{str(directory)!r} was made from Python by a function without a name; "
+            "build the same Experiment(..., resume=True) there"
+        )
+    return config["task"], config["teams"], changed(config["settings"], changes)
 
 
 def _moved(directory: Path, reference: str) -> str:

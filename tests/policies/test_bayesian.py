@@ -28,7 +28,7 @@ from marl.policies.independent import IndependentPolicy
 from marl.training.build import build_teams
 from marl.training.collector import Collector
 from marl.training.evaluation import evaluate
-from marl.training.joint_evaluation import watched
+from marl.training.joint_evaluation import ablations
 from marl.training.teams import RunShape, Team, resolve_teams
 from marl.types import Discrete, Observation, tree_map
 from tests.helpers.builders import CPU, SMALL, context, mappo, rollout_of
@@ -343,7 +343,7 @@ def test_off_policy_algorithms_learn_with_graphs(config: Any, kind: str) -> None
 def test_evaluation_with_and_without_the_graph() -> None:
     algorithm, _, _ = trained(40)
     env, teams = Whispers(64, CPU), {"team": algorithm}
-    whole, cut = watched(teams), watched(teams, cut=True)
+    whole, cut = ablations(teams), ablations(teams, without_graph=True)
     returns = [
         sum(evaluate(env, some, 64, 1)["returns"]["team"]) / 64 for some in (teams, whole, cut)
     ]

@@ -17,7 +17,7 @@ from marl.algorithms.scripted import FrozenConfig, ScriptedConfig
 from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment
-from marl.launch.progress import standing
+from marl.launch.progress import run_progress
 from marl.training import agent_order, run_claim
 from marl.training.run_directory import read_config
 from marl.training.teams import Team
@@ -261,10 +261,10 @@ def test_a_configuration_nested_without_end_is_refused(tmp_path: Path) -> None:
     (run / "config.json").write_text('{"task":' + "[" * 100_000 + "]" * 100_000 + "}")
     with pytest.raises(UserError, match="is not a run's configuration"):
         read_config(run)
-    assert agent_order.read(run) is None and standing(run).total == 0
+    assert agent_order.read(run) is None and run_progress(run).total == 0
     for text in ("[]", "3", '{"settings": [], "task": 1, "teams": {}}', '{"_type_": ["a"]}'):
         (run / "config.json").write_text(text)
-        assert not agent_order.read(run) and standing(run).total == 0
+        assert not agent_order.read(run) and run_progress(run).total == 0
         if text[:11] != '{"settings"':
             with pytest.raises(UserError, match="is not a run's configuration"):
                 read_config(run)
