@@ -174,7 +174,7 @@ def test_the_actor_is_equivariant_and_the_critic_invariant() -> None:
     one, other = reordered(order)
     env = make("navigation/target", 6, N=4, num_obstacles=2)
     policy: Any = IndependentPolicy(env.groups, MODEL)
-    numbers = [policy.numbers(obs)["agent"] for obs in (one, other)]
+    numbers = [policy.distribution_params(obs)["agent"] for obs in (one, other)]
     torch.testing.assert_close(numbers[0][:, order], numbers[1], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(numbers[0], numbers[1], atol=1e-4)
     critic: Any = value_critic(
