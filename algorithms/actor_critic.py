@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from marl.algorithm import Context
-from marl.algorithms.off_policy import OffPolicyConfig, ReplayLearner, Stats
+from marl.algorithms.off_policy import OffPolicyConfig, ReplayLearner
 from marl.critics.action_value import Actions, exchanged, joint_actions, q_critics
 from marl.critics.inputs import SCOPES
 from marl.errors import UserError
@@ -21,7 +21,7 @@ from marl.learning.sequential import update_order
 from marl.learning.target_networks import TargetNetwork, target_copy
 from marl.policies.agent import AgentPolicy, agent_policies
 from marl.policies.base import DifferentiablePolicy, Policy, encoded_actions
-from marl.types import Noise, Observation
+from marl.types import Noise, Observation, Stats
 from marl.utils.compilation import compiled
 
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from marl.algorithms.maddpg import MADDPG, MADDPGConfig
-from marl.algorithms.off_policy import Stats
 from marl.critics.action_value import Actions
 from marl.learning.replay import ReplayBatch
-from marl.types import Noise
+from marl.types import Noise, Stats
 
 
 @dataclass

@@ -21,7 +21,8 @@ from torch import Tensor
 from marl.algorithm import Context
 from marl.algorithms.mappo import MAPPO, MAPPOConfig
 from marl.errors import UserError
-from marl.learning.on_policy import Batch, Memory, mean_stats, minibatch
+from marl.learning.losses import mean_stats
+from marl.learning.on_policy import Batch, Memory, minibatch
 from marl.learning.optimizer import Optimizer
 from marl.learning.sequential import update_order
 from marl.networks.base import per_agent

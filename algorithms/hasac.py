@@ -26,16 +26,25 @@ from torch import Tensor
 
 from marl.algorithm import Context
 from marl.algorithms.actor_critic import ActorCritic
-from marl.algorithms.off_policy import OffPolicyConfig, Stats, mean_stats
+from marl.algorithms.off_policy import OffPolicyConfig
 from marl.critics.action_value import Actions
 from marl.errors import UserError
-from marl.learning.losses import masked_mean, masked_means
+from marl.learning.losses import masked_mean, masked_means, mean_stats
 from marl.learning.optimizer import Optimizer
 from marl.learning.replay import ReplayBatch
 from marl.policies.base import DifferentiablePolicy
 from marl.policies.bayesian import team_policy
 from marl.policies.distributions import masked_log_softmax
-from marl.types import ActionSpec, Continuous, Discrete, Metrics, MultiDiscrete, Noise, Rollout
+from marl.types import (
+    ActionSpec,
+    Continuous,
+    Discrete,
+    Metrics,
+    MultiDiscrete,
+    Noise,
+    Rollout,
+    Stats,
+)
 from marl.utils.validation import check_range
 
 MOST = math.log(2)  # nats that one dimension in [-1, 1] can have

@@ -24,17 +24,18 @@ from torch import Tensor, nn
 
 from marl.algorithm import Context
 from marl.algorithms.actor_critic import ActorCritic
-from marl.algorithms.off_policy import OffPolicyConfig, Stats, mean_stats
+from marl.algorithms.off_policy import OffPolicyConfig
 from marl.critics.action_value import Actions
 from marl.critics.inputs import SCOPES
 from marl.errors import UserError
+from marl.learning.losses import mean_stats
 from marl.learning.replay import ReplayBatch
 from marl.learning.target_networks import TargetNetwork, target_copy
 from marl.policies.base import DifferentiablePolicy, Policy
 from marl.policies.bayesian import team_policy
 from marl.policies.deterministic import deterministic
 from marl.policies.distributions import Distribution
-from marl.types import ActionSpec, Continuous, Metrics, Noise, Rollout
+from marl.types import ActionSpec, Continuous, Metrics, Noise, Rollout, Stats
 from marl.utils import distributed
 from marl.utils.validation import check_range, check_word
 

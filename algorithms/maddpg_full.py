@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from marl.algorithm import Context
 from marl.algorithms.maddpg import MADDPG, MADDPGConfig
-from marl.algorithms.off_policy import Stats, mean_stats
 from marl.critics.action_value import Actions, joint_actions
 from marl.errors import UserError
+from marl.learning.losses import mean_stats
 from marl.learning.opponent_models import OpponentModels
 from marl.learning.replay import ReplayBatch
 from marl.policies.base import DifferentiablePolicy, Policy
 from marl.policies.ensemble import EnsemblePolicy
-from marl.types import Metrics, Noise, Rollout
+from marl.types import Metrics, Noise, Rollout, Stats
 
 
 def ensemble(config: MADDPGConfig, context: Context) -> DifferentiablePolicy:

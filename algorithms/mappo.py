@@ -25,7 +25,8 @@ from marl.critics.inputs import SCOPES
 from marl.critics.value import value_critic
 from marl.learning import losses, on_policy
 from marl.learning.auxiliary import Auxiliaries, evaluate, graph_auxiliaries
-from marl.learning.on_policy import Batch, Memory, mean_stats, minibatch
+from marl.learning.losses import mean_stats
+from marl.learning.on_policy import Batch, Memory, minibatch
 from marl.learning.optimizer import Optimizer
 from marl.learning.rewards import REWARDS, joined
 from marl.learning.value_learner import ValueLearner

@@ -6,7 +6,7 @@ as many as are due. Actors under critics of the joint action stand in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -27,8 +27,6 @@ from marl.policies.random import RandomPolicy
 from marl.types import Carry, Metrics, Noise, Observation, PolicyStep, Rollout
 from marl.utils import distributed
 from marl.utils.validation import check_range, check_word
-
-Stats = dict[str, Tensor]  # scalars by name, in the order of the log
 
 
 @dataclass
@@ -203,11 +201,3 @@ class ReplayLearner:
             part.load_state_dict(state[name])
         self.context.generator.set_state(state["generator"].cpu())
         self.frames, self.updates = state["frames"], state["updates"]
-
-
-def mean_stats(steps: Sequence[Stats]) -> Metrics:
-    """Returns the means of several gradient steps' statistics; none of no step."""
-    if not steps:
-        return {}
-    means = torch.stack([torch.stack(list(stats.values())) for stats in steps]).mean(0)
-    return dict(zip(steps[0], means.unbind(), strict=True))

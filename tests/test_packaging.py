@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -98,3 +99,10 @@ def test_a_wheel_runs_beside_packages_of_the_same_names(
     ran(folder, *WAYS[way], *RUN, path=installed)
     where = ran(folder, "-c", "import marl.envs; print(marl.envs.__file__)", path=installed)
     assert where.startswith(str(installed)), where
+
+
+def test_pyright_checks_what_the_links_lead_to() -> None:
+    """It follows no link by itself, and would find nothing wrong there."""
+    included = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pyright"]["include"]
+    links = [path for path in (ROOT / "marl").iterdir() if path.is_symlink()]
+    assert {f"marl/{path.name}" for path in links if path.name != "configs"} <= set(included)

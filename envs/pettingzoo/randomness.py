@@ -11,9 +11,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
-from numpy.random import bit_generator
+
+GLOBAL: Any = np.random  # more than numpy's stubs know of it
 
 
 class Streams:
@@ -39,22 +41,22 @@ class Streams:
     def lent(self, row: int | None = None) -> Iterator[None]:
         """Lends the process streams, first those of ``row`` and then those that ``switch`` says;
         at the end it has its own again, as they were."""
-        generator, entropy = np.random.get_bit_generator(), bit_generator.randbits
+        generator, entropy = GLOBAL.get_bit_generator(), GLOBAL.bit_generator.randbits
         state = np.random.get_state(legacy=False)  # noqa: NPY002  # it is others' that is kept
         try:
             if row is not None:
                 self.switch(row)
             yield
         finally:
-            bit_generator.randbits = entropy
-            np.random.set_bit_generator(generator)
+            GLOBAL.bit_generator.randbits = entropy
+            GLOBAL.set_bit_generator(generator)
             if state["has_gauss"]:  # a normal number in store, which the exchange has dropped
                 np.random.set_state(state)  # noqa: NPY002
 
     def switch(self, row: int) -> None:
         """Makes those of copy ``row`` the process's."""
-        np.random.set_bit_generator(self._generators[row])
-        bit_generator.randbits = self._entropy[row].getrandbits
+        GLOBAL.set_bit_generator(self._generators[row])
+        GLOBAL.bit_generator.randbits = self._entropy[row].getrandbits
 
 
 def peeked() -> int:

@@ -4,6 +4,7 @@ otherwise."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -78,3 +79,12 @@ def ratio_stats(log_ratio: Tensor, clip: float | None, alive: Tensor | None) -> 
         "kl": masked_mean(approximate_kl(log_ratio), alive),
         "clip_fraction": masked_mean(beyond.float(), alive),
     }
+
+
+def mean_stats(steps: Sequence[Stats]) -> Stats:
+    """Returns the means of several steps' statistics, all of the same names, by one reduction; none
+    of no step."""
+    if not steps:
+        return {}
+    means = torch.stack([torch.stack(list(stats.values())) for stats in steps]).mean(0)
+    return dict(zip(steps[0], means.unbind(), strict=True))

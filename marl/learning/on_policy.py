@@ -8,7 +8,7 @@ of L steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,6 @@ from marl.types import (
     Carry,
     Observation,
     Rollout,
-    Stats,
     register,
     take,
     tree_map,
@@ -138,12 +137,6 @@ def normalize(advantage: Tensor, alive: Tensor | None) -> Tensor:
     mean = distributed.average(losses.masked_mean(advantage, mask))
     std = distributed.average(losses.masked_mean((advantage - mean).square(), mask)).sqrt()
     return (advantage - mean) / (std + 1e-5)
-
-
-def mean_stats(stats: Sequence[Stats]) -> Stats:
-    """Returns the means of statistics that all have the same names, by one reduction."""
-    rows = torch.stack([torch.stack(list(each.values())) for each in stats])
-    return dict(zip(stats[0], rows.mean(0).unbind(), strict=True))
 
 
 def _rows(carry: Carry, index: Tensor) -> Carry:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from marl.learning.losses import mean_stats
 from marl.learning.on_policy import (
     Batch,
     Memory,
-    mean_stats,
     minibatch,
     rollout_values,
     shuffled_chunks,
