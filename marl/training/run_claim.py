@@ -71,6 +71,8 @@ def _write_config(directory: Path, config: Mapping[str, Any], sign: bool) -> Non
     if sign:
         trust.sign(directory, config)
     run_directory.write_json(directory / "config.json", config)
+    if sign:
+        trust.forget_older(directory)
 
 
 def _check_unused(directory: Path) -> None:

@@ -73,6 +73,12 @@ def sign(directory: Path, config: Mapping[str, Any]) -> None:
         write_atomic(directory / SIGNATURE, text.encode())
 
 
+def forget_older(directory: Path) -> None:
+    """Removes all signatures but the newest, whose configuration is written now."""
+    if len(lines := _signatures(directory)) > 1:
+        write_atomic(directory / SIGNATURE, f"{lines[0]}\n".encode())
+
+
 def _signatures(directory: Path) -> list[str]:
     try:
         return (directory / SIGNATURE).read_bytes().decode("ascii").split()

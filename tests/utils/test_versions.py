@@ -25,6 +25,7 @@ from marl.training import checkpoint
 from marl.training.selfplay import check_images
 from marl.training.teams import Team
 from marl.types import AgentGroup, Discrete, TensorSpec
+from marl.utils import trust
 from marl.utils.versions import (
     LEARNING,
     as_seen,
@@ -121,7 +122,7 @@ def test_resuming_from_python_asks_too(tmp_path: Path) -> None:
     run = experiment(tmp_path / "run")
     run.run()
     make_old(tmp_path / "run")
-    with pytest.raises(UserError, match="learns by version 1"):
+    with trust.given(), pytest.raises(UserError, match="learns by version 1"):
         Experiment(
             run.task, None, teams=dict(run.specs), settings=run.settings,
             directory=tmp_path / "run", resume=True,
@@ -157,7 +158,7 @@ def test_images_of_an_old_run_are_read_as_they_were(capsys, tmp_path: Path) -> N
     make_old(tmp_path / "run")
     path = tmp_path / "run" / "config.json"
     path.write_text(path.read_text().replace('"images": "flatten", ', ""))  # that there was not
-    assert called(capsys, *words) == before and before[0] == 0
+    assert called(capsys, *words, "--trust") == before and before[0] == 0
 
 
 def test_how_version_1_read_images() -> None:
