@@ -19,6 +19,8 @@ from marl.utils.device import find_device
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from marl.env import VectorEnv
+    from marl.training.collector import Teams
     from marl.training.crossplay import Crossplay
     from marl.training.evaluation import Limit
     from marl.training.settings import Settings
@@ -26,14 +28,7 @@ if TYPE_CHECKING:
 
 def evaluate(options: Namespace) -> int:
     """``marl evaluate``: returns and metrics over fresh episodes, and a video."""
-    from marl.training import (
-        build,
-        evaluation,
-        joint_evaluation,
-        loading,
-        report,
-        run_directory,
-    )
+    from marl.training import build, joint_evaluation, loading, report, run_directory
     from marl.training.agent_order import Ordered, arranged
     from marl.utils.seeding import evaluation_seed
     from marl.utils.versions import learning
@@ -64,9 +59,17 @@ def evaluate(options: Namespace) -> int:
         _print_evaluation(path, state["frames"], result)
     if options.video:
         env = make(1, device)
-        frames = evaluation.film(env, build.load_teams(env, *parts), seed)
-        print(f"video    {report.write_video(frames, Path(options.video))}", file=sys.stderr)
+        _write_video(env, build.load_teams(env, *parts), seed, Path(options.video))
     return 0
+
+
+def _write_video(env: VectorEnv, teams: Teams, seed: int, path: Path) -> None:
+    """Films an episode and says where the film is; closes the environment."""
+    from marl.training import evaluation, report
+
+    frames = evaluation.film(env, teams, seed)
+    env.close()
+    print(f"video    {report.write_video(frames, path)}", file=sys.stderr)
 
 
 def _limit(options: Namespace, settings: Settings, name: str) -> Limit:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from marl.algorithm import Algorithm
 from marl.env import VectorEnv
 from marl.policies.bayesian import JointPolicy
 from marl.training.collector import Teams
@@ -19,9 +20,6 @@ from marl.types import (
     PolicyStep,
     Rollout,
 )
-
-if TYPE_CHECKING:
-    from marl.algorithm import Algorithm
 
 
 class GraphAblation:
