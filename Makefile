@@ -4,7 +4,7 @@ BIN := .venv/bin
 THREADS ?= 2
 INSTALLED := .venv/installed
 
-.PHONY: train test test-all lint clean
+.PHONY: train test test-all lint docs clean
 
 train: $(INSTALLED)
 	$(BIN)/marl train experiment=default $(ARGS)
@@ -20,6 +20,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/marl tables --check
+
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs/html
 
 # torch comes first, so that nothing else can draw a newer build of it with gigabytes of CUDA packages.
 $(INSTALLED): pyproject.toml

@@ -18,6 +18,7 @@ examples:
 Settings are key=value: task, algorithm and model choose by name ('marl list tasks'), task.…,
 algorithm.… and model.… change one of their options, the rest belongs to the run (total_frames,
 num_envs, steps, seed, device, evaluation_interval, wandb, tensorboard, directory, …). 'marl train
+--explain algorithm' tells what each option is (or run, task, model, teams, algorithm.gamma); '
 --cfg job' shows them all. Other flags are Hydra's (--config-dir, --multirun, …).
 """
 EVALUATE_EXAMPLES = """\

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from marl.cli import compose
+from marl.cli import compose, explain
 from marl.cli.evaluate import spread
 from marl.envs.graph import cannot_draw
 from marl.errors import UserError
@@ -34,6 +34,8 @@ VALUE_FLAGS += ("--config-path", "-cp", "--config-name", "-cn", "--experimental-
 
 def train(options: Namespace) -> int:
     """``marl train``: one run, or with Hydra's flags what they ask for."""
+    if explain.FLAG in options.settings:
+        return explain.explain(options.settings)
     if any(word.startswith("-") for word in options.settings):
         return _hydra(options.settings)
     return _build_and_run(compose.composed(options.settings))
