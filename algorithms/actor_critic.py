@@ -22,7 +22,7 @@ from marl.learning.target_networks import TargetNetwork, target_copy
 from marl.policies.agent import AgentPolicy, agent_policies
 from marl.policies.base import DifferentiablePolicy, Policy, encoded_actions
 from marl.types import Noise, Observation, Stats
-from marl.utils.compilation import compiled
+from marl.utils.compilation import compile_function
 
 
 class ActorCritic(ReplayLearner):
@@ -65,7 +65,7 @@ class ActorCritic(ReplayLearner):
         self.actor_optimizers = [self.optimizer(part, config.actor_lr) for part in each]
         zero = torch.zeros((), device=context.device)
         self.actor_stats: Stats = dict.fromkeys(self.actor_stat_names, zero)  # of their last step
-        self._make_steps(compiled if config.compile else lambda function: function)
+        self._make_steps(compile_function if config.compile else lambda function: function)
 
     def optimizer(self, parameters: Iterable[Tensor], lr: float) -> Optimizer:
         config = self.config

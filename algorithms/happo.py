@@ -30,7 +30,7 @@ from marl.networks.observation_norm import observe
 from marl.policies.agent import AgentPolicy, agent_policies
 from marl.policies.base import DifferentiablePolicy
 from marl.types import Metrics, Rollout, Stats
-from marl.utils.compilation import compiled
+from marl.utils.compilation import compile_function
 from marl.utils.validation import check_range
 
 
@@ -79,7 +79,7 @@ class HAPPO(MAPPO):
             config.max_grad_norm,
         )
         self.critic_optimizer = self.optimizer.only("critic")
-        step = compiled(self._actor_step) if config.compile else self._actor_step
+        step = compile_function(self._actor_step) if config.compile else self._actor_step
         optimizers = [self.optimizer.only(name) for name in actors]
         self.actor_steps = [
             partial(step, *each) for each in zip(self.agent_policies, optimizers, strict=True)

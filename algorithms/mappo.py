@@ -36,7 +36,7 @@ from marl.policies.bayesian import team_policy
 from marl.policies.dag import BayesianNetworkConfig
 from marl.types import Carry, Metrics, Observation, PolicyStep, Rollout, Stats
 from marl.utils import distributed
-from marl.utils.compilation import compiled
+from marl.utils.compilation import compile_function
 from marl.utils.validation import check_range, check_word
 
 PARTS = (
@@ -129,7 +129,7 @@ class MAPPO:
         self.chunk = on_policy.chunk_length(config.chunk_length, context.steps, self.recurrent)
         frames = distributed.share("minibatch_size", config.minibatch_size)
         self.minibatch_frames = frames or context.steps * context.num_envs  # on this rank
-        compiler = compiled if config.compile else lambda function: function
+        compiler = compile_function if config.compile else lambda function: function
         self.step, self.policy_act = compiler(self._step), compiler(self.policy.act)
 
     @torch.no_grad()

@@ -30,7 +30,7 @@ from marl.utils.capabilities import needs_replay
 from marl.utils.device import find_device, keep_freed_memory
 from marl.utils.process_state import ProcessState
 from marl.utils.serialization import to_plain
-from marl.utils.trust import given
+from marl.utils.trust import accept_all
 from marl.utils.versions import LEARNING
 
 
@@ -152,7 +152,7 @@ class Experiment:
             UserError: there is no such run or setting, or the setting has no such value; or
                 somebody else's run names code of others.
         """
-        with given(trust):
+        with accept_all(trust):
             task, teams, settings = run_directory.resumed_parts(Path(directory), changes)
             experiment = cls(
                 task, None, None, None, teams, settings, directory, resume=True,
@@ -274,7 +274,7 @@ class Experiment:
         if distributed.rank() == 0:
             self.callbacks.on_evaluation(self, record)
         best = self.evaluations.best_now()
-        if distributed.highest(len(best)):
+        if distributed.maximum(len(best)):
             self.save(best)
 
     def save(self, best: Sequence[str] = ()) -> None:

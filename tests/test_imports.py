@@ -18,6 +18,8 @@ OUTSIDE = ("envs", "algorithms", "configs")  # beside marl/, imported as marl.en
 # The floors of marl/, from the ground: a room imports from floors below its own only.
 FLOORS = (
     ("errors",),
+    ("tensors",),
+    ("spaces",),
     ("types",),
     ("utils",),
     ("env", "networks"),
@@ -67,7 +69,9 @@ def offences(packages: tuple[str, ...], forbidden: tuple[str, ...]) -> list[str]
 
 
 def test_types_stand_on_nothing_of_ours() -> None:
-    assert {m.split(".")[1] for m in imported(ROOT / "marl/types.py")} <= {"errors"}
+    below = {"errors", "tensors", "spaces"}
+    for name in (*below, "types"):
+        assert {m.split(".")[1] for m in imported(ROOT / f"marl/{name}.py")} <= below
 
 
 ABOVE = ("marl.training", "marl.experiment", "marl.launch", "marl.benchmark", "marl.tables")

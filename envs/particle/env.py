@@ -18,7 +18,7 @@ from marl.envs.particle.render import draw
 from marl.envs.particle.scenario import Scenario, State
 from marl.errors import UserError
 from marl.types import AgentGroup, GroupObservation, Observation, TensorSpec, Transition, tree_map
-from marl.utils.compilation import compiled
+from marl.utils.compilation import compile_function
 
 MAX_CYCLES = 25  # steps of an episode, as in mpe2
 
@@ -66,8 +66,8 @@ class ParticleEnv:
         self._find_groups(groups, continuous_actions)
         self._waits = self.device.type == "cpu"  # where looking whether anything is done is free
         self._measures = Measures(scenario.measures, self.device, dtype)
-        self._advance = compiled(self.advance, whole=True) if compile else self.advance
-        self._restart = compiled(self.restart, whole=True) if compile else self.restart
+        self._advance = compile_function(self.advance, whole=True) if compile else self.advance
+        self._restart = compile_function(self.restart, whole=True) if compile else self.restart
 
     def reset(self, seed: int) -> Observation:
         self._random.manual_seed(seed)

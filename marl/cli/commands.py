@@ -50,7 +50,7 @@ def _hydra(words: Sequence[str]) -> int:
     """Hands over to Hydra: multirun, --cfg, --config-dir, launchers and sweepers."""
     import hydra
 
-    if distributed.wanted() > 1:
+    if distributed.requested_size() > 1:
         raise UserError("torchrun is for one run; leave out flags like -m, or start marl alone")
     if "hydra/launcher=submitit_slurm" in words and not shutil.which("srun"):
         raise UserError("there is no Slurm here (no srun); take hydra/launcher=submitit_local")
@@ -60,11 +60,11 @@ def _hydra(words: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors arrive here, to be said in a sentence
 
     codes = [0]  # of every run; Hydra keeps none of them
-    trusting = trust.everything()  # a launcher may take the job to another process
+    trusting = trust.accepts_all()  # a launcher may take the job to another process
 
     @hydra.main(version_base="1.3", config_path="pkg://marl.configs", config_name="train")
     def job(config: Any) -> None:
-        with trust.given(trusting):
+        with trust.accept_all(trusting):
             codes.append(_build_and_run(compose.typed(config)))
         if codes[-1] >= 128:  # a signal ends them all
             sys.exit(codes[-1])
@@ -211,7 +211,7 @@ def resume(options: Namespace) -> int:
     """``marl resume``: continues a run, possibly to more frames."""
     directory, changes = Path(options.run), _changes(options.settings)
     run_directory.check(directory)
-    if distributed.wanted() == 1:
+    if distributed.requested_size() == 1:
         Lock(directory).check()  # before the time is spent to load it
     device = changes.get("device") or run_directory.device_of(directory)
     with distributed.joined(find_device(device)):

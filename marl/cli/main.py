@@ -43,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.settings += changes
     from marl.errors import UserError
     from marl.utils import trust
-    from marl.utils.files import sentence
+    from marl.utils.files import explanation
 
     try:
         module, name = COMMANDS[command].split(":")
         run = getattr(importlib.import_module(module), name)
-        with trust.given(getattr(options, "trust", False)):
+        with trust.accept_all(getattr(options, "trust", False)):
             code = run(options)
         sys.stdout.flush()
         sys.exit(code)
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        if not (said := sentence(error)):
+        if not (reason := explanation(error)):
             raise
-        print(f"marl: {said}", file=sys.stderr)
+        print(f"marl: {reason}", file=sys.stderr)
         sys.exit(2)

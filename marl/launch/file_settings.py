@@ -27,7 +27,7 @@ def check(file: Path, package: Path, settings: Iterable[Given]) -> None:
     Raises:
         UserError: they may, and the user has not said that the file is to be trusted.
     """
-    if trust.everything() or file.resolve().parent == package.resolve():
+    if trust.accepts_all() or file.resolve().parent == package.resolve():
         return
     names = {e.name for group in ENTRY_POINTS for e in importlib.metadata.entry_points(group=group)}
     for key, value in settings:

@@ -18,7 +18,7 @@ from marl.errors import UserError
 from marl.training import checkpoint_formats
 from marl.training.checkpoint_formats import FORMAT, State
 from marl.utils import distributed
-from marl.utils.files import atomic, unfinished, write_atomic
+from marl.utils.files import atomic, unfinished_writes, write_atomic
 
 
 class Checkpoints:
@@ -60,7 +60,7 @@ class Checkpoints:
         if not self.folder.is_dir():
             return
         alone = [p for p in self.folder.glob("*.pt.sha256") if not p.with_suffix("").exists()]
-        for path in [*unfinished(self.folder), *alone]:
+        for path in [*unfinished_writes(self.folder), *alone]:
             path.unlink(missing_ok=True)
         last = self.last()
         newest = _frames(last) if last else -1
@@ -100,7 +100,7 @@ class Checkpoints:
                 state = load(of_rank(path, distributed.rank()), device)
             except CorruptCheckpoint as error:
                 warnings.warn(f"{error}; falling back to the one before", stacklevel=2)
-            if not distributed.highest(int(state is None)) and state is not None:
+            if not distributed.maximum(int(state is None)) and state is not None:
                 return path, state
         best = any(self.folder.glob("best-*.pt"))
         hint = "; it holds best policies, which --best plays" if best else ""

@@ -141,7 +141,7 @@ class Collector:
         ended, self.episode_return = split_episodes(reward, done, self.episode_return)
         for name, returns in zip(self.teams, ended, strict=True):
             sums[f"return/{name}"] = returns.sum()
-        for name in distributed.together(info):  # which another rank may be alone to know
+        for name in distributed.union(info):  # which another rank may be alone to know
             sums[f"info/{name}"] = info[name].sum() if name in info else torch.zeros_like(count)
         count, *others = distributed.totals(list(sums.values()))
         return dict(zip(sums, [count, *(x / count for x in others)], strict=True))

@@ -78,7 +78,7 @@ def restore_policy(
     (None for a run that does not tell) and learned by version ``learning``."""
     if "policy" not in state:
         raise UserError(f"the team of {str(path)!r} holds no policy to load")
-    groups = {name: versions.as_seen(group, learning) for name, group in target.team.items()}
+    groups = {name: versions.observed_group(group, learning) for name, group in target.team.items()}
     target = replace(target, model=team.model, critic_model=team.critic_model, team=groups)
     policy = team.algorithm.policy(target)
     try:

@@ -15,7 +15,7 @@ from marl.training.checkpoint import Checkpoints
 from marl.training.logging import IDENTITY
 from marl.training.settings import Settings
 from marl.utils import trust
-from marl.utils.files import LOCK, Lock, Taken, explained, unfinished
+from marl.utils.files import LOCK, Lock, Taken, explain_errors, unfinished_writes
 from marl.utils.jsonl import read_jsonl
 from marl.utils.serialization import to_plain
 from marl.utils.trust import SIGNATURE
@@ -48,7 +48,7 @@ def create(directory: Path, config: Mapping[str, Any], numbered: bool = False) -
     for number in count(1):
         path = directory if number == 1 else directory.with_name(f"{directory.name}-{number}")
         try:
-            with explained(path):
+            with explain_errors(path):
                 _create(path, config)
             return path
         except Taken:
@@ -60,7 +60,7 @@ def create(directory: Path, config: Mapping[str, Any], numbered: bool = False) -
 def _create(directory: Path, config: Mapping[str, Any]) -> None:
     _check_unused(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    with Lock(directory).held():
+    with Lock(directory).hold():
         _check_unused(directory)  # now that nobody else can begin to use it
         run_directory.write_json(directory / "provenance.json", provenance.provenance(directory))
         _write_config(directory, to_plain(config), sign=True)
@@ -127,7 +127,7 @@ def begin(
     and, where the run has not ``ended`` (any more), without what was measured and drawn of its
     end; with the ``changes`` of its settings."""
     checkpoints.clean()
-    for path in unfinished(directory, LEFT):
+    for path in unfinished_writes(directory, LEFT):
         path.unlink(missing_ok=True)
     if not ended:
         absolute_metric.forget(directory)

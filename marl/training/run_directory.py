@@ -64,7 +64,7 @@ def _objects(directory: Path, plain: Any) -> Any:
         raise UserError(
             f"{str(directory)!r} would import {', '.join(map(repr, foreign))}, and nothing shows "
             "that you made this run, as it is now, on this machine; if you trust its author, add "
-            "--trust (in Python: trust=True, or with marl.utils.trust.given())"
+            "--trust (in Python: trust=True, or with marl.utils.trust.accept_all())"
         )
     return config
 

@@ -15,7 +15,7 @@ from marl.training.checkpoint_formats import State
 from marl.training.logging import KINDS, JsonlSink
 from marl.training.settings import Settings
 from marl.utils import distributed
-from marl.utils.files import Lock, Taken, explained
+from marl.utils.files import Lock, Taken, explain_errors
 
 
 class RunFiles:
@@ -38,11 +38,11 @@ class RunFiles:
     def locked(self) -> Iterator[None]:
         """Keeps other processes from training in the directory; what cannot be written there ends
         in a sentence. May be nested."""
-        with explained(self.directory):
+        with explain_errors(self.directory):
             if distributed.rank():
                 yield
                 return
-            with self.lock.held():
+            with self.lock.hold():
                 yield
 
     def begin(self, ended: bool, changes: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ from marl.utils import distributed
 from marl.utils.capabilities import learns
 from marl.utils.serialization import REFERENCE
 from marl.utils.validation import check_range, check_word
-from marl.utils.versions import LEARNING, as_seen, learning
+from marl.utils.versions import LEARNING, learning, observed_group
 
 RULES = ("uniform", "latest", "prioritised")
 
@@ -191,7 +191,7 @@ class SelfPlay:
 
 def check_images(groups: Mapping[str, AgentGroup], state: Mapping[str, Any], file: Path) -> None:
     """Raises UserError where the policies of ``state`` read images in other units."""
-    if any(as_seen(group, learning(state)) != group for group in groups.values()):
+    if any(observed_group(group, learning(state)) != group for group in groups.values()):
         raise UserError(
             f"selfplay.runs: {str(file)!r} learned from images in other units, by an older version "
             f"of learning than {LEARNING}; leave it out, or train it anew"

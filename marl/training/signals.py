@@ -22,7 +22,7 @@ class Stop:
 
     def agree(self) -> None:
         """Takes note of a signal that came to any rank since the last time: here all see it."""
-        self.signal = distributed.highest(self.asked or 0) or None
+        self.signal = distributed.maximum(self.asked or 0) or None
 
     def _ask(self, number: int, _: object) -> None:
         if self.asked is not None:

@@ -1,5 +1,4 @@
-"""What algorithms say of themselves by attributes that they may leave out. Importable without
-torch."""
+"""Optional attributes by which algorithms describe themselves. Importable without torch."""
 
 from __future__ import annotations
 
@@ -8,13 +7,15 @@ from typing import Any
 
 
 def learns(algorithm: Any) -> bool:
-    """Returns whether an ``Algorithm``'s policy changes: its ``learns``, True where it has none."""
+    """Returns whether an ``Algorithm``'s policy changes: its ``learns``, by default True."""
     return getattr(algorithm, "learns", True)
 
 
 def needs_replay(config: Any) -> bool:
-    """Returns whether an ``AlgorithmConfig`` asks for the run's replay: its ``needs_replay``, False
-    where it has none. Its older name ``replays`` is read for one release, with a warning."""
+    """Returns whether an ``AlgorithmConfig`` needs the run's replay: its ``needs_replay``.
+
+    The default is False. The older name ``replays`` is read for one release, with a warning.
+    """
     if hasattr(config, "needs_replay"):
         return config.needs_replay
     if hasattr(config, "replays"):

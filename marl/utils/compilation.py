@@ -1,4 +1,4 @@
-"""``torch.compile`` with the guards that matter."""
+"""``torch.compile`` with only those guards that are necessary."""
 
 from __future__ import annotations
 
@@ -17,29 +17,36 @@ from marl.errors import UserError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def compiled(function: F, whole: bool = False) -> F:
-    """``function`` as ``torch.compile`` makes it, gradients in the same graph. Each shape is
-    compiled by itself, so that a resumed run computes what the first one did. ``whole``: it takes
-    no gradients, and what does not fit into one graph is refused.
+def compile_function(function: F, whole: bool = False) -> F:
+    """Returns ``function`` compiled by ``torch.compile``, with gradients in the same graph.
+
+    Each shape is compiled by itself, so that a resumed run computes what the first one did.
+
+    Args:
+        function: a function or bound method of tensors.
+        whole: refuse what does not fit into one graph; only for functions that take no gradients.
 
     Raises:
-        UserError: there is no C++ compiler, or torch is too old.
+        UserError: there is no C++ compiler, or this version of torch is too old.
     """
     compilers = [os.environ.get("CXX", "g++"), "clang++"]
     if not any(map(shutil.which, compilers)):
         raise UserError(
-            "compile=true needs a C++ compiler, and there is neither "
+            "compile=true needs a C++ compiler, and this machine has neither "
             f"{' nor '.join(compilers)}; install one, or leave compile=false"
         )
     if not whole:
         _trace_gradients()
-    options = {"guard_filter_fn": _of_arguments(function)}
-    return torch.compile(_own_code(function), dynamic=False, fullgraph=whole, options=options)  # type: ignore[return-value]
+    options = {"guard_filter_fn": _argument_guards(function)}
+    return torch.compile(_copy_code(function), dynamic=False, fullgraph=whole, options=options)  # type: ignore[return-value]
 
 
 def _trace_gradients() -> None:
-    """Before 2.13 a graph breaks where gradients are taken, and what follows the break went wrong:
-    with 2.11 the critic of a compiled MAPPO learned something else than that of an eager one."""
+    """Lets Dynamo trace gradients.
+
+    Before 2.13 a graph breaks where gradients are taken, and what follows the break is wrong: with
+    2.11 the critic of a compiled MAPPO learned something else than that of an eager one.
+    """
     version = tuple(map(int, torch.__version__.split(".")[:2]))
     if version < (2, 13):
         raise UserError(
@@ -49,27 +56,33 @@ def _trace_gradients() -> None:
     torch._dynamo.config.trace_autograd_ops = True
 
 
-def _of_arguments(function: Any) -> Callable[[Sequence[Any]], list[bool]]:
-    """Tells which of Dynamo's guards are checked at every call: those of the arguments and of the
-    state of torch. What hangs on a method's ``self`` (networks, hyperparameters) and what modules
-    hold is built once and stays, and to look whether it did costs more than a small step itself."""
-    own = [name for name in inspect.signature(function).parameters if name != "self"]
-    told = re.compile(rf"(L\[')?({'|'.join(own)})\b" if own else "$")
-    return lambda guards: [not guard.name or bool(told.match(guard.name)) for guard in guards]
+def _argument_guards(function: Any) -> Callable[[Sequence[Any]], list[bool]]:
+    """Returns a filter for Dynamo's guards, which are checked at every call.
+
+    It keeps the guards on arguments and on the state of torch. The attributes of a method's
+    ``self`` (networks, hyperparameters) and the contents of modules are built once and do not
+    change, and to check them costs more than a small step itself.
+    """
+    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    argument = re.compile(rf"(L\[')?({'|'.join(names)})\b" if names else "$")
+    return lambda guards: [not guard.name or bool(argument.match(guard.name)) for guard in guards]
 
 
-def _own_code(function: Any) -> Any:
-    """A copy of a function or bound method with a code object of its own: Dynamo keeps what it
-    compiled by code object, a few versions of each, and looks through all of them at every call."""
+def _copy_code(function: Any) -> Any:
+    """Returns a copy of a function or bound method with its own code object.
+
+    Dynamo stores compiled code by code object, a few versions of each, and looks through all of
+    them at every call.
+    """
     plain = getattr(function, "__func__", function)
     if not isinstance(plain, FunctionType):
         return function
-    own = FunctionType(
+    copy = FunctionType(
         plain.__code__.replace(),
         plain.__globals__,
         plain.__name__,
         plain.__defaults__,
         plain.__closure__,
     )
-    own.__kwdefaults__ = plain.__kwdefaults__
-    return MethodType(own, function.__self__) if hasattr(function, "__self__") else own
+    copy.__kwdefaults__ = plain.__kwdefaults__
+    return MethodType(copy, function.__self__) if hasattr(function, "__self__") else copy

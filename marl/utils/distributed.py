@@ -1,13 +1,13 @@
-"""One run in several processes, each with a device of its own: the *ranks* that torchrun starts.
+"""One run in several processes, each with its own device: the *ranks* that torchrun starts.
 
-Every rank owns an even part of the environments, of the replay and of every batch. A loss on a rank
-is a mean over its part, and the whole's gradient is the mean of the ranks' gradients
-(``Optimizer.step``): parts are of one size, and a mean over a mask divides by the ranks' mean count
-(``losses.masked_mean``), so that numerators and counts are summed and not means averaged. Weights,
-their moments and all decisions are the same on every rank; random streams, but those that decide
-for all, are each rank's own.
+Every rank has an equal part of the environments, of the replay and of every batch. A loss on a rank
+is a mean over its part, and the gradient of the whole batch is the mean of the ranks' gradients
+(``Optimizer.step``). This is exact because all parts have the same size, and because a mean over a
+mask divides by the ranks' mean count (``losses.masked_mean``), so that numerators and counts are
+summed and means are not averaged. Weights, optimizer moments and all decisions are the same on
+every rank. Random streams differ between ranks, except those that decide something for all of them.
 
-Alone, everything here gives back what it got, and compiled code has no trace of it.
+In a run of one process every function returns its input, and compiled code holds no trace of it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Ranks:
-    """Who trains together, as one of them knows it.
+    """The processes that train together, from the point of view of one of them.
 
-    Args:
-        rank: of this process, from 0.
-        size: how many there are.
-        device: of what is exchanged.
-        owned: whether ``start`` began the process group.
+    Attributes:
+        rank: number of this process, from 0.
+        size: number of processes.
+        device: device of the tensors that are exchanged.
+        owned: True if ``start`` created the process group, and ``leave`` must end it.
     """
 
     rank: int = 0
@@ -44,50 +44,60 @@ class Ranks:
     owned: bool = False
 
 
-_ranks = Ranks()  # alone, but between ``start`` and ``leave``
+_ranks = Ranks()  # a single process, except between ``start`` and ``leave``
 
 
 def rank() -> int:
-    """Returns this process's number."""
+    """Returns the number of this process, from 0."""
     return _ranks.rank
 
 
 def size() -> int:
-    """Returns how many ranks there are."""
+    """Returns the number of ranks in the process group; 1 before ``start`` and after ``leave``."""
     return _ranks.size
 
 
-def wanted() -> int:
-    """How many ranks the launcher started."""
+def requested_size() -> int:
+    """Returns the number of ranks that the launcher started, joined or not."""
     return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else 1
 
 
-def local() -> int | None:
-    """This process's number on its machine; None where it is alone."""
-    return int(os.environ.get("LOCAL_RANK", "0")) if wanted() > 1 else None
+def local_rank() -> int | None:
+    """Returns the number of this process on its machine; None in a run of one process."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if requested_size() > 1 else None
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Joins the other ranks for the time of a block: around an ``Experiment`` under torchrun, from
-    before it is made until after it has run. Alone, and within such a block, nothing happens.
+    """Joins the other ranks for the duration of a block.
 
-    After an error the group stays: the process ends, and torchrun the others.
+    Under torchrun an ``Experiment`` is made and run within this block. With one process, and within
+    another such block, nothing happens. After an error the process group stays as it is: this
+    process ends, and torchrun ends the others.
+
+    Args:
+        device: the device of this rank.
     """
-    begun = start(device)
+    joins = start(device)
     yield
-    if begun:
+    if joins:
         leave()
 
 
 def start(device: torch.device) -> bool:
-    """Joins the others, over NCCL on GPUs and gloo on CPUs, and returns True; nothing happens alone
-    or once joined. A process group that is there is used, and not ended by ``leave``.
+    """Joins the other ranks, over NCCL on GPUs and over gloo on CPUs.
 
-    Whoever waits does so for a day: the others may be waiting for an evaluation, and where one dies
-    torchrun ends all."""
+    A process group that exists already is used, and ``leave`` does not end it. Ranks wait for each
+    other for up to a day, because one of them may be evaluating; where one dies, torchrun ends all.
+
+    Args:
+        device: the device of this rank.
+
+    Returns:
+        False if nothing was done: there is one process only, or it has joined before.
+    """
     global _ranks
-    if wanted() == 1 or size() > 1:
+    if requested_size() == 1 or size() > 1:
         return False
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -100,7 +110,7 @@ def start(device: torch.device) -> bool:
 
 
 def leave() -> None:
-    """Ends what ``start`` began."""
+    """Leaves the other ranks, and ends the process group if ``start`` created it."""
     global _ranks
     if size() > 1:
         if _ranks.owned:
@@ -109,22 +119,30 @@ def leave() -> None:
 
 
 def check_joined() -> None:
-    """Raises UserError where torchrun started this process and it has not joined the others."""
-    if wanted() > 1 and size() == 1:
+    """Checks that a process of torchrun has joined the other ranks.
+
+    Raises:
+        UserError: it has not, and would train by itself.
+    """
+    if requested_size() > 1 and size() == 1:
         raise UserError(
-            f"this process is one of {wanted()} that torchrun started, and it trains for itself; "
-            "make and run the Experiment within marl.utils.distributed.joined(device)"
+            f"this process is one of {requested_size()} that torchrun started, and it would train "
+            "by itself; make and run the Experiment within marl.utils.distributed.joined(device)"
         )
 
 
-# ------------------------------------------------------------------------------------- who has what
+# ------------------------------------------------------------------------------ shares of the ranks
 
 
 def share(name: str, whole: int) -> int:
-    """Returns a rank's share of a number that is the whole run's.
+    """Returns one rank's share of a number that is given for the whole run.
+
+    Args:
+        name: of the option, for the message.
+        whole: the number for the whole run.
 
     Raises:
-        UserError: it cannot be divided evenly.
+        UserError: the number does not divide evenly over the ranks.
     """
     if whole % size():
         nearest = max(1, round(whole / size())) * size()
@@ -135,16 +153,18 @@ def share(name: str, whole: int) -> int:
 
 
 def seed_suffix() -> tuple[str | int, ...]:
-    """Returns the words that make a random stream this rank's own; none for the first rank, whose
-    streams are those of a run alone."""
+    """Returns the words that give this rank its own random stream, for ``seeding.derive``.
+
+    The first rank has none: its streams are those of a run of one process.
+    """
     return ("rank", rank()) if rank() else ()
 
 
-# --------------------------------------------------------------------------------------- exchanging
+# ---------------------------------------------------------------------------------------- exchanges
 
 
 def total(x: Tensor) -> Tensor:
-    """The sum over the ranks, element by element, without gradient."""
+    """Returns the sum over the ranks, element by element, without gradient."""
     if size() == 1:
         return x
     x = x.detach().clone()
@@ -153,12 +173,12 @@ def total(x: Tensor) -> Tensor:
 
 
 def average(x: Tensor) -> Tensor:
-    """The mean over the ranks, element by element, without gradient."""
+    """Returns the mean over the ranks, element by element, without gradient."""
     return x if size() == 1 else total(x) / size()
 
 
 def totals(parts: Sequence[Tensor]) -> list[Tensor]:
-    """``total`` of each, in one exchange; all of one dtype."""
+    """Returns ``total`` of each tensor, by one exchange; all have the same dtype."""
     if size() == 1:
         return list(parts)
     flat = total(torch.cat([x.reshape(-1) for x in parts])).split([x.numel() for x in parts])
@@ -166,19 +186,19 @@ def totals(parts: Sequence[Tensor]) -> list[Tensor]:
 
 
 def averages(parts: Sequence[Tensor]) -> list[Tensor]:
-    """``average`` of each, in one exchange; all of one dtype."""
+    """Returns ``average`` of each tensor, by one exchange; all have the same dtype."""
     return list(parts) if size() == 1 else [x / size() for x in totals(parts)]
 
 
 def broadcast(x: Tensor) -> Tensor:
-    """Overwrites ``x`` with the first rank's, and returns it."""
+    """Overwrites ``x`` with the first rank's ``x``, and returns it."""
     if size() > 1:
         dist.broadcast(x, 0)
     return x
 
 
 def broadcast_text(text: str) -> str:
-    """Returns the first rank's text."""
+    """Returns the first rank's ``text``."""
     if size() == 1:
         return text
     texts = [text]
@@ -186,8 +206,11 @@ def broadcast_text(text: str) -> str:
     return texts[0]
 
 
-def together(words: Iterable[str]) -> list[str]:
-    """The words of all ranks, each once, in the same order everywhere. Waits for all of them."""
+def union(words: Iterable[str]) -> list[str]:
+    """Returns the words of all ranks, each once and sorted; in a single process all as they are.
+
+    Every rank must call it: each waits for all others.
+    """
     if size() == 1:
         return list(words)
     by_rank: list[list[str]] = [[] for _ in range(size())]
@@ -195,34 +218,38 @@ def together(words: Iterable[str]) -> list[str]:
     return sorted({word for part in by_rank for word in part})
 
 
-def highest(number: int) -> int:
-    """The highest over the ranks. Waits for all of them."""
+def maximum(number: int) -> int:
+    """Returns the largest number over the ranks. Every rank must call it: each waits for all."""
     if size() == 1:
         return number
-    most = torch.tensor(number, device=_ranks.device)
-    dist.all_reduce(most, dist.ReduceOp.MAX)
-    return int(most.item())
+    largest = torch.tensor(number, device=_ranks.device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest.item())
 
 
 def check_alike(weights: Iterable[Tensor]) -> None:
-    """Raises RuntimeError where these are not the same on all ranks. Alone, none is looked at."""
+    """Checks that these tensors are the same on all ranks; with one process none is looked at.
+
+    Raises:
+        RuntimeError: a sum over one of them differs between two ranks.
+    """
     if size() == 1:
         return
     sums = [float(x.detach().double().sum()) for x in weights]
-    own = torch.tensor([0.0, *sums], dtype=torch.float64, device=_ranks.device)
-    if highest(int(not torch.equal(own, broadcast(own.clone())))):
+    local = torch.tensor([0.0, *sums], dtype=torch.float64, device=_ranks.device)
+    if maximum(int(not torch.equal(local, broadcast(local.clone())))):
         raise RuntimeError(
-            "ranks began with other weights: something that builds environments or networks draws "
-            "from the global random state on one rank and not on another"
+            "the ranks began with different weights: something that builds environments or "
+            "networks draws from the global random state on one rank and not on another"
         )
 
 
 @contextmanager
 def first_rank_last() -> Iterator[None]:
-    """Lets the first rank enter the block when the others have left it; all go on together."""
+    """Runs a block on the first rank after all other ranks have left it; then all go on."""
     if rank() == 0:
-        highest(0)
+        maximum(0)
     yield
     if rank() > 0:
-        highest(0)
-    highest(0)
+        maximum(0)
+    maximum(0)

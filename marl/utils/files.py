@@ -1,5 +1,4 @@
-"""Files that outlive what happens to a process or a disk: locks, whole writes, errors in a
-sentence. Importable without torch."""
+"""Locks, atomic writes, and explanations of errors of writing. Importable without torch."""
 
 from __future__ import annotations
 
@@ -16,21 +15,25 @@ from typing import IO, BinaryIO
 
 from marl.errors import UserError
 
-LOCK = ".lock"  # the file in a run directory whose lock its trainer holds
+#: The file in a run directory whose lock the process that trains there holds.
+LOCK = ".lock"
 
 
 class Taken(UserError):
-    """A directory that another process or another run has."""
+    """A directory is in use by another process, or holds another run."""
 
 
 # -------------------------------------------------------------------------------------------- locks
 
 
 class Lock:
-    """The right to train in a directory, which one process has at a time, on all machines that
-    share the file system. It ends with its process, however that ends.
+    """The right to train in a directory.
 
-    ``held`` may be nested.
+    One process has it at a time, on all machines that share the file system. It ends with its
+    process, however that ends.
+
+    Args:
+        directory: the run directory.
     """
 
     def __init__(self, directory: Path):
@@ -38,11 +41,11 @@ class Lock:
         self._file: IO[str] | None = None
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Holds the lock.
+    def hold(self) -> Iterator[None]:
+        """Holds the lock within a block. May be nested.
 
         Raises:
-            Taken: another process holds it, or another object of this one.
+            Taken: another process holds it, or another ``Lock`` of this process.
         """
         if self._file is not None:
             yield
@@ -59,7 +62,11 @@ class Lock:
                 self._file = None
 
     def check(self) -> None:
-        """Raises Taken where another process holds the lock; writes nothing."""
+        """Checks that no other process holds the lock; writes nothing.
+
+        Raises:
+            Taken: another process holds it.
+        """
         if self._file is None and (self.directory / LOCK).exists():
             with open(self.directory / LOCK) as file:
                 if not take_lock(file, fcntl.LOCK_SH):
@@ -68,18 +75,22 @@ class Lock:
     def _taken(self, file: IO[str]) -> Taken:
         file.seek(0)
         host, _, process = file.read().strip().partition(" ")
-        who = f"process {process} on {host}" if process else "another process"
+        holder = f"process {process} on {host}" if process else "another process"
         return Taken(
-            f"{str(self.directory)!r} is being trained by {who}; wait for it to end, or stop it"
+            f"{str(self.directory)!r} is being trained by {holder}; wait for it to end, or stop it"
         )
 
 
 def take_lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
-    """Takes the lock of a file, until it is closed by all processes that inherited it.
+    """Takes the lock of a file, until all processes that inherited the file have closed it.
+
+    Args:
+        file: an open file.
+        kind: ``fcntl.LOCK_EX``, or ``fcntl.LOCK_SH`` to share it.
 
     Returns:
-        False where another process holds it. Where the file system keeps no locks, a warning says
-        so and the lock counts as taken.
+        False if another process holds the lock. On a file system without locks the answer is True,
+        with a warning.
     """
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
@@ -89,7 +100,7 @@ def take_lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise
         warnings.warn(
-            f"the file system of {file.name!r} keeps no locks ({error.strerror}); see to it that "
+            f"the file system of {file.name!r} keeps no locks ({error.strerror}); make sure that "
             "only one process trains there",
             stacklevel=2,
         )
@@ -100,14 +111,14 @@ def take_lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Writes a file so that at any moment it is either the old one or the whole new one."""
+    """Writes a file so that at any moment it has either its old or its new contents, complete."""
     with atomic(path) as file:
         file.write(data)
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file that takes its place when the block ends well, as of ``write_atomic``."""
+    """Opens a temporary file that replaces ``path`` when the block ends without an error."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -119,28 +130,36 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def unfinished(folder: Path, names: Iterable[str] = (r".*",)) -> list[Path]:
-    """Returns what killed processes left of ``write_atomic``, of files whose names match."""
-    of = re.compile(rf"\.({'|'.join(names)})\.\d+\.tmp")
-    return [path for path in folder.iterdir() if of.fullmatch(path.name)]
+def unfinished_writes(folder: Path, names: Iterable[str] = (r".*",)) -> list[Path]:
+    """Returns the temporary files of ``atomic`` that killed processes left in a folder.
+
+    Args:
+        folder: where to look.
+        names: regular expressions of the names of the files that were to be written.
+    """
+    pattern = re.compile(rf"\.({'|'.join(names)})\.\d+\.tmp")
+    return [path for path in folder.iterdir() if pattern.fullmatch(path.name)]
 
 
 # ------------------------------------------------------------------------------------------- errors
 
-# Errors that writing alone meets, which may come without a file's name: reason, and what to do.
+# Errors that only writing raises, perhaps without the name of a file: the reason, and what to do.
 FULL = {
     errno.ENOSPC: ("no space is left", "free some"),
     errno.EDQUOT: ("the disk quota is used up", "free some of it"),
     errno.EFBIG: ("a file would be larger than the system allows (ulimit -f)", "raise the limit"),
     errno.EROFS: ("the file system is read-only", "make it writable"),
 }
-# Those that are explained only where they name a file.
+# Errors that are explained only if they name a file.
 DENIED = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 @contextmanager
-def explained(directory: Path) -> Iterator[None]:
-    """Turns errors of writing to a run directory into a sentence.
+def explain_errors(directory: Path) -> Iterator[None]:
+    """Turns errors of writing to a run directory into a ``UserError`` that explains them.
+
+    Args:
+        directory: the run directory.
 
     Raises:
         UserError: the disk is full, a quota or a limit is used up, or nothing can be written there.
@@ -150,23 +169,25 @@ def explained(directory: Path) -> Iterator[None]:
     except OSError as error:
         if not (reason := _reason(error, directory)):
             raise
-        begun = (directory / "config.json").exists()
-        again = f"'marl resume {directory}'" if begun else "start again"
+        resumable = (directory / "config.json").exists()
+        again = f"'marl resume {directory}'" if resumable else "start again"
         raise UserError(
             f"cannot write to {str(directory)!r}: {reason[0]}; {reason[1]}, then {again}"
         ) from None
 
 
-def sentence(error: OSError) -> str:
-    """Returns what there is to say of an error of writing anywhere; empty for other errors."""
+def explanation(error: OSError) -> str:
+    """Returns one sentence about an error of writing; empty for other errors."""
     if reason := _reason(error):
         return f"cannot write: {reason[0]}; {reason[1]}"
     return ""
 
 
 def _reason(error: OSError, directory: Path | None = None) -> tuple[str, str] | None:
-    """Why nothing can be written, and what to do; None for an error of another kind, or of a file
-    that is neither within ``directory`` nor one of the folders it is in."""
+    """Returns why nothing can be written, and what to do.
+
+    None for an error of another kind, or of a file that is neither within ``directory`` nor one of
+    the folders above it."""
     number, name = error.errno or 0, error.filename
     if not isinstance(name, str | os.PathLike):
         return FULL.get(number)

@@ -1,26 +1,31 @@
-"""Files of one JSON value per line."""
+"""Files with one JSON value per line. Importable without torch."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a JSONL file, which may still be written to; none if it is not there."""
+    """Returns all complete lines of a JSONL file, which may still be written to.
+
+    Where the file does not exist, there are none.
+    """
     if not path.exists():
         return []
-    whole = path.read_text().rpartition("\n")[0]
-    return [json.loads(line) for line in whole.splitlines() if line.strip()]
+    complete = path.read_text().rpartition("\n")[0]
+    return [json.loads(line) for line in complete.splitlines() if line.strip()]
 
 
 def scalars(kind: str, record: Mapping[str, Any]) -> dict[str, float]:
-    """A record as flat numbers, episodes averaged: ``{"evaluation/return/team": -3.2, ...}``."""
+    """Returns a record as flat numbers, such as ``{"evaluation/return/team": -3.2}``.
+
+    Args:
+        kind: ``metrics``, ``timing`` or ``evaluations``; of the last, episodes are averaged.
+        record: one line of the run's file of that kind.
+    """
     if kind != "evaluations":
         prefix = "timing/" if kind == "timing" else ""
         return {prefix + k: v for k, v in record.items() if k != "frames"}

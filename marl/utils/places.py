@@ -1,5 +1,7 @@
-"""Texts without the places of one machine: what is given away names no home and no user.
-Importable without torch."""
+"""Removal of local paths from texts, so that records name no home directory and no user.
+
+Importable without torch.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 SETTING = re.compile(r"([+~]*[\w.@/]+=)?(.*)", re.DOTALL)  # KEY=VALUE, or a value alone
-BETWEEN = re.compile(r"([\s,:;=|&<>\[\](){}'\"]+)")  # what stands between two paths of a text
+SEPARATOR = re.compile(r"([\s,:;=|&<>\[\](){}'\"]+)")  # between two paths of a text
 
 
 def without_places(value: Any) -> Any:
-    """Returns a JSON value in whose texts every path that leads out of the working directory is
-    reduced to its name, that of a checkpoint to ``RUN/checkpoints/FILE``."""
+    """Returns a JSON value whose texts hold no paths that lead out of the working directory.
+
+    Each such path is reduced to its last part, that of a checkpoint to ``RUN/checkpoints/FILE``.
+    """
     if isinstance(value, Mapping):
         return {key: without_places(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -24,10 +28,10 @@ def without_places(value: Any) -> Any:
 
 def _reduced(text: str) -> str:
     setting = SETTING.fullmatch(text)
-    key, given = setting.groups("") if setting else ("", text)
-    if _leads_out(given) and not re.search(r"[,:;\n]", given):  # one path, perhaps with spaces
-        return key + _name(given)
-    parts = ["", *BETWEEN.split(text)]  # what stands before each path, and the path
+    key, value = setting.groups("") if setting else ("", text)
+    if _leads_out(value) and not re.search(r"[,:;\n]", value):  # one path, perhaps with spaces
+        return key + _name(value)
+    parts = ["", *SEPARATOR.split(text)]  # by turns a separator and a path
     reduced = (
         before + (path if before.endswith(":") and path.startswith("//") else _name(path))  # a URL
         for before, path in zip(parts[::2], parts[1::2], strict=True)

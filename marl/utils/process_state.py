@@ -1,5 +1,4 @@
-"""What a run needs its process to be: global random states and threads of its own, which the
-caller's make way for."""
+"""The global random states and threads of a run, kept apart from those of its caller."""
 
 from __future__ import annotations
 
@@ -14,16 +13,16 @@ from marl.utils.seeding import fork_random_state, random_state, set_random_state
 
 
 class ProcessState:
-    """The state of the process as a run has it while it is built and while it runs.
+    """The state of the process that a run is built and trained with.
 
-    Networks, and environments of others, draw from torch's, numpy's and Python's global generators.
-    A run's states of them follow from its seed alone: they are set for the time of ``use`` and
-    remembered from one to the next, so that neither the caller nor another run in the same process
-    is noticed, nor notices. Threads of one process share these states: one run at a time.
+    Networks and third-party environments draw from the global generators of torch, numpy and
+    Python. A run's states of them follow from its seed alone: they are set within ``use`` and saved
+    from one block to the next, so that the run and its caller, or two runs in one process, do not
+    influence each other. The threads of a process share these states, so only one of them may run.
 
     Args:
-        device: the run's, whose generator is one of them.
-        threads: of torch, on the CPU; 0 for as many as there are.
+        device: the run's device, which has a generator of its own.
+        threads: threads of torch on the CPU; 0 leaves their number as it is.
     """
 
     def __init__(self, device: torch.device, threads: int):
@@ -33,8 +32,7 @@ class ProcessState:
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        """Makes the process the run's within a block, and the caller's again after it. May be
-        nested."""
+        """Sets the run's state within a block, and the caller's again after it. May be nested."""
         if self._depth:
             yield
             return
@@ -50,7 +48,7 @@ class ProcessState:
 
     @property
     def random(self) -> Mapping[str, Any]:
-        """The run's global random states, as ``random_state`` returns them."""
+        """Global random states of the run, in the form of ``random_state``."""
         if self._depth or self._random is None:
             return random_state(self.device)
         return self._random

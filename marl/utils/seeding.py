@@ -1,4 +1,4 @@
-"""One seed to many: every use of random numbers has a stream of its own."""
+"""Seeds for independent streams of random numbers, all derived from the seed of the run."""
 
 from __future__ import annotations
 
@@ -13,39 +13,57 @@ import torch
 
 
 def derive(seed: int, *purpose: str | int) -> int:
-    """A seed below 2^31 for ``purpose``, as good as independent of every other's."""
+    """Returns a seed for one purpose, practically independent of those for other purposes.
+
+    Args:
+        seed: the seed of the run.
+        *purpose: words and numbers that name the purpose.
+
+    Returns:
+        A seed below 2^31.
+    """
     words = [zlib.crc32(str(word).encode()) for word in purpose]
     return int(np.random.SeedSequence([seed, *words]).generate_state(1)[0]) >> 1
 
 
 def training_seed(seed: int, *purpose: str | int) -> int:
-    """The environments' seed for training: even."""
+    """Returns the environments' seed for training, an even number; see ``derive``."""
     return derive(seed, "training", *purpose) & ~1
 
 
 def evaluation_seed(seed: int, *purpose: str | int) -> int:
-    """The environments' seed for one evaluation: odd, so that no copy's seed is ever one of
-    training's."""
+    """Returns the environments' seed for one evaluation; see ``derive``.
+
+    It is odd, so that no environment is ever seeded as one of training's.
+    """
     return derive(seed, "evaluation", *purpose) | 1
 
 
 def generator(device: torch.device, seed: int, *purpose: str | int) -> torch.Generator:
+    """Returns a generator on ``device`` with the seed of ``derive``."""
     return torch.Generator(device).manual_seed(derive(seed, *purpose))
 
 
-# ------------------------------------------------------------------------------ the process's own
+# ---------------------------------------------------------------------------- global random states
 
 
 def seed_everything(device: torch.device, seed: int, *purpose: str | int) -> None:
-    """Seeds the process's global random states, torch's on the CPU and ``device``: network
-    initialisation, and environments that use them."""
-    for random_source in (torch.default_generator, *_of_device(device)):
+    """Seeds the global generators of torch (on the CPU and on ``device``), numpy and Python.
+
+    Network initialisation and some environments draw from them.
+
+    Args:
+        device: the device of the run.
+        seed: the seed of the run.
+        *purpose: words and numbers as for ``derive``.
+    """
+    for random_source in (torch.default_generator, *_device_generators(device)):
         random_source.manual_seed(derive(seed, "torch", *purpose))
     np.random.seed(derive(seed, "numpy", *purpose))  # noqa: NPY002  # third-party environments use it
     random.seed(derive(seed, "python", *purpose))
 
 
-def _of_device(device: torch.device) -> list[torch.Generator]:
+def _device_generators(device: torch.device) -> list[torch.Generator]:
     if device.type != "cuda":
         return []
     torch.cuda.init()
@@ -53,7 +71,7 @@ def _of_device(device: torch.device) -> list[torch.Generator]:
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Returns the process's global random states, as tensors and plain values."""
+    """Returns the states of all global generators, as tensors and plain values."""
     name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  # others use it
     return {
         "torch": torch.get_rng_state(),
@@ -70,6 +88,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    """Sets the states of all global generators to what ``random_state`` returned."""
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
@@ -81,7 +100,7 @@ def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
 
 @contextmanager
 def fork_random_state(device: torch.device) -> Iterator[None]:
-    """Gives the global random states back after a block, as they were before it."""
+    """Restores the states of all global generators after a block."""
     before = random_state(device)
     try:
         yield

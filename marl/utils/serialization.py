@@ -1,4 +1,4 @@
-"""Dataclasses to JSON and back: how a run remembers what it was made of."""
+"""Conversion of dataclasses to JSON and back, for the configurations of runs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from marl.errors import UserError
 from marl.utils import user_files
 from marl.utils.moved import current
 
+#: The JSON key that names a dataclass.
 TYPE = "_type_"
-REFERENCE = {"reference": True}  # metadata of a field that names other runs or their files
-# The folders of this package that hold configurations.
+#: Metadata of a dataclass field that names other runs or their files.
+REFERENCE = {"reference": True}
+#: The folders of this package that hold configurations.
 CONFIGURED = ("algorithms", "critics", "envs", "learning", "networks", "policies", "training")
 
 
 def to_plain(value: Any) -> Any:
-    """A dataclass as nested dicts that name their class (``_type_: module:Class``, or the file that
-    it is from); JSON all through."""
+    """Returns a dataclass as nested dicts of JSON values, each with its class under ``_type_``.
+
+    The class is ``module:Class``, or ``file.py:Class`` if it was loaded from a file.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {TYPE: user_files.path_of(type(value)), **fields}
@@ -32,12 +36,15 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(value: Any, find: Callable[[str], type] | None = None) -> Any:
-    """The inverse of ``to_plain``; the classes check their fields as always.
+    """Returns what ``to_plain`` was given; the classes check their fields as usual.
 
     Args:
-        value: what JSON tells.
-        find: the class that an import path names; by default ``own_class``, so that only classes
-            of this package are built.
+        value: a JSON value.
+        find: returns the class that an import path names; by default ``own_class``, so that only
+            classes of this package are built.
+
+    Raises:
+        UserError: a class is not found by ``find``, or refuses its fields.
     """
     find = find or own_class
     if isinstance(value, list):
@@ -49,20 +56,28 @@ def from_plain(value: Any, find: Callable[[str], type] | None = None) -> Any:
 
 
 class Foreign(UserError):
-    """A configuration's class is not of this package; ``path`` is where it would come from."""
+    """A configuration names a class that is not of this package.
+
+    Args:
+        path: the import path of the class.
+    """
 
     def __init__(self, path: str):
-        super().__init__(f"{path!r} is no configuration of this package")
+        super().__init__(f"{path!r} is not a configuration of this package")
         self.path = path
 
 
 def own_class(path: str) -> type:
-    """Returns the configuration of this package that the import path, of any version, names. It is
-    looked up by its file, and nothing else is imported.
+    """Returns the configuration class of this package that an import path names.
+
+    The class is looked up by its file, and nothing else is imported.
+
+    Args:
+        path: ``module:Class``, as any version wrote it.
 
     Raises:
-        Foreign: it is not of this package.
-        UserError: it is no dataclass.
+        Foreign: the class is not of this package.
+        UserError: it is not a dataclass.
     """
     module, _, name = current(path).partition(":")
     folders = module.split(".")
@@ -70,15 +85,15 @@ def own_class(path: str) -> type:
     ours = folders[0] == "marl" and folders[1:2] and folders[1] in CONFIGURED
     if not (ours and all(part.isidentifier() for part in (*folders, name)) and file.is_file()):
         raise Foreign(path)
-    found = vars(importlib.import_module(module)).get(name)
-    return _dataclass(path, found if getattr(found, "__module__", None) == module else None)
+    value = vars(importlib.import_module(module)).get(name)
+    return _dataclass(path, value if getattr(value, "__module__", None) == module else None)
 
 
 def any_class(path: str) -> type:
-    """Returns the configuration that the import path names, importing whatever it is in.
+    """Returns the configuration class that an import path names, and imports its module or file.
 
     Raises:
-        UserError: there is none, or it is no dataclass.
+        UserError: it does not exist, or is not a dataclass.
     """
     try:
         return own_class(path)
@@ -86,16 +101,18 @@ def any_class(path: str) -> type:
         return _dataclass(path, import_path(path))
 
 
-def _dataclass(path: str, found: Any) -> type:
-    """Checks that ``found`` is a dataclass; nothing else that a file names is called."""
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-        raise UserError(f"{path!r} is not a dataclass, so no configuration")
-    return found
+def _dataclass(path: str, value: Any) -> type:
+    """Checks that ``value`` is a dataclass, for nothing else that a file names may be called."""
+    if not (isinstance(value, type) and dataclasses.is_dataclass(value)):
+        raise UserError(f"{path!r} is not a dataclass, and only dataclasses are configurations")
+    return value
 
 
 def imports(value: Any) -> Iterator[str]:
-    """Yields what the dataclasses in ``value``, however deep, will import of other people's code
-    when they are used: what their method ``imports`` tells, where they have one."""
+    """Yields the import paths of third-party code that a configuration will import when it is used.
+
+    Each dataclass in ``value``, at any depth, may name its own by a method ``imports``.
+    """
     if isinstance(value, Mapping):
         for item in value.values():
             yield from imports(item)
@@ -109,10 +126,10 @@ def imports(value: Any) -> Iterator[str]:
 
 
 def import_path(path: str) -> Any:
-    """What ``package.module:name`` or ``folder/file.py:name`` points to.
+    """Returns the object that ``package.module:name`` or ``folder/file.py:name`` names.
 
     Raises:
-        UserError: there is no such module, file or name, or it cannot be imported.
+        UserError: the module, file or name does not exist, or it cannot be imported.
     """
     module, _, name = path.rpartition(":")
     if not module or not name:
@@ -120,33 +137,37 @@ def import_path(path: str) -> Any:
             f"{path!r} is not an import path; expected package.module:name or folder/file.py:name"
         )
     try:
-        found: Any = (
+        value: Any = (
             user_files.load(module)
             if user_files.names_file(path)
             else importlib.import_module(module)
         )
     except (ImportError, SyntaxError) as error:
-        words = " ".join(str(error).split())
-        raise UserError(f"cannot import {path!r}: {words[:1].lower()}{words[1:]}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot import {path!r}: {reason[:1].lower()}{reason[1:]}") from error
     for part in name.split("."):
-        if not hasattr(found, part):
+        if not hasattr(value, part):
             raise UserError(f"cannot import {path!r}: {module!r} has no {part!r}")
-        found = getattr(found, part)
-    return found
+        value = getattr(value, part)
+    return value
 
 
-def relocate(value: Any, moved: Callable[[str], str]) -> None:
-    """Replaces every reference to another run, in dataclasses however deep in ``value``, by what
-    ``moved`` makes of its path."""
+def relocate(value: Any, new_path: Callable[[str], str]) -> None:
+    """Replaces every reference to another run, in place.
+
+    Args:
+        value: a configuration; its dataclasses are searched at any depth.
+        new_path: returns the path to use for a stored path.
+    """
     if isinstance(value, Mapping):
         for item in value.values():
-            relocate(item, moved)
+            relocate(item, new_path)
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return
     for field in dataclasses.fields(value):
-        given = getattr(value, field.name)
+        item = getattr(value, field.name)
         if "reference" not in field.metadata:
-            relocate(given, moved)
+            relocate(item, new_path)
         else:
-            found = [moved(path) for path in given] if isinstance(given, list) else moved(given)
-            setattr(value, field.name, found)
+            paths = [new_path(path) for path in item] if isinstance(item, list) else new_path(item)
+            setattr(value, field.name, paths)

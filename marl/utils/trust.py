@@ -1,8 +1,10 @@
-"""Whose a run directory is. What its configuration names of other people's code is imported only
-where this user made the run on this machine, or says that its author is to be trusted.
+"""Trust in run directories. Importable without torch.
 
-A run that is made here is signed with a key of this user's, which never leaves the cache; the
-signature goes where the directory goes, and fits no other configuration. Importable without torch.
+A configuration can name third-party code. It is imported only if this user made the run on this
+machine, or says that the run's author is trusted.
+
+A run that is made here is signed with a key of this user, which never leaves the cache directory.
+The signature is copied and moved with the run directory, and is valid for this configuration only.
 """
 
 from __future__ import annotations
@@ -20,52 +22,73 @@ from typing import Any
 
 from marl.utils.files import write_atomic
 
-SIGNATURE = ".signature"  # the file in a run directory
+#: The file in a run directory that holds its signatures.
+SIGNATURE = ".signature"
 KEY_BYTES = 32
 
-_everything = ContextVar("everything", default=False)  # whether all run directories are trusted
+_accepts_all = ContextVar("accepts_all", default=False)  # whether all run directories are trusted
 _accepted: set[str] = set()  # configurations that this process trusts, by their checksums
 
 
 @contextmanager
-def given(trust: bool = True) -> Iterator[None]:
-    """Trusts every run directory that is read within the block, and what was read there ever after
-    in this process; with ``trust=False`` nothing changes."""
-    before = _everything.set(trust or _everything.get())
+def accept_all(trust: bool = True) -> Iterator[None]:
+    """Trusts every run directory that is read within a block.
+
+    The configurations that are read there are trusted until the process ends.
+
+    Args:
+        trust: False changes nothing.
+    """
+    before = _accepts_all.set(trust or _accepts_all.get())
     try:
         yield
     finally:
-        _everything.reset(before)
+        _accepts_all.reset(before)
 
 
-def everything() -> bool:
-    """Returns whether every run directory is trusted here."""
-    return _everything.get()
+def accepts_all() -> bool:
+    """Returns whether every run directory is trusted here, within a block of ``accept_all``."""
+    return _accepts_all.get()
 
 
 def trusted(directory: Path, config: Any) -> bool:
-    """Returns whether the run in ``directory``, with this configuration (as JSON tells it), may
-    name code of others."""
+    """Returns whether a run may name third-party code.
+
+    Args:
+        directory: the run directory.
+        config: the run's configuration, as JSON values.
+    """
     text = _canonical(config)
     checksum = hashlib.sha256(text).hexdigest()
-    if everything():
+    if accepts_all():
         _accepted.add(checksum)
     return checksum in _accepted or signed(directory, config)
 
 
 def signed(directory: Path, config: Any) -> bool:
-    """Returns whether this user's signature of this configuration is in ``directory``."""
+    """Returns whether a run directory holds this user's signature of a configuration.
+
+    Args:
+        directory: the run directory.
+        config: the configuration, as JSON values.
+    """
     key = _key(create=False)
     if key is None:
         return False
-    wanted = _signature(key, config)
-    return any(hmac.compare_digest(wanted, line) for line in _signatures(directory))
+    expected = _signature(key, config)
+    return any(hmac.compare_digest(expected, line) for line in _signatures(directory))
 
 
 def sign(directory: Path, config: Mapping[str, Any]) -> None:
-    """Signs a configuration that is about to be written to ``directory``; the one that it replaces
-    stays signed, for the process may be killed in between. Where there is no place for a key,
-    nothing is written."""
+    """Signs a configuration that is about to be written.
+
+    The configuration that it replaces stays signed, because the process may be killed in between.
+    If no key can be stored, nothing is written.
+
+    Args:
+        directory: the run directory.
+        config: the new configuration, as JSON values.
+    """
     key = _key(create=True)
     if key is not None:
         lines = [_signature(key, config), *_signatures(directory)[:1]]
@@ -74,7 +97,7 @@ def sign(directory: Path, config: Mapping[str, Any]) -> None:
 
 
 def forget_older(directory: Path) -> None:
-    """Removes all signatures but the newest, whose configuration is written now."""
+    """Removes all signatures but the newest, after its configuration has been written."""
     if len(lines := _signatures(directory)) > 1:
         write_atomic(directory / SIGNATURE, f"{lines[0]}\n".encode())
 
@@ -98,8 +121,13 @@ def _canonical(config: Any) -> bytes:
 
 
 def _key(create: bool) -> bytes | None:
-    """Reads this user's key, or makes it; None where there is none, or others could have read it or
-    written it."""
+    """Returns this user's key.
+
+    None if it does not exist, or if other users could have read or written it.
+
+    Args:
+        create: make a key if none exists.
+    """
     path = _key_file()
     if path is None:
         return None
@@ -116,7 +144,7 @@ def _key(create: bool) -> bytes | None:
 
 
 def _key_file() -> Path | None:
-    """``~/.cache/marl/key``, or where XDG_CACHE_HOME says; None for a user without a home."""
+    """Returns ``$XDG_CACHE_HOME/marl/key``, by default in ``~/.cache``; None without a home."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     try:
         folder = Path(cache) if os.path.isabs(cache) else Path.home() / ".cache"
@@ -126,16 +154,16 @@ def _key_file() -> Path | None:
 
 
 def _make_key(path: Path) -> None:
-    """Writes a random key; of several processes at once the first one's stays."""
+    """Writes a random key, unless another process has written one in the meantime."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    own = path.with_name(f".key.{secrets.token_hex(8)}.tmp")
-    file = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    temporary = path.with_name(f".key.{secrets.token_hex(8)}.tmp")
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.write(file, secrets.token_bytes(KEY_BYTES))
         os.fsync(file)
-        os.link(own, path)
+        os.link(temporary, path)
     except FileExistsError:
         pass
     finally:
         os.close(file)
-        own.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -10,8 +10,10 @@ from pathlib import Path
 from types import ModuleType
 
 from marl.errors import UserError
+from marl.utils import moved
 
-PREFIX = "marl_file_"  # of the modules' names
+#: Prefix of the names of modules that are loaded from files.
+PREFIX = "marl_file_"
 
 
 def names_file(path: str) -> bool:
@@ -20,7 +22,7 @@ def names_file(path: str) -> bool:
 
 
 def absolute(path: str) -> str:
-    """Returns an import path that leads to the same from every folder."""
+    """Returns an import path that means the same in every working directory."""
     if not names_file(path):
         return path
     file, _, name = path.rpartition(":")
@@ -28,28 +30,35 @@ def absolute(path: str) -> str:
 
 
 def path_of(kind: type) -> str:
-    """Returns the import path of a class, of its file where it was loaded from one."""
-    module = kind.__module__
-    if module.startswith(PREFIX):
-        module = str(sys.modules[module].__file__)
-    return f"{module}:{kind.__qualname__}"
+    """Returns the import path of a class.
+
+    It is ``module:name``, or ``file.py:name`` where the class was loaded from a file, or where
+    ``module:name`` would be read as an old name of a class of ours.
+    """
+    path = f"{kind.__module__}:{kind.__qualname__}"
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    if file and (kind.__module__.startswith(PREFIX) or moved.current(path) != path):
+        return f"{file}:{kind.__qualname__}"
+    return path
 
 
 def load(file: str) -> ModuleType:
-    """Returns the module in ``file``, which is run once per process. What lies beside the file can
-    be imported by it.
+    """Returns the module in ``file``, which runs once per process.
+
+    The folder of the file is appended to ``sys.path``, so that the file can import what lies beside
+    it.
 
     Raises:
-        UserError: there is no such file.
+        UserError: the file does not exist.
     """
     path = Path(os.path.abspath(os.path.expanduser(file)))
     name = f"{PREFIX}{path.stem}_{zlib.crc32(str(path).encode()):08x}"
     if name in sys.modules:
         return sys.modules[name]
     if not path.is_file():
-        raise UserError(f"there is no file {str(path)!r} to import from")
+        raise UserError(f"the file {str(path)!r} to import from does not exist; check its path")
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # as of every file that ends in .py
+    assert spec is not None and spec.loader is not None  # true for every file that ends in .py
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))

@@ -1,8 +1,9 @@
-"""Versions of learning: which numbers a run's settings lead to. Importable without torch.
+"""Versions of learning. Importable without torch.
 
-``config.json`` and every checkpoint of a run name the version that it learns by; where the key is
-absent it is 1. Policies of every version play as they did. A version is raised by whatever changes
-what the same settings and seed learn, and records of different versions are never averaged.
+A version stands for the numbers that the same settings and the same seed lead to: any change of
+them raises it. ``config.json`` and every checkpoint of a run name the version that the run learns
+by; where the key is absent it is 1. Policies of every version play as they did when they were
+trained, and records of different versions are never averaged.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 #    normalisation preserves the differences of the critic's values when its moments move. Images
 #    are scaled by the bounds of their space, and those of floats go through convolutions.
 LEARNING = 2
-LAST_OF = {1: "commit a3ab744"}  # where a run of an older version goes on
+#: The last release of each older version, with which its runs can be resumed.
+LAST_OF = {1: "commit a3ab744"}
 
 # Batched environments in which nobody dies, is truncated alone or sees images, and whose vectors of
 # actions lie in [-1, 1] (elsewhere the entropy that is logged is another).
@@ -37,13 +39,15 @@ UNCHANGED_SINCE_1 = (
 
 
 def learning(config: Mapping[str, Any]) -> int:
-    """Returns the version that a configuration or a checkpoint names."""
+    """Returns the version of learning that a configuration or a checkpoint names."""
     return int(config.get("learning", 1))
 
 
 def learning_of(folder: Path) -> int:
-    """Returns the version of a run's or a record's folder; the current one where its
-    ``config.json`` cannot be read, which whoever reads it whole reports."""
+    """Returns the version of learning of the run or record in a folder.
+
+    If ``config.json`` cannot be read it is the current one, for reading it as a whole reports that.
+    """
     try:
         return learning(json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
@@ -51,32 +55,49 @@ def learning_of(folder: Path) -> int:
 
 
 def check_resumable(directory: Path, version: int, config: Mapping[str, Any]) -> None:
-    """Checks that a run of ``version`` with the configuration ``config`` (its objects) learns the
-    same under the current version.
+    """Checks that a run learns the same under the current version of learning.
+
+    Args:
+        directory: the run directory.
+        version: the run's version of learning.
+        config: the run's configuration, as objects.
 
     Raises:
-        UserError: it would not.
+        UserError: it would learn something else.
     """
     if version == LEARNING or (version == 1 and same_in_1_and_2(config)):
         return
-    where = f"resume it with {LAST_OF[version]}" if version in LAST_OF else "update marl"
+    remedy = f"resume it with {LAST_OF[version]}" if version in LAST_OF else "update marl"
     raise UserError(
         f"{str(directory)!r} learns by version {version} and this is version {LEARNING}, under "
-        f"which it would go on to other results; {where}, or train it anew (marl evaluate plays it "
-        "as ever)"
+        f"which it would reach other results; {remedy}, or train it again (marl evaluate plays "
+        "its policies as before)"
     )
 
 
-def as_seen(group: AgentGroup, version: int) -> AgentGroup:
-    """Returns the group with its observation as networks of ``version`` read it: in 1 images of
-    bytes as numbers of 0 to 255, whatever their bounds, and other images as no images."""
-    seen = group.observation
-    return group if version > 1 else replace(group, observation=type(seen)(seen.shape, seen.dtype))
+def observed_group(group: AgentGroup, version: int) -> AgentGroup:
+    """Returns the group with its observation as networks of a version of learning read it.
+
+    In version 1 images of bytes are numbers of 0 to 255, whatever their bounds, and other images
+    are no images.
+
+    Args:
+        group: the group, as the environment describes it.
+        version: the version of learning.
+    """
+    spec = group.observation
+    return group if version > 1 else replace(group, observation=type(spec)(spec.shape, spec.dtype))
 
 
 def same_in_1_and_2(config: Mapping[str, Any]) -> bool:
-    """Returns whether nothing that the run uses was changed by version 2: every team learns on
-    policy without value normalisation, in an environment that the list above vouches for."""
+    """Returns whether nothing that a run uses was changed by version 2 of learning.
+
+    This holds if every team learns on-policy without value normalisation, in an environment of
+    ``UNCHANGED_SINCE_1``.
+
+    Args:
+        config: the run's configuration, as objects.
+    """
     task = str(getattr(config["task"], "name", ""))
     other_units = getattr(config["task"], "kwargs", {}).get("continuous_actions", False)
     return (

@@ -32,7 +32,7 @@ from tests.helpers.cli import PLAIN, TOY, called, refused
         (["algorithm.critic=state"], "critic 'state' needs an environment that gives its state"),
         (["model.activation=rleu"], "did you mean 'relu'?"),
         (["model=gru", "steps=7", "algorithm.chunk_length=5"], "chunk_length=5 must divide"),
-        (["device=cuda:7"], "device 'cuda:7' is not there"),
+        (["device=cuda:7"], "device 'cuda:7' does not exist"),
         (["device=gpu"], "unknown device 'gpu'"),
         (["teams.tem.algorithm=random"], "unknown team 'tem' without groups; did you mean 'team'?"),
         (
@@ -123,7 +123,7 @@ def test_mistakes_in_the_form_of_a_setting(
         (["evaluate", "none"], "there is no run directory 'none'"),
         (["evaluate", "."], "is not a run directory"),
         (["evaluate", "none/checkpoints/best.pt"], "cannot be read"),
-        (["evaluate", "none", "--device", "cuda:7"], "device 'cuda:7' is not there"),
+        (["evaluate", "none", "--device", "cuda:7"], "device 'cuda:7' does not exist"),
         (["speed", "task=vmas/balence"], "did you mean 'vmas/balance'?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

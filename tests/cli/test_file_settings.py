@@ -81,7 +81,7 @@ def check(setting: tuple[str, Any]) -> None:
 def test_what_may_import_asks_for_trust(installed: None, setting: tuple[str, Any]) -> None:
     with pytest.raises(UserError, match=r"^'theirs.yaml' sets .* --trust$"):
         check(setting)
-    with trust.given():
+    with trust.accept_all():
         check(setting)
 
 
@@ -128,7 +128,7 @@ def test_every_part_of_a_suite_is_looked_at(tmp_path: Path, part: str) -> None:
     (tmp_path / "theirs.yaml").write_text(yaml.safe_dump(suite(**SUITES[part])))
     with pytest.raises(UserError, match=r"sets (task|algorithm)=stranger:\w+, by which"):
         benchmark.find(str(tmp_path / "theirs.yaml"))
-    with trust.given():
+    with trust.accept_all():
         benchmark.find(str(tmp_path / "theirs.yaml"))
 
 

@@ -169,7 +169,7 @@ def test_dictionary_observations():
         ({"num_envs": 0}, "num_envs is 0"),
         ({"max_steps": 0}, "max_steps is 0"),
         ({"device": "gpu"}, "unknown device 'gpu'"),
-        ({"device": "cuda:99"}, "device 'cuda:99' is not there"),
+        ({"device": "cuda:99"}, "device 'cuda:99' does not exist"),
         ({"device": "meta"}, "is not supported"),
         ({"groups": {"a": ["agent_9"]}}, "agent_9"),
     ],

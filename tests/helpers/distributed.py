@@ -79,7 +79,7 @@ def differ() -> None:
 def share_words() -> None:
     """Metrics that each rank is alone to know: the numbers stay in one order everywhere."""
     distributed.start(CPU)
-    assert distributed.together(["length", "won"][: 2 - distributed.rank()]) == ["length", "won"]
+    assert distributed.union(["length", "won"][: 2 - distributed.rank()]) == ["length", "won"]
     env = toy_envs.late_metric(4, CPU)
     collect = Collector(env, randomly(env), 10, 2, torch.Generator())
     env.resets = 1 + distributed.rank()  # so that only the second rank's tells `won`

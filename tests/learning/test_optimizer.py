@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from marl.errors import UserError
 from marl.learning.optimizer import Optimizer
-from marl.utils.compilation import compiled
+from marl.utils.compilation import compile_function
 
 LR = {"actor": 0.01, "critic": 0.03}
 
@@ -103,11 +103,11 @@ def test_without_a_compiler_compiling_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match=r"needs a C\+\+ compiler.*no-such-compiler"):
-        compiled(lambda: None)
+        compile_function(lambda: None)
 
 
 def test_an_old_torch_compiles_no_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "__version__", "2.11.0+cu130")
     with pytest.raises(UserError, match=r"needs torch 2\.13.* and this is 2\.11\.0"):
-        compiled(lambda: None)
-    compiled(lambda: None, whole=True)  # no gradients in it
+        compile_function(lambda: None)
+    compile_function(lambda: None, whole=True)  # no gradients in it

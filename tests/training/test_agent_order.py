@@ -162,7 +162,7 @@ def test_an_older_run_is_taken_as_it_is(trained: Experiment, monkeypatch) -> Non
     config = json.loads(path.read_text())
     del config["agents"]
     path.write_text(json.dumps(config))
-    with trust.given():
+    with trust.accept_all():
         assert greedy(trained.directory) == {"team": [1.0] * 4}
         again = Experiment.load(trained.directory, total_frames=1600)
         again.run()

@@ -15,7 +15,7 @@ from marl.cli import commands
 from marl.cli.main import main
 from marl.errors import UserError
 from marl.experiment import Experiment
-from marl.utils.files import explained, sentence
+from marl.utils.files import explain_errors, explanation
 from tests.helpers.crashes import CLOCKS, Full, files, watching
 from tests.helpers.experiments import WORDS, equal, experiment, outcome
 from tests.helpers.processes import Child
@@ -106,7 +106,7 @@ def test_errors_elsewhere_keep_their_traceback(tmp_path: Path) -> None:
     """Such as an environment's, on a file of its own."""
     for error in (PermissionError(errno.EACCES, "Permission denied", "/etc/shadow"),
                   FileNotFoundError(errno.ENOENT, "none", str(tmp_path / "x"))):  # fmt: skip
-        with pytest.raises(type(error)), explained(tmp_path):
+        with pytest.raises(type(error)), explain_errors(tmp_path):
             raise error
 
 
@@ -118,4 +118,4 @@ def test_other_commands_say_it_too(capsys, monkeypatch) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["list", "tasks"])
     assert capsys.readouterr().err == "marl: cannot write: no space is left; free some\n"
-    assert sentence(FileNotFoundError(errno.ENOENT, "none", "x")) == ""
+    assert explanation(FileNotFoundError(errno.ENOENT, "none", "x")) == ""

@@ -108,7 +108,7 @@ def test_parts(monkeypatch) -> None:
 
 def test_other_weights_are_noticed(tmp_path: Path) -> None:
     for result in waited(start_ranks(tmp_path, 2, differ)):
-        assert result.code == 1 and "ranks began with other weights" in result.err
+        assert result.code == 1 and "the ranks began with different weights" in result.err
 
 
 def test_a_metric_that_one_rank_alone_knows(tmp_path: Path) -> None:

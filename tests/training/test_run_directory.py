@@ -93,7 +93,7 @@ def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch) -> Non
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr("fcntl.flock", unsupported)
-    with pytest.warns(UserWarning, match="keeps no locks"), Lock(tmp_path).held():
+    with pytest.warns(UserWarning, match="keeps no locks"), Lock(tmp_path).hold():
         pass
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from marl.utils.serialization import Foreign, own_class, to_plain
 from tests.helpers.experiments import WORDS, experiment
 from tests.helpers.processes import cli
 
+ROOT = Path(__file__).parents[2]
 MODULE = """
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +112,7 @@ def test_what_a_strangers_run_names_is_not_imported(
 def test_trust_imports_it(stranger: Path, tmp_path: Path, monkeypatch) -> None:
     run = theirs(changed(small(tmp_path / "run"), NAMES["stranger:Config"]))
     monkeypatch.setenv("PYTHONPATH", str(stranger))
-    with trust.given(False), pytest.raises(UserError, match="would import"):
+    with trust.accept_all(False), pytest.raises(UserError, match="would import"):
         read_config(run)
     played = cli(stranger, "evaluate", str(run), "--episodes", "2", "--trust", "--json")
     assert played.code == 0 and json.loads(played.out)["frames"] == 40
@@ -251,6 +253,16 @@ def test_killed_before_the_configuration(cache: Path, tmp_path: Path, monkeypatc
     with pytest.raises(ZeroDivisionError):
         run_claim.change_settings(run, {"total_frames": 400})
     assert trust.signed(run, json.loads((run / "config.json").read_text()))
+
+
+def test_tests_have_a_key_of_their_own(tmp_path: Path) -> None:
+    """Of this user's own key nothing is read or written, by no process."""
+    code = "from marl.utils import trust; print(trust._key_file())"
+    child = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert child.stdout.strip() == str(trust._key_file())
+    assert not Path(child.stdout).is_relative_to(Path.home() / ".cache")
 
 
 # --------------------------------------------------------------------------------- hostile nesting

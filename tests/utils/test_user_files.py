@@ -78,7 +78,7 @@ def test_configurations_from_a_file_are_stored_with_it(file: Path, monkeypatch) 
     assert plain["_type_"] == f"{file}:Config"
     monkeypatch.chdir("/")
     assert from_plain(plain, any_class) == config
-    with pytest.raises(UserError, match="is no configuration of this package"):
+    with pytest.raises(UserError, match="is not a configuration of this package"):
         from_plain(plain)
 
 
@@ -91,7 +91,7 @@ def test_a_task_keeps_where_its_file_is(file: Path, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("deep/none.py:f", r"there is no file '.*/deep/none.py' to import from"),
+        ("deep/none.py:f", r"the file '.*/deep/none.py' to import from does not exist"),
         ("deep/my_things.py:none", "cannot import 'deep/my_things.py:none': .* has no 'none'"),
         ("deep/my_things.py:", "is not an import path; expected .* or folder/file.py:name"),
         ("broken.py:f", r"cannot import 'broken.py:f': invalid syntax \(broken.py, line 1\)"),

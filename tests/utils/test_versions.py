@@ -28,10 +28,10 @@ from marl.types import AgentGroup, Discrete, TensorSpec
 from marl.utils import trust
 from marl.utils.versions import (
     LEARNING,
-    as_seen,
     check_resumable,
     learning,
     learning_of,
+    observed_group,
     same_in_1_and_2,
 )
 from tests.helpers.builders import CPU
@@ -122,7 +122,7 @@ def test_resuming_from_python_asks_too(tmp_path: Path) -> None:
     run = experiment(tmp_path / "run")
     run.run()
     make_old(tmp_path / "run")
-    with trust.given(), pytest.raises(UserError, match="learns by version 1"):
+    with trust.accept_all(), pytest.raises(UserError, match="learns by version 1"):
         Experiment(
             run.task, None, teams=dict(run.specs), settings=run.settings,
             directory=tmp_path / "run", resume=True,
@@ -166,11 +166,11 @@ def test_how_version_1_read_images() -> None:
         return AgentGroup("a", ("a_0",), spec, Discrete(2))
 
     ten = group(TensorSpec((8, 8, 1), torch.uint8, (0,), (10,)))
-    assert as_seen(ten, 2) == ten
-    assert as_seen(ten, 1).observation.high == (255,)
+    assert observed_group(ten, 2) == ten
+    assert observed_group(ten, 1).observation.high == (255,)
     byte = group(TensorSpec((8, 8, 1), torch.uint8))
     floats = group(TensorSpec((8, 8, 1), torch.float32, (0,), (1,)))
-    assert as_seen(byte, 1) == byte and not as_seen(floats, 1).observation.is_image
+    assert observed_group(byte, 1) == byte and not observed_group(floats, 1).observation.is_image
     check_images({"a": ten}, {"learning": 2}, Path("run"))
     check_images({"a": byte}, {}, Path("run"))
     with pytest.raises(UserError, match="'run' learned from images in other units"):
