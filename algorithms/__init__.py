@@ -1,3 +1,5 @@
+"""The algorithms, one file each, and the names that they had in earlier versions."""
+
 from typing import TYPE_CHECKING
 
 from marl.utils.moved import old_names

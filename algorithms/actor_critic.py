@@ -1,4 +1,4 @@
-"""Actors under critics of the joint action, off policy: the base of soft and deterministic ones."""
+"""Base of off-policy actor-critics: K critics of the joint action, and actors below them."""
 
 from __future__ import annotations
 
@@ -26,18 +26,31 @@ from marl.utils.compilation import compile_function
 
 
 class ActorCritic(ReplayLearner):
-    """K critics with target networks, and actors that move together or, with ``sequential``, one
-    after the other (``marl.learning.sequential``).
+    """Critics of the joint action with target networks, and actors that are updated together or,
+    with ``sequential``, one after the other (``marl.learning.sequential``).
 
-    A subclass writes ``update``, ``target`` and what actors minimise: ``loss_simultaneous`` and
+    A subclass implements ``update``, ``target``, and the actors' losses: ``loss_simultaneous`` and
     ``loss_of_agent``.
 
-    An absent agent's action is all zeros to critics, be it stored or fresh, and its log-probability
-    0; what actors minimise is of those alive in ``obs``, and so is what critics do under the
-    agents' own rewards. A team's return goes on without the dead.
+    To critics an absent agent's action is all zeros, stored or fresh, and its log-probability is 0.
+    The actors' losses are means over the agents alive in ``obs``; so is the critics' loss under the
+    agents' own rewards, while a team's return continues after a death.
+
+    H counts the returns that critics estimate: the team's N agents under their own rewards, else 1.
+
+    Args:
+        config: hyperparameters.
+        context: what the run gives an algorithm; with a replay.
+        policy: the team's; without memory.
+        k: K, the number of critics.
+
+    Raises:
+        UserError: the policy has a memory, or ``sequential`` is set and its agents cannot be
+            updated one after the other.
     """
 
-    actor_stat_names: tuple[str, ...] = ("policy_loss",)  # what ``update_actors`` returns
+    #: Names of the statistics that ``update_actors`` returns, in the order of checkpoints.
+    actor_stat_names: tuple[str, ...] = ("policy_loss",)
 
     def __init__(
         self, config: OffPolicyConfig, context: Context, policy: DifferentiablePolicy, k: int
@@ -59,20 +72,22 @@ class ActorCritic(ReplayLearner):
         self.critic_optimizer = self.optimizer(self.critic.parameters(), config.critic_lr)
         self.agent_policies: list[AgentPolicy] = agent_policies(policy) if config.sequential else []
         if policy.initial_carry(1):
-            raise UserError("off-policy actors have no memory yet; leave model.gru=0")
-        self.draws = 3 if self.agent_policies else 2  # for target, losses, and what others see
-        each = [agent.parameters for agent in self.agent_policies] or [list(policy.parameters())]
-        self.actor_optimizers = [self.optimizer(part, config.actor_lr) for part in each]
+            raise UserError("off-policy actors have no memory yet; set model.gru=0")
+        # For the target, the losses and, in sequence, the actions that the other agents observe.
+        self.noise_draws = 3 if self.agent_policies else 2
+        actors = [agent.parameters for agent in self.agent_policies] or [list(policy.parameters())]
+        self.actor_optimizers = [self.optimizer(part, config.actor_lr) for part in actors]
         zero = torch.zeros((), device=context.device)
-        self.actor_stats: Stats = dict.fromkeys(self.actor_stat_names, zero)  # of their last step
+        self.actor_stats: Stats = dict.fromkeys(self.actor_stat_names, zero)  # of the last update
         self._make_steps(compile_function if config.compile else lambda function: function)
 
     def optimizer(self, parameters: Iterable[Tensor], lr: float) -> Optimizer:
+        """Returns an optimizer of these parameters alone, with learning rate ``lr``."""
         config = self.config
         return Optimizer({"": parameters}, {"": lr}, config.adam_eps, config.max_grad_norm)
 
     def _make_steps(self, compiler: Any) -> None:
-        """Compiles reading, the critics' step, and that of all actors or of each."""
+        """Compiles the batch's reading, the critics' step, and the step of all or of each actor."""
         self.read, self.update_critic = compiler(self.read), compiler(self.update_critic)
         if not self.agent_policies:
             self.update_actors = compiler(self.update_actors)
@@ -86,13 +101,32 @@ class ActorCritic(ReplayLearner):
     # -------------------------------------------------------------------------------------- critics
 
     def target(self, batch: ReplayBatch, noise: Noise, opponents: Actions) -> Tensor:
-        """Returns y, what the critics should give, ``[M, H]``, without gradient. ``opponents`` are
-        the actions of other teams in the successors, where critics read them."""
+        """Computes y, the value that the critics are fitted to, without gradient.
+
+        Args:
+            batch: M transitions.
+            noise: noise of the team's actions in the successors.
+            opponents: actions of other teams in the successors, ``[M, N, A]`` by group; empty where
+                critics do not read them.
+
+        Returns:
+            y, ``[M, H]``.
+        """
         raise NotImplementedError
 
     def update_critic(self, batch: ReplayBatch, noise: Noise, opponents: Actions) -> Stats:
-        """Descends ``(Q_k(s, a) - y)^2``, summed over the critics. Under the agents' own rewards it
-        is of the living, and so is the mean value."""
+        """Takes a gradient step on ``sum_k (Q_k(s, a) - y)^2``.
+
+        Under the agents' own rewards the loss and the mean value are over the agents alive.
+
+        Args:
+            batch: M transitions.
+            noise: noise of the team's actions in the successors.
+            opponents: actions of other teams in the successors, as in ``target``.
+
+        Returns:
+            ``critic_loss``, and ``q``, the mean value.
+        """
         y = self.target(batch, noise, opponents)
         q = self.critic(batch.obs, batch.action)  # [K, M, H]
         mask = self.scheme.mask(self.alive(batch.obs))
@@ -101,99 +135,157 @@ class ActorCritic(ReplayLearner):
         return {"critic_loss": loss.detach(), "q": masked_mean(q.detach().mean(0), mask)}
 
     def opponent_actions(self, batch: ReplayBatch) -> Actions:
-        """Returns what other teams do in the successors, as critics read it; none where they do not
-        read it."""
+        """Samples the other teams' actions in the successors, ``[M, N, A]`` by group; none where
+        critics do not read them."""
         if not self.scope.reads_actions_of_others:
             return {}
         others = {n: p for n, p in self.opponent_policies().items() if p is not self.policy}
         return encoded_actions(others, batch.next_obs, self.context.generator)
 
     def opponent_policies(self) -> Mapping[str, Policy]:
-        """Returns the policies that other teams are expected to follow, by team."""
+        """Returns the policies that targets assume of other teams, by team."""
         return self.context.policies
 
     # --------------------------------------------------------------------------------------- actors
 
     @property
     def actors_are_due(self) -> bool:
+        """Whether this update moves actors and target networks too (``actor_interval``)."""
         return self.updates % self.config.actor_interval == 0
 
     def loss_simultaneous(self, batch: ReplayBatch, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Returns what all actors minimise when they move together, and the log-probabilities of
-        their actions, ``[M, N]``."""
+        """Computes the loss of all actors together.
+
+        Args:
+            batch: M transitions.
+            noise: noise of the actions in the loss.
+
+        Returns:
+            The loss, and the log-probabilities of the actions, ``[M, N]``.
+        """
         raise NotImplementedError
 
     def loss_of_agent(
         self, agent: int, batch: ReplayBatch, noise: Noise, action: Actions
     ) -> tuple[Tensor, Tensor]:
-        """Returns what one actor minimises while its team plays ``action``, and its
-        log-probabilities ``[M]``."""
+        """Computes the loss of one actor.
+
+        Args:
+            agent: its index in the team.
+            batch: M transitions.
+            noise: noise of the actions in the loss.
+            action: the team's current actions, ``[M, N, A]`` by group.
+
+        Returns:
+            The loss, and the log-probabilities of the agent's actions, ``[M]``.
+        """
         raise NotImplementedError
 
     def update_actors(self, batch: ReplayBatch, noise: list[Noise]) -> Stats:
-        """Moves all actors; returns ``actor_stat_names``."""
-        raise NotImplementedError
-
-    def step_in_turn(self, batch: ReplayBatch, noise: Noise, seen: Noise) -> tuple[Tensor, Tensor]:
-        """Moves one agent after the other in a fresh random order, each by ``loss_of_agent``
-        against what those before it do now and those behind it did.
+        """Takes a gradient step of every actor.
 
         Args:
-            noise: behind the actions in the losses.
-            seen: behind the actions that the others see.
+            batch: M transitions.
+            noise: noise of the actions in the losses and, in sequence, of those that the other
+                agents observe.
+
+        Returns:
+            The statistics of ``actor_stat_names``.
+        """
+        raise NotImplementedError
+
+    def step_in_turn(
+        self, batch: ReplayBatch, noise: Noise, peer_noise: Noise
+    ) -> tuple[Tensor, Tensor]:
+        """Updates one agent after the other by ``loss_of_agent``, in a new random order.
+
+        Each loss holds the new actions of the agents before it and the old actions of those after.
+
+        Args:
+            batch: M transitions.
+            noise: noise of the actions in the losses.
+            peer_noise: noise of the actions that the other agents' losses hold.
 
         Returns:
             The mean of the losses, and all log-probabilities ``[M, N]``.
         """
         with torch.no_grad():
-            action, _ = self.rsample(batch.obs, seen)
+            action, _ = self.rsample(batch.obs, peer_noise)
         action = {name: chosen.contiguous() for name, chosen in action.items()}
         loss, log_prob = {}, {}
         for agent in update_order(len(self.agents), self.context.generator):
             step = self.step_of_agent[agent]
-            loss[agent], log_prob[agent], own = step(batch, noise, seen, action)
-            action = exchanged(action, *self.agents[agent], own)
-        each = torch.stack([log_prob[agent] for agent in range(len(self.agents))], dim=-1)
-        return torch.stack(list(loss.values())).mean(), each
+            loss[agent], log_prob[agent], new = step(batch, noise, peer_noise, action)
+            action = exchanged(action, *self.agents[agent], new)
+        log_probs = torch.stack([log_prob[agent] for agent in range(len(self.agents))], dim=-1)
+        return torch.stack(list(loss.values())).mean(), log_probs
 
     def _step_of_agent(
-        self, agent: int, batch: ReplayBatch, noise: Noise, seen: Noise, action: Actions
+        self, agent: int, batch: ReplayBatch, noise: Noise, peer_noise: Noise, action: Actions
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Moves one actor; its loss, log-probabilities, and what it does now ``[M, 1, A]``."""
+        """Updates one actor; returns its loss, log-probabilities ``[M]`` and new actions
+        ``[M, 1, A]``."""
         loss, log_prob = self.loss_of_agent(agent, batch, noise, action)
         self.actor_optimizers[agent].step(loss)
         with torch.no_grad():
-            own, _ = self.agent_policies[agent].rsample(batch.obs, seen)
-        return loss.detach(), log_prob.detach(), own
+            new, _ = self.agent_policies[agent].rsample(batch.obs, peer_noise)
+        return loss.detach(), log_prob.detach(), new
 
     # ------------------------------------------------------------------- values and costs of agents
 
     def q_of_fresh(self, batch: ReplayBatch, fresh: Actions, others: Actions) -> Tensor:
-        """Q ``[K, M, H]`` of every agent's ``fresh`` action while the ``others`` play theirs; H is
-        1 where one value moves all of them at once."""
+        """Computes the critics' values of each agent's fresh action beside the others' actions.
+
+        Args:
+            batch: M transitions.
+            fresh: the team's actions that gradients flow through, ``[M, N, A]`` by group.
+            others: the team's actions that stand in the other agents' places, ``[M, N, A]`` by
+                group; ``fresh`` itself for those.
+
+        Returns:
+            Q, ``[K, M, N]``; ``[K, M, 1]`` where one value serves all agents at once.
+        """
         if self.scope.local or (self.critic.heads == 1 and others is fresh):
             return self.critic(batch.obs, {**batch.action, **fresh})
         base = {**batch.action, **{n: a.detach() for n, a in others.items()}}
         return self.critic(batch.obs, joint_actions(fresh, base), each=True)
 
-    def q_of_one(self, batch: ReplayBatch, agent: int, own: Tensor, actions: Actions) -> Tensor:
-        """Q ``[K, M]`` of the agent's ``own [M, 1, A]`` while its team plays ``actions``."""
-        joint = {**batch.action, **exchanged(actions, *self.agents[agent], own)}
+    def q_of_agent(self, batch: ReplayBatch, agent: int, fresh: Tensor, action: Actions) -> Tensor:
+        """Computes the critics' values of one agent's fresh action.
+
+        Args:
+            batch: M transitions.
+            agent: its index in the team.
+            fresh: its action that gradients flow through, ``[M, 1, A]``.
+            action: the team's current actions, ``[M, N, A]`` by group.
+
+        Returns:
+            Q of that agent, ``[K, M]``.
+        """
+        joint = {**batch.action, **exchanged(action, *self.agents[agent], fresh)}
         return self.critic(batch.obs, joint)[..., agent if self.critic.heads > 1 else 0]
 
-    def by_agent(self, q: Tensor, alive: Tensor | None) -> Tensor:
-        """Q ``[M, H]`` for each agent; where one value is that of all, an equal part of it,
-        ``[M, 1]``, so that over the living it sums up."""
+    def q_per_agent(self, q: Tensor, alive: Tensor | None) -> Tensor:
+        """Returns each agent's share of the value, such that the shares of the agents alive sum up
+        to a value of all.
+
+        Args:
+            q: one critic's values, ``[M, N]`` or ``[M, 1]``.
+            alive: 1.0 where an agent is alive, ``[M, N]``; None where all are.
+
+        Returns:
+            ``q`` itself where it has a value for each agent, else an equal part of it ``[M, 1]``.
+        """
         if q.shape[-1] == len(self.agents):
             return q
         return q / (len(self.agents) if alive is None else alive.sum(-1, keepdim=True).clamp_min(1))
 
-    def of_team(self, cost: Tensor, alive: Tensor | None) -> Tensor:
-        """What a team of the living costs in the mean, of every agent's ``cost [M, N]``."""
+    def team_cost(self, cost: Tensor, alive: Tensor | None) -> Tensor:
+        """Returns N times the mean of ``cost [M, N]`` over the agents alive."""
         return cost.shape[-1] * masked_mean(cost, alive)
 
-    def of_one(self, cost: Tensor, agent: int, obs: Observation) -> Tensor:
-        """The mean of one agent's ``cost [M]`` where it is alive."""
+    def agent_cost(self, cost: Tensor, agent: int, obs: Observation) -> Tensor:
+        """Returns the mean of one agent's ``cost [M]`` over the steps in which it is alive."""
         alive = self.alive(obs)
         return masked_mean(cost, None if alive is None else alive[:, agent])
 

@@ -5,9 +5,9 @@ The loss of the agents i_1 ... i_N, in a random order, with ratios r_i = pi_new,
     actor i_m   -min(r M, clip(r, 1-eps, 1+eps) M) - c H(pi),   M = r_(i_1) ... r_(i_(m-1)) A
     critic      as MAPPO's
 
-M holds the finished ratios of those who went before, on every frame of the rollout: the advantage
-as it is now that they have changed. HAA2C does not clip: -r M, in a single step. The template that
-both come from is told in ``marl.learning.sequential``.
+M holds the final ratios of the agents before i_m on every frame of the rollout: the advantage under
+their new policies. HAA2C does not clip: -r M, in a single epoch. Both are instances of the template
+in ``marl.learning.sequential``.
 """
 
 from __future__ import annotations
@@ -36,17 +36,26 @@ from marl.utils.validation import check_range
 
 @dataclass
 class HAPPOConfig(MAPPOConfig):
-    """Hyperparameters of HAPPO. Every agent's policy has weights of its own, whatever model.sharing
-    says; the critic shares as critic_model says."""
+    """Hyperparameters of HAPPO: MAPPO's, and ``critic_epochs``.
 
-    epochs: int = 5  # passes of every agent over each rollout
-    critic_epochs: int | None = None  # passes of the critic; null for as many as the agents'
+    Every agent's policy has weights of its own, whatever ``model.sharing`` says; the critic shares
+    as ``critic_model`` says. Learning rates, epochs and entropy are those of the authors'
+    code (HARL) on MPE.
+    """
+
+    #: Passes of every agent over each rollout; usual 5 to 15.
+    epochs: int = 5
+    #: Passes of the critic over each rollout; usual 5 to 15, null for as many as the agents'.
+    critic_epochs: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, critic_epochs=(1, 1000))
         if self.joint.graph != "none":
-            raise UserError("agents of a joint policy do not move one by one; take algorithm=mappo")
+            raise UserError(
+                f"joint.graph={self.joint.graph}: agents of a joint policy do not move one by one; "
+                "take algorithm=mappo, or set joint.graph=none"
+            )
 
     def policy(self, context: Context) -> DifferentiablePolicy:
         return super().policy(replace(context, model=per_agent(context.model)))
@@ -57,21 +66,42 @@ class HAPPOConfig(MAPPOConfig):
 
 @dataclass
 class HAA2CConfig(HAPPOConfig):
-    """HAPPO without clipping, in one step of every agent (HARL's own configurations: 5 epochs)."""
+    """Hyperparameters of HAA2C: HAPPO's without clipping, in one epoch of every agent.
 
+    HARL's own configurations take 5 epochs.
+    """
+
+    #: Largest distance of the probability ratio from 1 that still earns; null for no clipping,
+    #: which makes it an advantage actor-critic.
     clip: float | None = None
+    #: Passes of every agent over each rollout; 1, for without clipping more may move it too far.
     epochs: int = 1
+    #: Passes of the critic over each rollout; usual 5, null for as many as the agents'.
     critic_epochs: int | None = 5
 
 
 class HAPPO(MAPPO):
-    """MAPPO whose agents' policies improve one after the other, then the critic."""
+    """Heterogeneous-agent PPO: MAPPO whose agents are updated one after the other, then the critic.
+
+    Sources: Kuba et al. 2022, "Trust Region Policy Optimisation in Multi-Agent Reinforcement
+    Learning"; Zhong et al. 2024, "Heterogeneous-Agent Reinforcement Learning".
+
+    Differences from the authors' code (HARL) are MAPPO's. Besides, an agent that is not alive in a
+    frame leaves M there as it is.
+
+    Args:
+        config: hyperparameters.
+        context: what the run gives an algorithm.
+
+    Raises:
+        UserError: agents share weights or cannot be updated one after the other, or as for MAPPO.
+    """
 
     def __init__(self, config: HAPPOConfig, context: Context):
         super().__init__(config, context)
         self.critic_epochs = config.critic_epochs or config.epochs
         self.agent_policies = agent_policies(self.policy)
-        actors = {f"actor_{i}": member.parameters for i, member in enumerate(self.agent_policies)}
+        actors = {f"actor_{i}": agent.parameters for i, agent in enumerate(self.agent_policies)}
         self.optimizer = Optimizer(
             {**actors, "critic": self.critic.parameters()},
             {**dict.fromkeys(actors, config.actor_lr), "critic": config.critic_lr},
@@ -82,11 +112,18 @@ class HAPPO(MAPPO):
         step = compile_function(self._actor_step) if config.compile else self._actor_step
         optimizers = [self.optimizer.only(name) for name in actors]
         self.actor_steps = [
-            partial(step, *each) for each in zip(self.agent_policies, optimizers, strict=True)
+            partial(step, *pair) for pair in zip(self.agent_policies, optimizers, strict=True)
         ]
 
     def update(self, rollout: Rollout) -> Metrics:
-        """All agents in turn by eq. 11 of Kuba et al. 2022, then the critic."""
+        """Updates the agents one after the other by eq. 11 of Kuba et al. 2022, then the critic.
+
+        Args:
+            rollout: T steps of B environments, ``[T, B]``.
+
+        Returns:
+            The means of the steps' statistics, over agents too.
+        """
         self._schedule()
         batch, memory = self._prepare(rollout)
         compound, agent_stats = batch.advantage, []  # M, [T, B, K]
@@ -100,9 +137,9 @@ class HAPPO(MAPPO):
         return {**mean_stats(agent_stats), **critic_stats}
 
     def _part(self, agent: int, batch: Batch, memory: Memory) -> tuple[Batch, Memory]:
-        """What the agent's loss reads, ``[T, B, 1, ...]``."""
-        member, column = self.agent_policies[agent], slice(agent, agent + 1)
-        obs, action, aux = member.own(batch.obs, batch.action, batch.aux)
+        """Returns the agent's part of the rollout and of the memories, ``[T, B, 1, ...]``."""
+        policy, column = self.agent_policies[agent], slice(agent, agent + 1)
+        obs, action, aux = policy.own(batch.obs, batch.action, batch.aux)
         part = replace(
             batch,
             obs=obs,
@@ -112,19 +149,19 @@ class HAPPO(MAPPO):
             alive=None if batch.alive is None else batch.alive[..., column],
             advantage=batch.advantage[..., column if self.critic.heads > 1 else slice(None)],
         )
-        return part, Memory(member.own_carry(memory.actor), {})
+        return part, Memory(policy.own_carry(memory.actor), {})
 
     def _actor_step(
         self,
-        member: AgentPolicy,
+        policy: AgentPolicy,
         optimizer: Optimizer,
         batch: Batch,
         memory: Memory,
         chunks: Tensor,
     ) -> Stats:
-        """One gradient step of one agent by eq. 11 on these chunks, all others as they are."""
+        """Takes one gradient step of one agent by eq. 11 on these chunks, all others unchanged."""
         batch, memory = minibatch(batch, memory, chunks, self.chunk, self.recurrent)
-        log_prob, entropy = member.evaluate(
+        log_prob, entropy = policy.evaluate(
             batch.obs, batch.action, memory.actor, batch.start, batch.aux
         )
         log_ratio = log_prob - batch.log_prob
@@ -134,7 +171,7 @@ class HAPPO(MAPPO):
         return {**stats, "actor_grad_norm": norm}
 
     def _step(self, batch: Batch, memory: Memory, chunks: Tensor) -> Stats:
-        """The critic's."""
+        """Takes one gradient step of the critic."""
         batch, memory = minibatch(batch, memory, chunks, self.chunk, self.recurrent)
         loss = self.values.loss(batch, memory.critic)
         (norm,) = self.critic_optimizer.step(loss).values()
@@ -142,7 +179,8 @@ class HAPPO(MAPPO):
 
     @torch.no_grad()
     def _ratio(self, agent: int, batch: Batch, memory: Memory) -> Tensor:
-        """pi_new / pi of the agent on every frame, ``[T, B, 1]``; 1 where it is not there."""
+        """Returns pi_new / pi of the agent on every frame, ``[T, B, 1]``; 1 where it is not
+        alive."""
         copies = batch.start.shape[1]
         first = {name: carry[:copies] for name, carry in memory.actor.items()}  # at step 0
         log_prob, _ = self.agent_policies[agent].evaluate(

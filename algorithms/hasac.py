@@ -1,6 +1,6 @@
 """HASAC, MASAC and ISAC: soft actor-critics for teams (Liu et al. 2024; Haarnoja et al. 2018).
 
-With twin critics Q_1, Q_2 of the joint action, their averaged copies Q', and temperatures alpha_i
+With twin critics Q_1, Q_2 of the joint action, their target networks Q', and temperatures alpha_i
 of every agent and alpha_c of the team:
 
     critics   (Q_k(s, a) - y)^2
@@ -8,10 +8,11 @@ of every agent and alpha_c of the team:
     actor i   E[alpha_i log pi_i(a_i|o_i) - min_k Q_k(s, a_1 .. a_n)]
     alpha_i   -log alpha_i (log pi_i(a_i|o_i) + H_i)
 
-Sums over agents are over the living, and means of one agent over the steps it lives to see.
-G is the n-step sum of rewards and a' comes from the current policies. HASAC's actors move one after
-the other in a random order, each against the actions that those before it take now (its algorithm
-1); MASAC's move together; ISAC's critics see one agent each.
+G is the n-step sum of rewards, a' comes from the current policies, and H_i is the target entropy.
+Sums over agents are over those alive, and means of one agent over the steps in which it is alive.
+HASAC updates its actors one after the other in a random order, each against the new actions of
+those before it (Liu et al. 2024, algorithm 1). MASAC updates them together. ISAC's critics read one
+agent each.
 """
 
 from __future__ import annotations
@@ -47,28 +48,47 @@ from marl.types import (
 )
 from marl.utils.validation import check_range
 
-MOST = math.log(2)  # nats that one dimension in [-1, 1] can have
+MAX_ENTROPY_PER_DIMENSION = math.log(2)  # nats of the uniform distribution on [-1, 1]
 
 
 @dataclass
 class HASACConfig(OffPolicyConfig):
-    """Hyperparameters of HASAC. Every agent has weights of its own, whatever model.sharing says."""
+    """Hyperparameters of HASAC.
 
+    Every agent's policy has weights of its own, whatever ``model.sharing`` says. Learning rates and
+    warm-up are those of the authors' code (HARL) on MPE, which takes ``n_step`` 20 and
+    ``batch_size`` 1,000.
+    """
+
+    #: Whether the agents' policies are updated one after the other, each against the new policies
+    #: of those before it; false makes it MASAC.
     sequential: bool = True
+    #: Learning rate of the temperatures; usual 3e-4 to 3e-3.
     alpha_lr: float = 3e-4
-    temperature: float | None = None  # a fixed one for all; null to learn them
-    entropy_target: float = 0.2  # H_i of choices, as a share of log(number of them)
-    entropy_per_dimension: float = -1.0  # H_i of vectors, nats for each dimension in [-1, 1]
-    exact: bool = False  # the expectation over an agent's own choices, not a sample of it
+    #: One fixed temperature for all agents and the team; usual 0.01 to 0.2, null to learn a
+    #: temperature for each.
+    temperature: float | None = None
+    #: Target entropy of discrete actions, as a share of the largest entropy log(n); usual 0.1 to
+    #: 0.5, 0.98 is often too high. Only with ``temperature=null``.
+    entropy_target: float = 0.2
+    #: Target entropy of continuous actions, in nats for each dimension scaled to [-1, 1]; usual -1
+    #: (Haarnoja et al. 2018), at most log 2. Only with ``temperature=null``.
+    entropy_per_dimension: float = -1.0
+    #: Whether actors take the exact expectation over an agent's own choices in place of a sample;
+    #: only with Discrete actions and ``joint.graph=none``.
+    exact: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(
             self, alpha_lr=(0, 1), temperature=(0, math.inf), entropy_target=(0, 1),
-            entropy_per_dimension=(-100, MOST),
+            entropy_per_dimension=(-100, MAX_ENTROPY_PER_DIMENSION),
         )  # fmt: skip
         if self.exact and self.joint.graph != "none":
-            raise UserError("exact=true is of independent policies; set joint.graph=none")
+            raise UserError(
+                "exact=true works only with independent policies, not "
+                f"joint.graph={self.joint.graph}; set joint.graph=none"
+            )
 
     def policy(self, context: Context) -> DifferentiablePolicy:
         return team_policy(context.team, self.model(context), self.joint).to(context.device)
@@ -79,20 +99,47 @@ class HASACConfig(OffPolicyConfig):
 
 @dataclass
 class MASACConfig(HASACConfig):
-    """HASAC whose actors move together."""
+    """Hyperparameters of MASAC: HASAC's, with all actors updated together."""
 
+    #: Whether the agents' policies are updated one after the other; false is what makes it MASAC.
     sequential: bool = False
 
 
 @dataclass
 class ISACConfig(MASACConfig):
-    """Independent soft actor-critics: every agent's critics see what it sees and does."""
+    """Hyperparameters of ISAC, independent soft actor-critics: MASAC's, with local critics."""
 
+    #: What the critics read; ``agent`` is what makes the learners independent.
     critic: str = "agent"
+    #: What a return sums: each agent's ``own`` rewards, or the team's ``team_sum`` or
+    #: ``team_mean``.
     reward: str = "own"
 
 
 class HASAC(ActorCritic):
+    """Heterogeneous-agent soft actor-critic, and MASAC and ISAC by its configuration.
+
+    Sources: Liu et al. 2024, "Maximum Entropy Heterogeneous-Agent Reinforcement Learning"; Haarnoja
+    et al. 2018, "Soft Actor-Critic Algorithms and Applications".
+
+    Differences from the authors' code (HARL):
+
+    - The target entropy of discrete actions is a share of log(n); there it is 0 by a mistake.
+    - All temperatures take one step after the actors. The result is the same, for no actor's loss
+      reads another agent's temperature.
+    - Under the agents' own rewards each critic's value holds that agent's entropy alone.
+    - The dead are masked in every loss; ``exact`` and joint policies are additions.
+
+    Entropies of continuous actions are those of actions scaled to [-1, 1], whatever their bounds.
+
+    Args:
+        config: hyperparameters.
+        context: what the run gives an algorithm; with a replay.
+
+    Raises:
+        UserError: ``exact`` with other than Discrete actions, or as for ``ActorCritic``.
+    """
+
     actor_stat_names = ("policy_loss", "entropy", "temperature")
 
     def __init__(self, config: HASACConfig, context: Context):
@@ -100,14 +147,17 @@ class HASAC(ActorCritic):
         self.config: HASACConfig = config
         specs = [self.team[name].action for name, _ in self.agents]
         if config.exact and not all(isinstance(spec, Discrete) for spec in specs):
-            raise UserError("exact=true needs agents that have one choice each (Discrete actions)")
+            raise UserError(
+                "exact=true needs agents that have one choice each (Discrete actions); "
+                "set exact=false"
+            )
         targets = [
             entropy_target(spec, config.entropy_target, config.entropy_per_dimension)
             for spec in specs
         ]
         self.entropy_target = torch.tensor(targets, device=context.device)  # [N]
-        first = math.log(config.temperature) if config.temperature else 0.0
-        self.log_alpha = torch.full((len(specs) + 1,), first, device=context.device)
+        initial = math.log(config.temperature) if config.temperature else 0.0
+        self.log_alpha = torch.full((len(specs) + 1,), initial, device=context.device)
         self.alpha_optimizer = Optimizer(
             {"": [self.log_alpha.requires_grad_()]},
             {"": config.alpha_lr},
@@ -117,11 +167,18 @@ class HASAC(ActorCritic):
 
     @property
     def alpha(self) -> Tensor:
-        """Temperatures ``[N + 1]``: every agent's, and last the team's."""
+        """Temperatures of all agents and, last, of the team, ``[N + 1]``."""
         return self.log_alpha.detach().exp()
 
     def update(self, rollout: Rollout) -> Metrics:
-        """Takes the gradient steps that are due (Liu et al. 2024, algorithm 1)."""
+        """Takes the gradient steps that are due (Liu et al. 2024, algorithm 1).
+
+        Args:
+            rollout: the newest frames, ``[T, B]``, which the replay holds already.
+
+        Returns:
+            The means of the steps' statistics; empty where no step was due.
+        """
         steps: list[Stats] = []
         for batch, (noise, *others) in self.batches(rollout):
             critic = self.update_critic(batch, noise, self.opponent_actions(batch))
@@ -133,20 +190,32 @@ class HASAC(ActorCritic):
 
     @torch.no_grad()
     def target(self, batch: ReplayBatch, noise: Noise, opponents: Actions) -> Tensor:
-        """y; the entropy counts where the critic is asked, not along the n steps. Log-probabilities
-        of the absent are 0."""
+        """Computes ``y = G + discount (min_k Q'_k(s', a') - alpha log pi(a'|o'))``, ``[M, H]``.
+
+        The entropy enters where the target bootstraps, not along the n steps. Log-probabilities of
+        absent agents are 0. Arguments as in ``ActorCritic.target``.
+        """
         action, log_prob = self.policy.rsample(batch.next_obs, noise)
         q = self.target_critic(batch.next_obs, {**opponents, **action}).amin(0)  # [M, H]
-        each = self._joined(log_prob)
+        log_probs = self._joined(log_prob)
         if self.critic.heads == 1:
-            bonus = self.alpha[-1] * each.sum(-1, keepdim=True)
+            penalty = self.alpha[-1] * log_probs.sum(-1, keepdim=True)
         else:
-            bonus = self.alpha[:-1] * each
-        return batch.reward + batch.discount * (q - bonus)
+            penalty = self.alpha[:-1] * log_probs
+        return batch.reward + batch.discount * (q - penalty)
 
     def update_actors(self, batch: ReplayBatch, noise: list[Noise]) -> Stats:
-        """Moves the actors, in turn by ``loss_of_agent`` or together by ``loss_simultaneous``, and
-        then the temperatures."""
+        """Updates the actors, in turn by ``loss_of_agent`` or together by ``loss_simultaneous``,
+        then the temperatures.
+
+        Args:
+            batch: M transitions.
+            noise: noise of the actions in the losses and, in sequence, of those that the other
+                agents observe.
+
+        Returns:
+            ``policy_loss``, ``entropy`` in nats and ``temperature``, means over the agents.
+        """
         if self.agent_policies:
             loss, log_prob = self.step_in_turn(batch, *noise)
         else:
@@ -156,69 +225,88 @@ class HASAC(ActorCritic):
         return {"policy_loss": loss.detach(), **temperature}
 
     def loss_simultaneous(self, batch: ReplayBatch, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Each against what the others do now."""
+        """Computes ``sum_i E[alpha_i log pi_i - min_k Q_k(s, a)]`` with all actions fresh."""
         if self.config.exact:
             return self._exact_losses(batch, noise)
         action, log_prob = self.policy.rsample(batch.obs, noise)
-        each, alive = self._joined(log_prob), self.alive(batch.obs)
-        q = self.by_agent(self.q_of_fresh(batch, action, action).amin(0), alive)
-        return self.of_team(self.alpha[:-1] * each - q, alive), each
+        log_probs, alive = self._joined(log_prob), self.alive(batch.obs)
+        q = self.q_per_agent(self.q_of_fresh(batch, action, action).amin(0), alive)
+        return self.team_cost(self.alpha[:-1] * log_probs - q, alive), log_probs
 
     def loss_of_agent(
         self, agent: int, batch: ReplayBatch, noise: Noise, action: Actions
     ) -> tuple[Tensor, Tensor]:
+        """Computes ``E[alpha_i log pi_i - min_k Q_k(s, a)]`` with the agent's action fresh."""
         policy = self.agent_policies[agent]
         if self.config.exact:
             logits = policy.distribution_params(batch.obs).squeeze(-2)
             cost, log_prob = self._exact_cost(agent, logits, batch, action)
         else:
-            own, log_prob = policy.rsample(batch.obs, noise)
-            q = self.q_of_one(batch, agent, own, action).amin(0)
+            fresh, log_prob = policy.rsample(batch.obs, noise)
+            q = self.q_of_agent(batch, agent, fresh, action).amin(0)
             log_prob = log_prob.squeeze(-1)
             cost = self.alpha[agent] * log_prob - q
-        return self.of_one(cost, agent, batch.obs), log_prob
+        return self.agent_cost(cost, agent, batch.obs), log_prob
 
     def _exact_losses(self, batch: ReplayBatch, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Computes ``loss_simultaneous`` with the exact expectation over each agent's choices."""
         outputs = self.policy.distribution_params(batch.obs)
         action, _ = self.policy.rsample(batch.obs, noise, outputs)
         pairs = [
             self._exact_cost(agent, outputs[name][:, row], batch, action)
             for agent, (name, row) in enumerate(self.agents)
         ]
-        cost, log_prob = (torch.stack(each, dim=-1) for each in zip(*pairs, strict=True))
-        return self.of_team(cost, self.alive(batch.obs)), log_prob
+        cost, log_prob = (torch.stack(column, dim=-1) for column in zip(*pairs, strict=True))
+        return self.team_cost(cost, self.alive(batch.obs)), log_prob
 
     def _exact_cost(
         self, agent: int, logits: Tensor, batch: ReplayBatch, action: Actions
     ) -> tuple[Tensor, Tensor]:
-        """E over the agent's own choices: ``sum_a pi(a) (alpha log pi(a) - min_k Q_k(s, a, ..))``,
-        ``[M]``. Also returns ``sum_a pi(a) log pi(a)``, ``[M]``."""
+        """Computes ``sum_a pi(a) (alpha log pi(a) - min_k Q_k(s, a, ..))`` over the agent's
+        choices.
+
+        Args:
+            agent: its index in the team.
+            logits: its policy's, ``[M, A]``.
+            batch: M transitions.
+            action: the team's current actions, ``[M, N, A]`` by group.
+
+        Returns:
+            The cost ``[M]``, and ``sum_a pi(a) log pi(a)``, ``[M]``.
+        """
         name, row = self.agents[agent]
         mask = batch.obs.groups[name].action_mask
         log_probs = masked_log_softmax(logits, None if mask is None else mask[:, row])
         choices = torch.eye(log_probs.shape[-1], device=log_probs.device)
-        every = {n: a.detach().unsqueeze(1).expand(-1, len(choices), *a.shape[1:]) for n, a in
+        joint = {n: a.detach().unsqueeze(1).expand(-1, len(choices), *a.shape[1:]) for n, a in
                  {**batch.action, **action}.items()}  # fmt: skip
-        own = choices.expand(len(log_probs), -1, -1).unsqueeze(-2)  # [M, A, 1, A]
-        team = every[name]
-        every[name] = torch.cat([team[:, :, :row], own, team[:, :, row + 1 :]], dim=2)
-        q = self.critic(batch.obs, every)[..., agent if self.critic.heads > 1 else 0].amin(0)
+        agent_choices = choices.expand(len(log_probs), -1, -1).unsqueeze(-2)  # [M, A, 1, A]
+        group = joint[name]
+        joint[name] = torch.cat([group[:, :, :row], agent_choices, group[:, :, row + 1 :]], dim=2)
+        q = self.critic(batch.obs, joint)[..., agent if self.critic.heads > 1 else 0].amin(0)
         probs = log_probs.exp()
         cost = (probs * (self.alpha[agent] * log_probs - q.detach())).sum(-1)
         return cost, (probs * log_probs).sum(-1)
 
     def update_temperature(self, log_prob: Tensor, alive: Tensor | None = None) -> Stats:
-        """Moves the temperatures by all actors' ``log_prob [M, N]``. They are read by the next
-        update only: one step does for all."""
+        """Takes one step of all temperatures on ``-log alpha_i (log pi_i + H_i)``.
+
+        Args:
+            log_prob: log-probabilities of the actors' actions, ``[M, N]``.
+            alive: 1.0 where an agent is alive, ``[M, N]``; None where all are.
+
+        Returns:
+            ``entropy``, the estimate -log pi, and ``temperature``, means over the agents.
+        """
         if self.config.temperature is None:
             error = log_prob + self.entropy_target  # [M, N]
-            team = error if alive is None else error * alive  # of all who live in a step, together
+            team = error if alive is None else error * alive  # alpha_c: the sum over those alive
             error = torch.cat([masked_means(error, alive), team.sum(-1).mean(0, keepdim=True)])
             self.alpha_optimizer.step(-(self.log_alpha * error).sum())
         return {"entropy": -masked_mean(log_prob, alive), "temperature": self.alpha[:-1].mean()}
 
     def _joined(self, log_prob: Mapping[str, Tensor]) -> Tensor:
-        """``[M, N]`` over the team's agents."""
+        """Returns all agents' values side by side, ``[M, N]``."""
         return torch.cat([log_prob[name] for name in self.team], dim=-1)
 
     def parts(self) -> dict[str, Any]:
@@ -233,12 +321,18 @@ class HASAC(ActorCritic):
             self.log_alpha.copy_(state["log_alpha"])
 
 
-def entropy_target(spec: ActionSpec, share: float, each: float = -1.0) -> float:
-    """Returns H of one agent, in nats: ``each`` for every dimension that its bounds leave free (of
-    actions in [-1, 1]; -1 is Haarnoja et al.'s), or a ``share`` of the most that choices have."""
+def entropy_target(spec: ActionSpec, share: float, per_dimension: float = -1.0) -> float:
+    """Returns the target entropy H of one agent, in nats.
+
+    Args:
+        spec: its actions.
+        share: share of the largest entropy, for Discrete and MultiDiscrete actions.
+        per_dimension: nats for every dimension that the bounds leave free, of actions scaled to
+            [-1, 1]; -1 is Haarnoja et al.'s.
+    """
     match spec:
         case Continuous():
-            return each * sum(spec.free)
+            return per_dimension * sum(spec.free)
         case Discrete():
             return share * math.log(spec.n)
         case MultiDiscrete():

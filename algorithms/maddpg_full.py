@@ -1,6 +1,8 @@
-"""The rest of MADDPG's paper (Lowe et al. 2017): models of the others' policies (section 4.2), with
-which targets are computed in place of the policies themselves, and policy ensembles (section 4.3),
-of which every agent plays one sub-policy an episode.
+"""MADDPG with opponent models and policy ensembles (Lowe et al. 2017, sections 4.2 and 4.3).
+
+With opponent models (section 4.2) targets are computed from fitted models of the other agents'
+policies in place of the policies themselves. With policy ensembles (section 4.3) every agent has
+several sub-policies and plays one of them an episode. The authors' code has neither.
 """
 
 from __future__ import annotations
@@ -24,16 +26,32 @@ from marl.types import Metrics, Noise, Rollout, Stats
 
 
 def ensemble(config: MADDPGConfig, context: Context) -> DifferentiablePolicy:
-    """Returns policies of ``config.ensemble`` sub-policies each."""
+    """Returns a team policy with ``config.ensemble`` sub-policies for every agent.
+
+    Args:
+        config: hyperparameters of MADDPG.
+        context: what the run gives an algorithm.
+
+    Raises:
+        UserError: the model has a memory or reads the graph.
+    """
     policy = EnsemblePolicy(context.team, context.model, config.distribution, config.ensemble)
     return policy.to(context.device)
 
 
 class OpponentModellingMADDPG(MADDPG):
-    """MADDPG whose agents know of each other only what they see each other do.
+    """MADDPG whose targets use models of the other agents, fitted to their actions.
+
+    Source: Lowe et al. 2017, section 4.2 (``marl.learning.opponent_models``). Where each agent has
+        a
+    return of its own it models all others; under a team reward the team models the other teams.
+
+    Args:
+        config: hyperparameters, with ``inference``.
+        context: what the run gives an algorithm; with a replay.
 
     Raises:
-        UserError: there is nobody to model.
+        UserError: there is nobody to model, or as for ``ActorCritic``.
     """
 
     def __init__(self, config: MADDPGConfig, context: Context):
@@ -49,13 +67,22 @@ class OpponentModellingMADDPG(MADDPG):
         )
         if not models.modelled_groups:
             raise UserError(
-                f"inference=true has nobody to infer: with critic={config.critic}, reward="
-                f"{config.reward} the team is one, and reads no other; set reward=own or critic=all"
+                f"inference=true has nobody to infer with critic={config.critic}, reward="
+                f"{config.reward}: all agents that the critic reads share one return; "
+                "set reward=own or critic=all"
             )
         self.target_networks.append(models.target_network)
 
     def update(self, rollout: Rollout) -> Metrics:
-        """MADDPG's, with a step of the models on the newest frames before each of the critic's."""
+        """Takes the gradient steps that are due, each after a step of the models on the newest
+        frames.
+
+        Args:
+            rollout: the newest frames, ``[T, B]``, which the replay holds already.
+
+        Returns:
+            The means of the steps' statistics, and ``inference_kl``; empty where no step was due.
+        """
         steps: list[Stats] = []
         for batch, (noise, *others) in self.batches(rollout):
             newest = self.newest()
@@ -68,17 +95,22 @@ class OpponentModellingMADDPG(MADDPG):
         return {**mean_stats(steps), **(self.divergence() if steps else {})}
 
     def newest(self) -> Rollout:
-        """Returns as many of the newest frames as a batch has."""
+        """Returns the newest frames of the replay, as many as a batch has."""
         return self.replay.take(self.replay.latest(self.batch_size))
 
     def divergence(self) -> Stats:
-        """Returns how far the models are from the true policies, if these can be asked."""
-        gap = self.opponent_models.divergence(self.context.policies, self.newest().obs)
-        return {} if gap is None else {"inference_kl": gap}
+        """Returns ``inference_kl``, the KL divergence of the models from the true policies; empty
+        where no true policy has networks to compute it from."""
+        kl = self.opponent_models.divergence(self.context.policies, self.newest().obs)
+        return {} if kl is None else {"inference_kl": kl}
 
     @torch.no_grad()
     def target(self, batch: ReplayBatch, noise: Noise, opponents: Actions) -> Tensor:
-        """y, for each agent by its own models of the others, where it has a value of its own."""
+        """Computes MADDPG's target with each agent's own models of the others, ``[M, H]``.
+
+        Arguments as in ``ActorCritic.target``; under a team reward ``opponents`` are the team's
+        models, else they have an axis of learners, ``[M, N, N, A]``.
+        """
         if self.critic.heads == 1:
             return super().target(batch, noise, opponents)
         action, _ = self.target_policy.rsample(batch.next_obs, self.smoothing_noise(noise))

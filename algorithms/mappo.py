@@ -5,9 +5,9 @@ The loss, per agent i with ratio r = pi(a|o) / pi_old(a|o):
     actor   -min(r A, clip(r, 1-eps, 1+eps) A) - c H(pi)          averaged over live agents
     critic  max(huber(V - R), huber(clip(V, V_old +- eps) - R))   in normalised values
 
-and the policy's auxiliary losses (``marl.learning.auxiliary``), with A by generalised advantage
-estimation from denormalised values, R = A + V. IPPO is the same with a critic of scope ``agent``
-and the agents' own rewards.
+plus the policy's auxiliary losses (``marl.learning.auxiliary``). A comes from generalised advantage
+estimation over denormalised values, and R = A + V. IPPO (de Witt et al. 2020) is the same with a
+critic of scope ``agent`` and the agents' own rewards.
 """
 
 from __future__ import annotations
@@ -39,40 +39,71 @@ from marl.utils import distributed
 from marl.utils.compilation import compile_function
 from marl.utils.validation import check_range, check_word
 
-PARTS = (
-    "policy",
-    "auxiliaries",
-    "critic",
-    "value_norm",
-    "optimizer",
-)  # of an algorithm's state, by name
+# The attributes whose states make up a checkpoint.
+PARTS = ("policy", "auxiliaries", "critic", "value_norm", "optimizer")
 
 
 @dataclass
 class MAPPOConfig:
-    """Hyperparameters of MAPPO."""
+    """Hyperparameters of MAPPO.
 
-    critic: str = "team"  # what the critic sees: agent, team, all (every team), or state
-    reward: str = "team_mean"  # own, team_sum or team_mean
+    The defaults are those of the authors' code (marlbenchmark/on-policy) on MPE, whose learning
+    rates there are 7e-4 and whose epochs are 10 or 15; a minibatch is the whole rollout, as the
+    paper advises.
+    """
+
+    #: What the critic reads: each ``agent``'s own observation, the observations of the ``team`` or
+    #: of ``all`` teams, or the environment's ``state``.
+    critic: str = "team"
+    #: What a return sums: each agent's ``own`` rewards, or the team's ``team_sum`` or
+    #: ``team_mean``.
+    reward: str = "team_mean"
+    #: Learning rate of the actor; usual 5e-5 to 1e-3.
     actor_lr: float = 5e-4
+    #: Learning rate of the critic; usual 5e-5 to 1e-3.
     critic_lr: float = 5e-4
-    anneal_lr: bool = False  # linearly to 0 over the run
+    #: Whether both learning rates fall linearly to 0 over the run.
+    anneal_lr: bool = False
+    #: Added to the root of Adam's second moment; usual 1e-8 to 1e-5.
     adam_eps: float = 1e-5
+    #: Norm to which the actor's and the critic's gradients are clipped, each by itself; usual 0.5
+    #: to 10.
     max_grad_norm: float = 10.0
-    gamma: float = 0.99  # discount
+    #: Discount of future rewards, per step; usual 0.9 to 0.999.
+    gamma: float = 0.99
+    #: Decay of the advantage estimate's trace: 0 is the one-step error, 1 the whole return; usual
+    #: 0.9 to 0.97.
     gae_lambda: float = 0.95
-    clip: float | None = 0.2  # of the ratio; null for none
-    value_clip: float | None = 0.2  # of the value, in normalised units; null for none
-    huber: float | None = 10.0  # error beyond which the value loss grows linearly; null for never
-    entropy: float = 0.01  # weight of the entropy bonus
-    epochs: int = 10  # passes over each rollout
-    minibatch_size: int = 0  # frames (environment steps, all agents); 0 for the whole rollout
-    chunk_length: int = 10  # steps backpropagated through, with a recurrent network
+    #: Largest distance of the probability ratio from 1 that still earns; usual 0.05 to 0.2, null
+    #: for no clipping.
+    clip: float | None = 0.2
+    #: Largest change of a value since the rollout that still reduces its loss, in normalised
+    #: values; usual 0.2, null for no clipping.
+    value_clip: float | None = 0.2
+    #: Error beyond which the value loss grows linearly, in normalised values; usual 1 to 10, null
+    #: for the squared error.
+    huber: float | None = 10.0
+    #: Weight of the entropy bonus; usual 0 to 0.02.
+    entropy: float = 0.01
+    #: Passes over each rollout; usual 5 to 15, up to 45 with small learning rates.
+    epochs: int = 10
+    #: Frames of one minibatch (a step of one environment, all agents); 0 for the whole rollout.
+    #: Must divide over the ranks.
+    minibatch_size: int = 0
+    #: Steps that gradients flow back through a recurrent network; must divide ``steps``. Usual 8 to
+    #: 20; without a recurrent network it is not read.
+    chunk_length: int = 10
+    #: Whether advantages are shifted and scaled to mean 0 and deviation 1 over each rollout.
     normalize_advantage: bool = True
+    #: Whether the critic learns values normalised by the running mean and deviation of the targets.
     normalize_value: bool = True
-    target_kl: float | None = None  # stop the epochs above 1.5 times this; null for never
-    compile: bool = False  # each minibatch's step into one graph (a minute, at the first)
-    # The Bayesian network of the team's policies.
+    #: Ends a rollout's epochs when the policy's KL divergence from the one that acted exceeds 1.5
+    #: times this; usual 0.01 to 0.05, null to run all epochs. Waits for the device after each.
+    target_kl: float | None = None
+    #: Whether each minibatch's step is compiled into one graph: a minute at the start, faster
+    #: afterwards.
+    compile: bool = False
+    #: The Bayesian network of the team's policies: which agents know which others' actions.
     joint: BayesianNetworkConfig = field(default_factory=BayesianNetworkConfig)
 
     def __post_init__(self) -> None:
@@ -89,7 +120,7 @@ class MAPPOConfig:
         return team_policy(context.team, context.model, self.joint).to(context.device)
 
     def auxiliaries(self, context: Context) -> Auxiliaries:
-        """Returns the losses that the policy learns by beside the algorithm's."""
+        """Returns the policy's auxiliary losses, added to the actor's."""
         return graph_auxiliaries(self.joint, context.device)
 
     def build(self, context: Context) -> MAPPO:
@@ -98,14 +129,42 @@ class MAPPOConfig:
 
 @dataclass
 class IPPOConfig(MAPPOConfig):
-    """Independent PPO (de Witt et al. 2020): every agent's critic sees its own observation only."""
+    """Hyperparameters of IPPO, independent PPO (de Witt et al. 2020).
 
+    Each agent learns from its own reward, with a critic of its own observation; all else is
+    MAPPO's.
+    """
+
+    #: What the critic reads; ``agent`` is what makes the learners independent.
     critic: str = "agent"
+    #: What a return sums: each agent's ``own`` rewards, or the team's ``team_sum`` or
+    #: ``team_mean``.
     reward: str = "own"
 
 
 class MAPPO:
-    """Learns a team's policy and its critic. A variant overrides ``surrogate``, or ``_step``."""
+    """Multi-agent PPO, and IPPO by its configuration.
+
+    Source: Yu et al. 2022, "The Surprising Effectiveness of PPO in Cooperative, Multi-Agent Games".
+    A variant overrides ``surrogate`` or ``_step``.
+
+    Differences from the authors' code (marlbenchmark/on-policy):
+
+    - Time limits are truncations and bootstrapped through; there they are terminal.
+    - Under a team reward the critic has one value for the whole team, not a value for each agent.
+    - When the value normaliser moves, the critic's last layer follows (PopArt, van Hasselt et al.
+      2016), so that its values keep their meaning.
+    - The policy may be joint, along a Bayesian network (``joint``).
+
+    Args:
+        config: hyperparameters.
+        context: what the run gives an algorithm.
+
+    Raises:
+        UserError: ``chunk_length`` does not divide the rollout's steps with a recurrent network,
+            the ranks do not divide ``minibatch_size``, or the critic cannot read what its scope
+            asks for.
+    """
 
     def __init__(self, config: MAPPOConfig, context: Context):
         self.config, self.context, self.team = config, context, context.team
@@ -141,13 +200,32 @@ class MAPPO:
         generator: torch.Generator,
         explore: bool = True,
     ) -> PolicyStep:
-        """One step over ``[B, N]``, greedy unless it explores."""
+        """Acts for one step of all environments.
+
+        Args:
+            obs: what every agent observes, ``[B, N, *O]`` by group.
+            carry: the policies' memories, ``[B, N, H]`` by group; empty without memory.
+            start: where an episode begins and memories are zeroed, ``[B]``.
+            generator: source of all random numbers of the step.
+            explore: whether actions are sampled; greedy if not.
+
+        Returns:
+            Actions ``[B, N, *A]`` and log-probabilities ``[B, N]`` by group, the new memories, and
+            what ``evaluate`` needs beside the action.
+        """
         if not explore:
             return self.policy.act(obs, carry, start, None)
         return self.policy_act(obs, carry, start, self.policy.noise(len(start), generator))
 
     def update(self, rollout: Rollout) -> Metrics:
-        """Advantages first, then epochs of minibatches (Yu et al. 2022, algorithm 1)."""
+        """Estimates advantages, then takes epochs of minibatch steps (Yu et al. 2022, algorithm 1).
+
+        Args:
+            rollout: T steps of B environments, ``[T, B]``.
+
+        Returns:
+            The means of the steps' statistics.
+        """
         self._schedule()
         batch, memory = self._prepare(rollout)
         stats = self._epochs(self.step, batch, memory, self.config.epochs)
@@ -157,7 +235,8 @@ class MAPPO:
     def _epochs(
         self, step: Callable[..., Stats], batch: Batch, memory: Memory, count: int
     ) -> Stats:
-        """Passes over the rollout's minibatches until the policy moved too far; mean statistics."""
+        """Takes ``count`` epochs of steps, fewer if the policy moves too far; returns mean
+        statistics."""
         epochs: list[Stats] = []
         frames, random = self.minibatch_frames, self.context.generator
         for _ in range(count):
@@ -168,7 +247,7 @@ class MAPPO:
         return mean_stats(epochs)
 
     def _step(self, batch: Batch, memory: Memory, chunks: Tensor) -> Stats:
-        """One gradient step of the actor and of the critic, which share no parameter."""
+        """Takes one gradient step of the actor and of the critic, which share no parameter."""
         batch, memory = minibatch(batch, memory, chunks, self.chunk, self.recurrent)
         log_prob, entropy, features = evaluate(self.policy, batch, memory.actor, self.auxiliaries)
         log_ratio = log_prob - batch.log_prob
@@ -187,18 +266,22 @@ class MAPPO:
         }
 
     def surrogate(self, log_ratio: Tensor, advantage: Tensor) -> Tensor:
-        """What the actor minimises, per agent and frame; the place for a variant.
+        """Computes the actor's loss of each agent and frame (Schulman et al. 2017, eq. 7).
 
         Args:
             log_ratio: ``log pi - log pi_old`` of the actions taken, ``[..., N]``.
-            advantage: A, ``[..., N]``, or ``[..., 1]`` where one is all agents'.
+            advantage: A, ``[..., N]``, or ``[..., 1]`` where all agents share one.
+
+        Returns:
+            The loss, ``[..., N]``.
         """
         return losses.clipped_surrogate(log_ratio, advantage, self.config.clip)
 
     def _actor_loss(
         self, surrogate: Tensor, entropy: Tensor, log_ratio: Tensor, alive: Tensor | None
     ) -> tuple[Tensor, Stats]:
-        """The mean over live agents with the entropy bonus, and statistics; all of ``[..., N]``."""
+        """Returns the mean over live agents minus the entropy bonus, and statistics; all arguments
+        are ``[..., N]``."""
         loss = losses.masked_mean(surrogate, alive)
         mean_entropy = losses.masked_mean(entropy, alive)
         stats = {"policy_loss": loss.detach(), "entropy": mean_entropy.detach()}
@@ -207,7 +290,8 @@ class MAPPO:
         return loss - weight * mean_entropy if weight else loss, stats
 
     def _prepare(self, rollout: Rollout) -> tuple[Batch, Memory]:
-        """The rollout with its advantages and targets, and the memories its chunks start from."""
+        """Returns the rollout with its advantages and targets, and the memories that its chunks
+        start from."""
         estimates, critic_memory, self.critic_carry = self.values.estimate(
             rollout, self.critic_carry, self.chunk, self.minibatch_frames
         )
@@ -223,13 +307,14 @@ class MAPPO:
         return batch, Memory(actor_memory, critic_memory)
 
     def _schedule(self) -> None:
+        """Sets what changes over the run, and counts the iteration."""
         progress = self.iteration / self.context.iterations
         self.optimizer.scale_lr(1 - progress if self.config.anneal_lr else 1.0)
         self.auxiliaries.schedule(progress)
         self.iteration += 1
 
     def _moved_too_far(self, stats: Stats) -> bool:
-        """Whether to stop the epochs: waits for the device, so only where a target is set."""
+        """Returns whether to stop the epochs; waits for the device where a target is set."""
         target = self.config.target_kl if "kl" in stats else None
         return target is not None and distributed.average(stats["kl"]).item() > 1.5 * target
 

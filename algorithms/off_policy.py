@@ -1,6 +1,5 @@
-"""What every off-policy algorithm shares: acting with a warm-up, and batches of the run's replay,
-as many as are due. Actors under critics of the joint action stand in
-``marl.algorithms.actor_critic``.
+"""Base of all off-policy algorithms: acting with a warm-up, and the batches of the run's replay
+that are due. Actors under critics of the joint action are in ``marl.algorithms.actor_critic``.
 """
 
 from __future__ import annotations
@@ -31,25 +30,53 @@ from marl.utils.validation import check_range, check_word
 
 @dataclass
 class OffPolicyConfig:
-    """Hyperparameters of every off-policy algorithm."""
+    """Hyperparameters of every off-policy algorithm.
 
-    needs_replay: ClassVar[bool] = True  # needs the run's replay
-    critic: str = "team"  # what the critics see: agent, team, all (every team), or state
-    reward: str = "team_mean"  # own, team_sum or team_mean
-    sequential: bool = False  # agents move one after the other, and see those before them moved
+    The defaults of ``actor_lr``, ``critic_lr``, ``gamma``, ``tau``, ``warmup`` and
+    ``frames_per_update`` are those of HARL (Liu et al. 2024) on MPE, whose batches have 1,000
+    transitions and whose returns sum 20 steps.
+    """
+
+    #: True: the run allocates a replay, and ``Context.replay`` is it.
+    needs_replay: ClassVar[bool] = True
+    #: What the critics read: the observations and actions of each ``agent`` alone, of the ``team``,
+    #: of ``all`` teams, or the environment's ``state`` with the actions of all teams.
+    critic: str = "team"
+    #: What a return sums: each agent's ``own`` rewards, or the team's ``team_sum`` or
+    #: ``team_mean``.
+    reward: str = "team_mean"
+    #: Whether the agents' policies are updated one after the other in a random order, each against
+    #: the new policies of those before it; each agent then has weights of its own.
+    sequential: bool = False
+    #: Learning rate of the actors; usual 1e-4 to 1e-2.
     actor_lr: float = 5e-4
+    #: Learning rate of the critics; usual 1e-4 to 1e-2.
     critic_lr: float = 5e-4
+    #: Added to the root of Adam's second moment; usual 1e-8 to 1e-5.
     adam_eps: float = 1e-8
+    #: Norm to which the gradient of every optimizer (critics, actors) is clipped; usual 0.5 to 10.
     max_grad_norm: float = 10.0
-    gamma: float = 0.99  # discount
-    n_step: int = 1  # rewards summed before the critic is asked
-    tau: float = 0.005  # share of the new weights in each averaged copy
-    actor_interval: int = 1  # critic steps for each of the actors' and the averaged copies'
-    batch_size: int = 256  # transitions of a gradient step
-    frames_per_update: float = 20.0  # frames collected for each gradient step
-    warmup: int = 10_000  # frames of uniformly random actions before the first
-    compile: bool = False  # reading, the critics' and each actor's step into one graph each
-    # The Bayesian network of the team's policies.
+    #: Discount of future rewards, per step; usual 0.95 to 0.999.
+    gamma: float = 0.99
+    #: Steps of rewards that a target sums before it adds the critic's value; usual 1 to 20.
+    n_step: int = 1
+    #: Share of the new weights that a target network takes over at each of its updates; usual 0.005
+    #: to 0.01.
+    tau: float = 0.005
+    #: Critic updates for each update of the actors and the target networks; 1, or 2 for delayed
+    #: actors (MATD3).
+    actor_interval: int = 1
+    #: Transitions of one gradient step; must divide over the ranks. Usual 256 to 1,024.
+    batch_size: int = 256
+    #: Frames collected for each gradient step of the critics; usual 1 (HASAC with few environments)
+    #: to 100 (MADDPG), 20 in HARL.
+    frames_per_update: float = 20.0
+    #: Frames of uniformly random actions before the first gradient step; usual 10,000 to 25,600.
+    warmup: int = 10_000
+    #: Whether sampling a batch, the critics' step and each actor's step are compiled into one graph
+    #: each: a minute at the start, faster afterwards.
+    compile: bool = False
+    #: The Bayesian network of the team's policies; only with ``sequential=false``.
     joint: BayesianNetworkConfig = field(default_factory=BayesianNetworkConfig)
 
     def __post_init__(self) -> None:
@@ -61,9 +88,14 @@ class OffPolicyConfig:
             batch_size=(1, math.inf), frames_per_update=(1e-3, math.inf), warmup=(0, math.inf),
         )  # fmt: skip
         if self.joint.graph != "none" and self.sequential:
-            raise UserError("agents of a joint policy do not move one by one: set sequential=false")
+            raise UserError(
+                f"joint.graph={self.joint.graph}: agents of a joint policy do not move one by one; "
+                "set sequential=false, or joint.graph=none"
+            )
         if self.joint.anneal:
-            raise UserError("joint.anneal is of on-policy algorithms; take algorithm=mappo")
+            raise UserError(
+                "joint.anneal=true works only with on-policy algorithms; take algorithm=mappo"
+            )
         if SCOPES[self.critic].local and not REWARDS[self.reward].per_agent:
             raise UserError(
                 f"critic 'agent' with reward {self.reward!r}: every agent's own critic needs its "
@@ -75,18 +107,25 @@ class OffPolicyConfig:
         return math.ceil(self.warmup + self.frames_per_update)
 
     def model(self, context: Context) -> Model:
-        """The policies' network: of each agent's own weights where they move one by one."""
+        """Returns the policies' network; each agent has weights of its own where they are updated
+        one after the other."""
         return per_agent(context.model) if self.sequential else context.model
 
 
 class ReplayLearner:
     """Acts at random during the warm-up, then by its policy, and learns from the run's replay.
 
-    A subclass takes a gradient step for each of the ``batches`` that its ``update`` is given, and
-    names what has a state of its own (``parts``).
+    A subclass takes one gradient step for each of the ``batches`` of a rollout in its ``update``,
+    and extends ``parts`` by what has a state of its own.
+
+    Args:
+        config: hyperparameters.
+        context: what the run gives an algorithm; with a replay.
+        policy: the team's.
     """
 
-    draws = 2  # of noise for each batch
+    #: How many times the policy's noise is drawn for each batch.
+    noise_draws = 2
 
     def __init__(self, config: OffPolicyConfig, context: Context, policy: DifferentiablePolicy):
         assert context.replay is not None, "an off-policy algorithm needs the run's replay"
@@ -94,7 +133,7 @@ class ReplayLearner:
         self.replay, self.policy = context.replay, policy
         self.replay.store_aux(self.team, policy.aux_keys)
         self.scheme = REWARDS[config.reward]
-        self.uniform = RandomPolicy(self.team)
+        self.random_policy = RandomPolicy(self.team)
         self.agents = [(name, row) for name, g in self.team.items() for row in range(g.size)]
         self.target_networks: list[TargetNetwork] = []
         self.batch_size = distributed.share("batch_size", config.batch_size)  # of this rank
@@ -111,30 +150,48 @@ class ReplayLearner:
         generator: torch.Generator,
         explore: bool = True,
     ) -> PolicyStep:
-        """One step over ``[B, N]``; uniformly random while it explores before the warm-up's end."""
+        """Acts for one step of all environments; uniformly at random during the warm-up.
+
+        Args:
+            obs: what every agent observes, ``[B, N, *O]`` by group.
+            carry: the policies' memories, ``[B, N, H]`` by group; empty without memory.
+            start: where an episode begins and memories are zeroed, ``[B]``.
+            generator: source of all random numbers of the step.
+            explore: whether actions are sampled with exploration noise; greedy if not.
+
+        Returns:
+            Actions ``[B, N, *A]`` and log-probabilities ``[B, N]`` by group, the new memories, and
+            what the replay stores beside them.
+        """
         noise = None
         if explore:
             noise = self.exploration_noise(self.policy.noise(len(start), generator))
         step = self.policy.act(obs, carry, start, noise)
         aux = {n: {key: step.aux[n][key] for key in self.policy.aux_keys} for n in self.team}
         if explore and self.frames < self.config.warmup:
-            random = act(self.uniform, obs, {}, start, generator, explore)
+            random = act(self.random_policy, obs, {}, start, generator, explore)
             return replace(step, action=random.action, aux=aux)
         return replace(step, aux=aux)
 
     def exploration_noise(self, noise: Noise) -> Noise:
-        """Returns what actions are drawn with when acting, from the policy's ``noise``."""
+        """Returns the noise that actions are sampled with in play, given the policy's ``noise``."""
         return noise
 
     # ------------------------------------------------------------------------------------- learning
 
     def update(self, rollout: Rollout) -> Metrics:
-        """Takes the gradient steps that are due; returns the means of their statistics."""
+        """Takes the gradient steps that are due.
+
+        Args:
+            rollout: the newest frames, ``[T, B]``, which the replay holds already.
+
+        Returns:
+            The means of the steps' statistics; empty where no step was due.
+        """
         raise NotImplementedError
 
     def batches(self, rollout: Rollout) -> Iterator[tuple[ReplayBatch, list[Noise]]]:
-        """Counts the rollout, and yields a batch with its noise for each gradient step that all
-        frames collected so far make due."""
+        """Yields a batch with its noise for each gradient step that is due after the rollout."""
         config = self.config
         self.frames += rollout.frames * distributed.size()
         self.observe(rollout.obs)
@@ -143,20 +200,28 @@ class ReplayLearner:
             yield self.next_batch()
 
     def next_batch(self) -> tuple[ReplayBatch, list[Noise]]:
-        """Returns transitions drawn from the replay, and ``draws`` times what their actions are
-        drawn with."""
+        """Samples transitions of the replay, and ``noise_draws`` times the noise of their actions.
+        Counts one update."""
         generator = self.context.generator
         index = self.replay.draw(self.batch_size, generator)
         batch = self.read(index, self.replay.successors.rows)
-        acted = {f"{n}/{k}": value for n, aux in batch.aux.items() for k, value in aux.items()}
+        stored = {f"{n}/{k}": value for n, aux in batch.aux.items() for k, value in aux.items()}
         self.updates += 1
         return batch, [
-            {**self.policy.noise(self.batch_size, generator), **acted} for _ in range(self.draws)
+            {**self.policy.noise(self.batch_size, generator), **stored}
+            for _ in range(self.noise_draws)
         ]
 
     def read(self, index: Tensor, rows: Observation | None = None) -> ReplayBatch:
-        """Returns what follows the frames of ``index``, with actions as critics read them; ``rows``
-        as in ``Replay.transitions``."""
+        """Returns the transitions that begin at frames ``index``, with encoded actions.
+
+        Args:
+            index: frames of the replay, ``[M]``.
+            rows: the stored successors, as in ``Replay.transitions``.
+
+        Returns:
+            Transitions of ``n_step`` steps, with actions as critics read them, ``[M, N, A]``.
+        """
         config = self.config
         batch = self.replay.transitions(
             index, config.n_step, config.gamma, self.team, self.scheme, rows
@@ -164,21 +229,22 @@ class ReplayLearner:
         return replace(batch, action=encode(self.context.everyone, batch.action, batch.obs))
 
     def alive(self, obs: Observation) -> Tensor | None:
-        """1.0 where an agent of the team is there, ``[M, N]``; None where all always are."""
+        """Returns 1.0 where an agent of the team is alive, ``[M, N]``; None where all always
+        are."""
         return team_alive(obs, self.team)
 
     def networks(self) -> list[nn.Module]:
-        """Returns those whose running moments of observations the rollouts move."""
+        """Returns the networks whose running moments of observations follow the rollouts."""
         return [self.policy]
 
     def observe(self, obs: Observation) -> None:
-        """Moves the running moments of observations, of target networks too."""
+        """Updates the running moments of observations, of target networks too."""
         observe(self.networks(), obs)
         for network in self.target_networks:
             network.copy_buffers()
 
     def update_targets(self) -> None:
-        """Moves all target networks towards their originals."""
+        """Moves every target network towards its original by ``tau``."""
         for network in self.target_networks:
             network.update(self.config.tau)
 

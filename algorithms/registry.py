@@ -1,4 +1,4 @@
-"""The algorithms, one file each."""
+"""Registry of the algorithms: the command line's names and their configurations."""
 
 from marl.algorithms.haddpg import HADDPGConfig, HATD3Config
 from marl.algorithms.happo import HAA2CConfig, HAPPOConfig
@@ -7,6 +7,7 @@ from marl.algorithms.maddpg import IDDPGConfig, MADDPGConfig, MATD3Config
 from marl.algorithms.mappo import IPPOConfig, MAPPOConfig
 from marl.algorithms.scripted import FrozenConfig, RandomConfig, ScriptedConfig
 
+#: Configuration class of every algorithm, by its name on the command line.
 ALGORITHMS = {
     "mappo": MAPPOConfig,
     "ippo": IPPOConfig,

@@ -1,4 +1,5 @@
-"""Teams that do not learn: uniformly random, by a function, or frozen from a checkpoint."""
+"""Teams that do not learn: uniformly random, scripted by a function, or frozen from a
+checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from marl.utils.user_files import absolute
 
 @dataclass
 class RandomConfig:
-    """A team that acts at random, for baselines and as an opponent."""
+    """A team that acts uniformly at random, as a baseline or an opponent."""
 
     def policy(self, context: Context) -> Policy:
         return RandomPolicy(context.team)
@@ -32,24 +33,34 @@ class RandomConfig:
 
 @dataclass
 class ScriptedConfig:
-    """A team that does what a function says: ``function(group, seen)``, of an AgentGroup and its
-    GroupObservation, returns the actions ``[B, N]`` or ``[B, N, A]``."""
+    """A team whose actions a function computes.
 
-    function: str = ""  # module:name, or file.py:name
+    ``function(group, observation)`` gets an AgentGroup and its GroupObservation (``obs`` is ``[B,
+    N, *O]``), and returns the actions, ``[B, N]`` for Discrete and ``[B, N, A]`` for other actions.
+    """
+
+    #: The function, as ``package.module:name`` or ``folder/file.py:name``; required.
+    function: str = ""
 
     def __post_init__(self) -> None:
         if not self.function:
-            raise UserError("algorithm scripted needs function=module:name, which tells actions")
+            raise UserError(
+                "algorithm scripted needs function=module:name (or file.py:name), "
+                "which returns actions"
+            )
         self.function = absolute(self.function)
 
     def imports(self) -> list[str]:
-        """Returns what of others' code it needs."""
+        """Returns the import paths of users' code that the team needs."""
         return [self.function]
 
     def policy(self, context: Context) -> Policy:
         function: Callable[..., Tensor] = import_path(self.function)
         if not callable(function):
-            raise UserError(f"function={self.function} is no function, so it tells no actions")
+            raise UserError(
+                f"function={self.function} is no function but a {type(function).__name__}; "
+                "name one that takes (group, observation) and returns actions"
+            )
         return FunctionPolicy(context.team, function)
 
     def build(self, context: Context) -> Scripted:
@@ -57,10 +68,13 @@ class ScriptedConfig:
 
 
 class FunctionPolicy(FixedPolicy):
-    """Actions by a function, greedy or not.
+    """Policy whose actions a function computes, the same with and without exploration.
 
-    Raises:
-        UserError: the function returns something else than actions.
+    ``act`` raises UserError where the function returns something other than actions.
+
+    Args:
+        groups: the team's, by name.
+        function: as in ``ScriptedConfig``.
     """
 
     def __init__(self, groups: Mapping[str, AgentGroup], function: Callable[..., Tensor]):
@@ -79,33 +93,36 @@ class FunctionPolicy(FixedPolicy):
         return PolicyStep(action, log_prob, {}, {name: {} for name in self.groups})
 
     def _action(self, group: AgentGroup, obs: Observation) -> Tensor:
-        seen = obs.groups[group.name]
-        action = self.function(group, seen)
-        expected = (len(seen.obs), group.size, *group.action.shape)
-        found = getattr(action, "shape", type(action).__name__)
-        if not isinstance(action, Tensor) or found != expected:
+        observation = obs.groups[group.name]
+        action = self.function(group, observation)
+        expected = (len(observation.obs), group.size, *group.action.shape)
+        if not isinstance(action, Tensor) or action.shape != expected:
+            result = list(action.shape) if isinstance(action, Tensor) else type(action).__name__
             raise UserError(
                 f"the scripted actions of group {group.name!r} must be a tensor "
-                f"{list(expected)}, not {found}"
+                f"{list(expected)}, not {result}"
             )
         return action.to(group.action.dtype)
 
 
 @dataclass
 class FrozenConfig:
-    """A team with the policy of an earlier run, which does not learn any more."""
+    """A team with the policy of an earlier run, which does not learn any further."""
 
-    # A run directory, or one of its checkpoint files.
+    #: Directory of the earlier run, or one of its checkpoint files; required.
     checkpoint: str = field(default="", metadata=REFERENCE)
-    source: str = ""  # the team to take from that run; empty for the one with the same groups
-    explore: bool = True  # whether it samples its actions while the others train
+    #: Team of that run whose policy it plays; empty for the one with the same groups.
+    source: str = ""
+    #: Whether it samples its actions while the others train; greedy if not.
+    explore: bool = True
 
     def __post_init__(self) -> None:
         if not self.checkpoint:
             raise UserError(
-                "algorithm frozen needs checkpoint=RUN, the directory of an earlier run"
+                "algorithm frozen needs checkpoint=RUN, the directory of an earlier run or one of "
+                "its checkpoint files"
             )
-        self.checkpoint = str(Path(self.checkpoint).absolute())  # found again from anywhere
+        self.checkpoint = str(Path(self.checkpoint).absolute())  # valid in every working directory
 
     def policy(self, context: Context) -> Policy:
         assert context.load_policy is not None, "a run's context loads policies"

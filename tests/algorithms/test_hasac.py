@@ -123,13 +123,13 @@ def test_those_who_follow_see_those_before_them_moved(monkeypatch) -> None:
     first, _ = algorithm.policy.rsample(batch.obs, noise[2])
     first = {name: action.detach().clone() for name, action in first.items()}
     asked: list[tuple[int, dict[str, Tensor]]] = []
-    plain = algorithm.q_of_one
+    plain = algorithm.q_of_agent
 
     def watched(batch, agent, own, actions):
         asked.append((agent, {name: action.clone() for name, action in actions.items()}))
         return plain(batch, agent, own, actions)
 
-    monkeypatch.setattr(algorithm, "q_of_one", watched)
+    monkeypatch.setattr(algorithm, "q_of_agent", watched)
     algorithm.update_actors(batch, noise[1:])
     order = [agent for agent, _ in asked]
     assert sorted(order) == [0, 1, 2]
@@ -231,7 +231,7 @@ def test_the_exact_loss_is_the_enumerated_one() -> None:
     total = torch.zeros(())
     for choice in range(3):
         own = torch.eye(3)[choice].expand(16, 1, 3)
-        q = algorithm.q_of_one(batch, 1, own, action).amin(0)
+        q = algorithm.q_of_agent(batch, 1, own, action).amin(0)
         p = log_probs[:, choice].exp()
         total = total + (p * (0.2 * log_probs[:, choice] - q)).mean()
     torch.testing.assert_close(loss, total)
@@ -248,7 +248,7 @@ def test_exact_losses_together_are_those_of_each_against_the_others() -> None:
         log_probs = logits[name][:, row].log_softmax(-1)
         for choice in range(log_probs.shape[-1]):
             own = torch.eye(log_probs.shape[-1])[choice].expand(16, 1, -1)
-            q = algorithm.q_of_one(batch, agent, own, action).amin(0).detach()
+            q = algorithm.q_of_agent(batch, agent, own, action).amin(0).detach()
             weight = log_probs[:, choice].exp()
             total = total + (weight * (0.2 * log_probs[:, choice] - q)).mean()
     found, each = algorithm.loss_simultaneous(batch, noise[1])

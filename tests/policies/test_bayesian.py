@@ -354,9 +354,11 @@ def test_evaluation_with_and_without_the_graph() -> None:
 
 def test_mistakes() -> None:
     for options in ({"sequential": True}, {"joint": BayesianNetworkConfig("learned", anneal=True)}):
-        with pytest.raises(UserError, match=r"do not move one by one|of on-policy algorithms"):
+        with pytest.raises(
+            UserError, match=r"do not move one by one|only with on-policy algorithms"
+        ):
             MASACConfig(**{"joint": BayesianNetworkConfig("full"), **options})
-    with pytest.raises(UserError, match="of independent policies"):
+    with pytest.raises(UserError, match="only with independent policies"):
         MASACConfig(exact=True, joint=BayesianNetworkConfig("full"))
     with pytest.raises(UserError, match="neither ensemble nor inference"):
         MADDPGConfig(ensemble=2, joint=BayesianNetworkConfig("full"))
