@@ -17,6 +17,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
     "options",
+    "results",
 ]
 exclude_patterns = ["_ext", "studies/*/data", "performance/data"]
 html_theme = "furo"

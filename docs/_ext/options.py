@@ -1,8 +1,11 @@
 """The directive ``options``: a table of a configuration's fields, from the code that declares them.
 
-```{options} marl.algorithms.mappo:MAPPOConfig
+```{options} marl.algorithms.mappo:IPPOConfig
 :prefix: algorithm.
+:base: marl.algorithms.mappo:MAPPOConfig
 ```
+
+With ``base`` it lists only the options whose default is another one there, or that are not there.
 """
 
 from __future__ import annotations
@@ -25,13 +28,16 @@ class Options(SphinxDirective):
     option_spec: ClassVar[dict[str, Any]] = {
         "prefix": directives.unchanged,
         "arguments": directives.unchanged,
+        "base": directives.unchanged,
     }
 
     def run(self) -> list[nodes.Node]:
-        module, _, name = self.arguments[0].partition(":")
-        config = getattr(importlib.import_module(module), name)
         given = [word for word in self.options.get("arguments", "").split(",") if word]
-        rows = options(config(*given), self.options.get("prefix", ""))
+        prefix = self.options.get("prefix", "")
+        rows = options(_imported(self.arguments[0])(*given), prefix)
+        if base := self.options.get("base"):
+            others = {option.key: option.value for option in options(_imported(base)(), prefix)}
+            rows = (row for row in rows if others.get(row.key, row) != row.value)
         items = [self._item(option) for option in rows]
         return [nodes.definition_list("", *items)]
 
@@ -45,6 +51,11 @@ class Options(SphinxDirective):
         yield nodes.literal("", f"{option.key}={_plain(option.value)}")
         yield nodes.Text("  ")
         yield nodes.emphasis("", option.type)
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _plain(value: Any) -> str:
