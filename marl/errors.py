@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -27,13 +28,59 @@ class EndlessEpisode(UserError):
 
 
 def unknown(kind: str, value: object, choices: Iterable[str], *, where: str = "") -> UserError:
-    """``unknown task 'vmas/balence'; did you mean 'vmas/balance'?``"""
+    """Returns an error such as ``unknown task 'vmas/balence'; did you mean 'vmas/balance'?``
+
+    Args:
+        kind: what the value should name.
+        value: the unknown name.
+        choices: the names that exist.
+        where: appended to the value, such as " in suite 'mpe'".
+    """
     names = sorted(str(choice) for choice in choices)
-    close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    if close:
-        hint = f"did you mean {close[0]!r}?"
+    if nearest := _nearest(str(value), names):
+        hint = f"did you mean {nearest!r}?"
     elif names:
-        hint = "choose from " + ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+        beside = [name for name in names if _split(name)[0] == _split(str(value))[0]] or names
+        hint = "choose from " + ", ".join(beside[:12]) + (", …" if len(beside) > 12 else "")
     else:
         hint = "there is none to choose from"
     return UserError(f"unknown {kind} {value!r}{where}; {hint}")
+
+
+SYNONYMS = {"learning_rate": "lr"}
+
+
+def _nearest(value: str, names: Sequence[str]) -> str | None:
+    """Returns the name that is probably meant, of those with the same prefix (``algorithm.``,
+    ``vmas/``) if any has it; None where nothing is close."""
+    prefix, word = _split(value)
+    word = SYNONYMS.get(word, word)
+    value = prefix + word
+    beside = [name for name in names if _split(name)[0] == prefix]
+    if short := [name for name in beside if _abbreviates(word, _split(name)[1])]:
+        return max(short, key=lambda name: _likeness(value, name))
+    if same := [name for name in names if _split(name)[1] == word]:
+        return max(same, key=lambda name: _likeness(value, name))
+    if beside and (close := _closest(word, [_split(name)[1] for name in beside])):
+        return next(name for name in beside if _split(name)[1] == close)
+    if short := [name for name in names if _abbreviates(word, _split(name)[1])]:
+        return max(short, key=lambda name: _likeness(value, name))
+    return None if beside else _closest(value, names)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Returns ``algorithm.`` and ``lr`` for ``algorithm.lr``."""
+    match = re.fullmatch(r"(.*[./])?(.*)", name, re.DOTALL)
+    return (match[1] or "", match[2]) if match else ("", name)
+
+
+def _abbreviates(word: str, name: str) -> bool:
+    return len(word) > 1 and (name.startswith(word) or word in name.split("_"))
+
+
+def _likeness(value: str, name: str) -> float:
+    return difflib.SequenceMatcher(None, value, name).ratio()
+
+
+def _closest(value: str, names: Sequence[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(value, names, n=1, cutoff=0.5)), None)

@@ -12,6 +12,7 @@ from hydra import initialize_config_module
 
 from marl.benchmark import suite
 from marl.cli import compose
+from marl.cli.overrides import overrides
 from marl.utils.jsonl import read_jsonl
 from tests.helpers.processes import cli
 
@@ -35,7 +36,7 @@ def test_the_launcher_of_slurm_takes_the_examples_settings() -> None:
     words = [word for word in line.split() if word.startswith("hydra")]
     compose.register()
     with initialize_config_module("marl.configs", version_base="1.3"):
-        config = hydra.compose("train", compose.overrides(words), return_hydra_config=True)
+        config = hydra.compose("train", overrides(words), return_hydra_config=True)
     launcher = config.hydra.launcher
     assert launcher._target_.endswith("SlurmLauncher")
     assert (launcher.partition, launcher.timeout_min, launcher.gpus_per_node) == ("gpu", 600, 1)

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from marl.cli import compose, explain
+from marl.cli.config_errors import one_sentence
 from marl.cli.evaluate import spread
+from marl.cli.overrides import overrides
 from marl.envs.graph import cannot_draw
 from marl.errors import UserError
 from marl.experiment import Experiment
@@ -56,7 +58,8 @@ def _hydra(words: Sequence[str]) -> int:
         raise UserError("there is no Slurm here (no srun); take hydra/launcher=submitit_local")
     compose.register()
     flags, settings = split_flags(words)
-    sys.argv = ["marl", *flags, *compose.overrides(settings)]
+    multirun = bool({"-m", "--multirun"} & set(flags))
+    sys.argv = ["marl", *flags, *overrides(settings, multirun)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors arrive here, to be said in a sentence
 
     codes = [0]  # of every run; Hydra keeps none of them
@@ -69,7 +72,7 @@ def _hydra(words: Sequence[str]) -> int:
         if codes[-1] >= 128:  # a signal ends them all
             sys.exit(codes[-1])
 
-    with compose.explained(words):
+    with one_sentence():
         job()
     return max(codes)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from marl.cli.arguments import parser
 
-# Each is imported only when it is wanted: some load torch, which takes seconds, and some need not.
+# Each is imported only when it is called: some load torch, which takes seconds, and some need not.
 COMMANDS = {
     "train": "marl.cli.commands:train",
     "resume": "marl.cli.commands:resume",
@@ -22,30 +22,32 @@ COMMANDS = {
     "tables": "marl.cli.tables:tables",
     "sweep": "marl.cli.sweep:run",
 }
-
-SEPARATE = ("resume", "evaluate", "speed", "sweep")  # commands whose settings may follow flags
+# Commands whose settings may follow flags, which argparse by itself does not allow.
+# With those of their flags that a path follows.
+SEPARATE = {
+    "resume": (),
+    "evaluate": ("--video", "--out", "--versus"),
+    "speed": ("--json",),
+    "sweep": ("--directory",),
+}
+POSIX_ONLY = ("benchmark", "sweep")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command; bad input ends in one sentence and exit code 2."""
+    """Runs one command and exits; bad input ends in one sentence and exit code 2.
+
+    Args:
+        arguments: the words of the command line; None for ``sys.argv``.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.path.append(os.getcwd())  # where import paths like my_tasks:duel are looked for last
-    if words[:1] == ["train"] and not {"-h", "--help"} & set(words):
-        settings = [word for word in words[1:] if word != "--trust"]
-        command, options = "train", Namespace(settings=settings, trust="--trust" in words)
-    else:
-        # argparse takes settings behind the first word only
-        separate = words[0] in SEPARATE if words else False
-        changes = [word for word in words if separate and re.match(r"[\w.]+=", word)]
-        options = parser().parse_args([word for word in words if word not in changes])
-        command = options.command
-        if separate:
-            options.settings += changes
+    sys.path.append(os.getcwd())  # import paths like my_tasks:duel are looked up here last
+    command, options = parse(words)
     from marl.errors import UserError
     from marl.utils import trust
     from marl.utils.files import explanation
 
     try:
+        _check_system(command)
         module, name = COMMANDS[command].split(":")
         run = getattr(importlib.import_module(module), name)
         with trust.accept_all(getattr(options, "trust", False)):
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"marl: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # as of `marl list tasks | head`: nobody reads on
+    except BrokenPipeError:  # as in `marl list tasks | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
@@ -63,3 +65,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"marl: {reason}", file=sys.stderr)
         sys.exit(2)
+
+
+def parse(words: Sequence[str]) -> tuple[str, Namespace]:
+    """Returns the command and its options."""
+    if words[:1] == ["train"] and not {"-h", "--help"} & set(words):
+        settings = [word for word in words[1:] if word != "--trust"]  # the rest is Hydra's
+        return "train", Namespace(settings=settings, trust="--trust" in words)
+    changes: list[int] = []
+    if words and (flags := SEPARATE.get(words[0])) is not None:
+        after = [i for i in range(1, len(words)) if words[i - 1] not in flags]
+        changes = [i for i in after if _is_setting(words[i])]
+    options = parser().parse_args([word for i, word in enumerate(words) if i not in changes])
+    if changes:
+        options.settings += [words[i] for i in changes]
+    return options.command, options
+
+
+def _is_setting(word: str) -> bool:
+    """Returns whether a word is KEY=VALUE, and not a path with = in its name."""
+    return re.match(r"[\w.]+=", word) is not None and not os.path.exists(word)
+
+
+def _check_system(command: str) -> None:
+    """Raises UserError where the operating system cannot run the command."""
+    from marl.errors import UserError
+
+    if sys.platform == "win32" and command in POSIX_ONLY:
+        raise UserError(
+            f"'marl {command}' starts its runs in a way that Windows does not have; use Linux, "
+            "macOS or WSL, or start each run with 'marl train'"
+        )

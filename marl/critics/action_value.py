@@ -144,7 +144,10 @@ def q_critics(
 
     built = Ensemble([critic() for _ in range(count)])
     if any(getattr(layer, "carry_size", 0) for layer in built.modules()):
-        raise UserError("off-policy critics have no memory yet; leave critic_model.gru=0")
+        raise UserError(
+            "off-policy critics have no memory yet; set model.gru=0, or critic_model.gru=0 where "
+            "a critic_model is chosen"
+        )
     return built
 
 

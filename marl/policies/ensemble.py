@@ -44,7 +44,7 @@ class EnsemblePolicy(NetworkPolicy):
 
         super().__init__(groups, make, build)
         if super().initial_carry(1):
-            raise UserError("ensembles have no memory yet; leave model.gru=0")
+            raise UserError("ensembles have no memory yet; set model.gru=0")
         self.size = size
 
     def initial_carry(self, num_envs: int) -> Carry:

@@ -106,7 +106,10 @@ class SelfPlay:
                 f"{', '.join(self.teams) or 'none'}; leave selfplay.share=0"
             )
         if config.share and any(getattr(t, "critic_carry", None) for t in self.teams.values()):
-            raise UserError("selfplay knows no critics with memory yet; leave critic_model.gru=0")
+            raise UserError(
+                "selfplay does not support critics with memory yet; choose critic_model=mlp, or set "
+                "model.gru=0"
+            )
         self.groups = {name: list(team.policy.groups) for name, team in teams.items()}
         self.pools = {name: OpponentPool() for name in self.teams}
         self.turn = self.next = 0  # iterations begun; frames at the next snapshot

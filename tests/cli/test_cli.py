@@ -13,7 +13,7 @@ import imageio.v2 as imageio
 import pytest
 from hydra.errors import MissingConfigException
 
-from marl.cli import commands, compose
+from marl.cli import commands, compose, config_errors
 from marl.cli.main import COMMANDS
 from marl.training.checkpoint import Checkpoints
 from marl.utils.jsonl import read_jsonl
@@ -224,7 +224,7 @@ def test_launchers_that_are_not_there(capsys, monkeypatch) -> None:
     code, _, err = called(capsys, "train", *TOY, "-m", "hydra/launcher=submitit_locl")
     assert code == 2 and "unknown hydra/launcher 'submitit_locl'; did you mean" in err
     missing = MissingConfigException("", "hydra/launcher/submitit_slurm", ["basic"])
-    assert "pip install 'marl-groups[slurm]'" in str(compose.explained([])._missing(missing))
+    assert "pip install 'marl-groups[slurm]'" in str(config_errors.missing_choice(missing))
 
 
 def test_a_stopped_run_under_hydra_ends_with_its_code(monkeypatch, capsys, tmp_path) -> None:

@@ -131,7 +131,7 @@ def test_mistakes_are_told() -> None:
         critics("state", False, env)
     with pytest.raises(UserError, match="reads no images"):
         critics("agent", True, images(2, CPU), ("eyes",))
-    with pytest.raises(UserError, match=r"have no memory yet; leave critic_model\.gru=0"):
+    with pytest.raises(UserError, match=r"have no memory yet; set model\.gru=0"):
         team = {"left": env.groups["left"]}
         q_critics(
             1,

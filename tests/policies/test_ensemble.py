@@ -110,7 +110,7 @@ def test_ensembles_with_memory_are_refused() -> None:
     env = identity(8, CPU)
     team = Team(None, MADDPGConfig(ensemble=2), Perceptron([8], gru=4), Perceptron([8]))
     specs = resolve_teams(env, {}, team)
-    with pytest.raises(UserError, match=r"leave model\.gru=0"):
+    with pytest.raises(UserError, match=r"set model\.gru=0"):
         build_teams(env, specs, RunShape(8), 0, Replay(1000, 8, CPU))
 
 

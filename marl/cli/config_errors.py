@@ -1,0 +1,108 @@
+"""Hydra's and OmegaConf's errors in one sentence, with the nearest valid choice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from marl.cli.quoting import quoted
+from marl.envs.task import Task, task_names
+from marl.errors import UserError, unknown
+
+SUBMITIT = ("submitit_slurm", "submitit_local")  # launchers of the extra 'slurm'
+# Configurations that exist only where the command line chooses one.
+OPTIONAL = re.compile(r"(critic_model|teams\.\w+\.(algorithm|model|critic_model))\.")
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turns Hydra's and OmegaConf's errors within the block into UserErrors."""
+    try:
+        yield
+    except MissingConfigException as error:
+        raise missing_choice(error) from None
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_sentence(error)) from None
+
+
+def missing_choice(error: MissingConfigException) -> UserError:
+    """Returns the error for a choice, such as ``task=NAME``, that does not exist."""
+    path, known = str(error.missing_cfg_file), error.options or []
+    if path.startswith("task/"):
+        return unknown("task", path.removeprefix("task/"), task_names())
+    group, _, name = path.rpartition("/")
+    if name in SUBMITIT and not set(SUBMITIT) & set(known):
+        return UserError(
+            f"{group}={name} requires an extra; install it: pip install 'marl-groups[slurm]'"
+        )
+    return unknown(group or "configuration", name, known)
+
+
+def unknown_setting(name: str, known: Iterable[str]) -> UserError:
+    """Returns the error for a top-level setting that does not exist. An option of an algorithm, a
+    model or the task may be meant, such as ``algorithm.gamma``.
+
+    Args:
+        name: the setting.
+        known: the top-level settings.
+    """
+    repo = ConfigStore.instance().repo
+    nested = {
+        f"{group}.{option}"
+        for group in ("algorithm", "model")
+        for choice in repo[group].values()
+        for option in choice.node
+    }
+    nested |= {f"task.{f.name}" for f in fields(Task)}
+    return unknown("setting", name, [*known, *nested])
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
+    cause = error.__cause__ or error
+    key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
+    owner = getattr(cause, "object_type", None)
+    text = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    if "not in" in text and key is not None:
+        return _unknown_key(str(key), owner)
+    if key:
+        return f"{key}: {text[0].lower()}{text[1:]}"
+    return str(error).splitlines()[0]
+
+
+def _unknown_key(key: str, owner: Any) -> str:
+    prefix = key.rpartition(".")[0]
+    if re.fullmatch(r"teams\.\w+", key):
+        return f"{key} has nothing to change yet; choose its algorithm first: {key}.algorithm=NAME"
+    if OPTIONAL.match(key) and not is_dataclass(owner):
+        return f"{key} has nothing to change, for no {prefix} is chosen; add {prefix}=NAME"
+    names = [f.name for f in fields(owner)] if is_dataclass(owner) else []
+    if not prefix:
+        return str(unknown_setting(key, names))
+    return str(unknown("setting", key, [f"{prefix}.{name}" for name in names]))
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    """Says which setting Hydra's grammar does not accept, and how it is quoted."""
+    key, _, value = error.override.partition("=")
+    reason = str(error).splitlines()[0]
+    if (better := quoted(value)) != value and _parses(f"{key}={better}"):
+        return f'cannot read {error.override!r}; put the value in quotes: "{key}={better}"'
+    return f"cannot read {error.override!r}: {reason}"
+
+
+def _parses(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
