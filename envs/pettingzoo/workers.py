@@ -98,10 +98,12 @@ class Workers:
     Raises:
         WorkerError, EnvironmentFault: from any method, once a worker has failed; all are ended
             then.
-        UserError: a factory that no other process can import.
+        UserError: a factory that no other process can import, or Windows.
     """
 
     def __init__(self, make: Factory, layout: Layout, count: int, seed: int = 0) -> None:
+        if sys.platform == "win32":
+            raise UserError("task.workers does not work on Windows; leave task.workers=0")
         edges = (
             np.linspace(0, layout.num_envs, min(count, layout.num_envs) + 1).astype(int).tolist()
         )

@@ -1,4 +1,4 @@
-"""What the command line takes: one function per command. Loads nothing but argparse."""
+"""Arguments and help texts of the command line, one function per command. Loads only argparse."""
 
 from __future__ import annotations
 
@@ -6,27 +6,52 @@ import argparse
 from argparse import ArgumentParser, _SubParsersAction
 from typing import TypeAlias
 
+TRAIN = """\
+Train a team, or several teams against each other. The run's directory holds its configuration,
+records, checkpoints, learning curve and video; 'marl resume' continues it exactly."""
 TRAIN_EXAMPLES = """\
 examples:
   marl train                                        the default run
   marl train task=vmas/balance algorithm=ippo total_frames=1e6 seed=1
   marl train task=mpe2/simple_spread_v3 model=gru algorithm.actor_lr=3e-4
-  marl train -m seed=0,1,2                          one run after the other
+  marl train -m seed=0,1,2                          one run after another
   marl train task=mpe2/simple_tag_v3 teams.agent.algorithm=random
   marl train task=my_package.my_module:my_factory   an environment of your own
+  marl train --explain algorithm                    what each option of the algorithm means
 
-Settings are key=value: task, algorithm and model choose by name ('marl list tasks'), task.…,
-algorithm.… and model.… change one of their options, the rest belongs to the run (total_frames,
-num_envs, steps, seed, device, evaluation_interval, wandb, tensorboard, directory, …). 'marl train
---explain algorithm' tells what each option is (or run, task, model, teams, algorithm.gamma); '
---cfg job' shows them all. Other flags are Hydra's (--config-dir, --multirun, …).
+Settings are KEY=VALUE. task, algorithm and model choose by name ('marl list tasks'); task.…,
+algorithm.… and model.… change one of their options; all others belong to the run (total_frames,
+num_envs, steps, seed, device, evaluation_interval, wandb, tensorboard, directory, …).
+'--explain SECTION' explains them: run, task, algorithm, model, teams, or one key such as
+algorithm.gamma. '--cfg job' prints the whole configuration. Other flags are Hydra's
+(--config-dir, --multirun, …).
 """
+RESUME = """\
+Continue a run exactly where its last checkpoint was written, as if it had never stopped; with
+total_frames=… also beyond its original end."""
+RESUME_EXAMPLES = "example: marl resume runs/my-run total_frames=2e6"
+EVALUATE = """\
+Play fresh episodes with a run's policies and print their returns and metrics; or, with --versus,
+let the teams of several runs play against each other."""
 EVALUATE_EXAMPLES = """\
 examples:
   marl evaluate runs/my-run --episodes 100 --video out.mp4
   marl evaluate runs/my-run task.kwargs.N=10   more agents than in training
   marl evaluate runs/a --versus runs/b runs/c --episodes 200   who beats whom
 """
+LIST = "Print the names that settings and commands accept, one per line."
+LIST_EXAMPLES = "example: marl list tasks"
+SPEED = """\
+Measure how many frames per second a configuration trains at, without warm-up, split into
+collecting, updating and evaluating; or the speed of its environment alone."""
+SPEED_EXAMPLES = """\
+examples:
+  marl speed task=vmas/balance num_envs=60 --json speed.json
+  marl speed task=mpe/simple_spread num_envs=1024 --environment
+"""
+BENCHMARK = """\
+Run a suite, a grid of tasks, algorithms and seeds, and write a record of every run. Runs that have
+a record are skipped and interrupted ones resume, so the same command continues a stopped suite."""
 BENCHMARK_EXAMPLES = """\
 examples:
   marl benchmark smoke
@@ -34,42 +59,43 @@ examples:
   marl benchmark mpe --jobs 4 --devices cuda:0 cuda:1
   marl benchmark my_suite.yaml --dry-run
 
-A file of yours may name import paths (task=my_tasks:duel) if --trust follows.
-What has a record is skipped, what was cut off resumes: start the same command again.
+A file that is not part of this package may name import paths (task=my_tasks:duel) only with
+--trust.
 """
+TABLES = """\
+Write each suite's tables and plots, the overview page and the README's table from the records."""
+TABLES_EXAMPLES = """\
+examples:
+  marl tables            all suites, the page and the README's table
+  marl tables mpe        the files of one suite
+  marl tables --check    exits with 1 where a file differs from what the records give
+"""
+SWEEP = """\
+Search for good settings: run the points of a sweep file, here and without a server. Started again
+in the same directory, a sweep skips finished runs, resumes interrupted ones and retries failed
+ones; a larger --count adds runs."""
 SWEEP_EXAMPLES = """\
 examples:
   marl sweep mappo --jobs 4 --count 20
   marl sweep mappo --count 8 task=vmas/balance total_frames=1e6
   marl sweep my_sweep.yaml --dry-run
 
-FILE is what 'wandb sweep FILE' takes. method: grid goes through all values; random draws points;
-bayes, which W&B's server does, draws them too. early_terminate stops runs that fall behind. Runs
-leave W&B alone unless wandb=true follows. Started again in the same directory, a sweep skips what
-has ended, resumes what was cut off and tries again what failed; a larger --count adds to it.
-"""
-SPEED_EXAMPLES = """\
-examples:
-  marl speed task=vmas/balance num_envs=60 --json speed.json
-  marl speed task=mpe/simple_spread num_envs=1024 --environment
-"""
-TABLES_EXAMPLES = """\
-examples:
-  marl tables            all suites, the page and the README's table
-  marl tables mpe        the files of one suite
-  marl tables --check    fails where anything differs from what the records say
+FILE is in the format of 'wandb sweep FILE'. method: grid runs all values; random samples points;
+bayes needs W&B's server and samples at random here. early_terminate stops runs that fall behind.
+Runs log to W&B only with wandb=true.
 """
 Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"
 LISTS = ("tasks", "algorithms", "models", "experiments", "benchmarks", "sweeps")
 
 
 def parser() -> ArgumentParser:
+    """Returns the parser of all commands."""
     root = ArgumentParser(
         "marl",
-        description="Multi-agent reinforcement learning: train, evaluate, resume, look.",
+        description="Multi-agent reinforcement learning: train, evaluate, benchmark, sweep.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example: marl train task=vmas/balance algorithm=mappo total_frames=1e6\n"
-        "'marl COMMAND --help' tells more of each.",
+        "'marl COMMAND --help' explains each command.",
     )
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (train, resume, evaluate, listing, speed, benchmark, tables, sweep):
@@ -77,117 +103,140 @@ def parser() -> ArgumentParser:
     return root
 
 
-def _command(commands: Commands, name: str, help: str, examples: str) -> ArgumentParser:
+def _command(commands: Commands, name: str, help: str, about: str, examples: str) -> ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    return commands.add_parser(name, help=help, formatter_class=raw, epilog=examples)
+    return commands.add_parser(
+        name, help=help, description=about, formatter_class=raw, epilog=examples
+    )
 
 
-def _trust(parser: ArgumentParser, what: str = "run directories") -> None:
+def _trust(parser: ArgumentParser, subject: str = "another user's run directories") -> None:
     parser.add_argument("--trust", action="store_true",
-        help=f"{what} of somebody else may import the code that they name")  # fmt: skip
+        help=f"let {subject} import the code that they name")  # fmt: skip
 
 
 def train(commands: Commands) -> None:
-    parser = _command(commands, "train", "train a team", TRAIN_EXAMPLES)
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="what to change")
+    """Adds ``marl train``."""
+    parser = _command(commands, "train", "train one or several teams", TRAIN, TRAIN_EXAMPLES)
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings to change")
     _trust(parser)
 
 
 def resume(commands: Commands) -> None:
-    words = "continue a run exactly where its last checkpoint stands"
-    example = "example: marl resume runs/my-run total_frames=2000000"
-    parser = _command(commands, "resume", words, example)
+    """Adds ``marl resume``."""
+    words = "continue a run exactly from its last checkpoint"
+    parser = _command(commands, "resume", words, RESUME, RESUME_EXAMPLES)
     _trust(parser)
     add = parser.add_argument
     add("run", metavar="RUN", help="a run directory")
-    add("settings", nargs="*", metavar="KEY=VALUE", help="total_frames, progress, … to change")
+    add("settings", nargs="*", metavar="KEY=VALUE",
+        help="settings to change: total_frames, absolute_episodes, evaluation_max_steps, "
+        "progress, threads, device")  # fmt: skip
 
 
 def evaluate(commands: Commands) -> None:
+    """Adds ``marl evaluate``."""
     words = "play episodes with a run's policies"
-    parser = _command(commands, "evaluate", words, EVALUATE_EXAMPLES)
+    parser = _command(commands, "evaluate", words, EVALUATE, EVALUATE_EXAMPLES)
     _trust(parser)
     add = parser.add_argument
-    add("run", metavar="RUN", help="a run directory, or one of its checkpoints")
-    add("settings", nargs="*", metavar="task.KEY=VALUE", help="another number of agents, …")
-    add("--episodes", type=positive, default=32, help="how many (default 32)")
+    add("run", metavar="RUN", help="a run directory or one of its checkpoint files")
+    add("settings", nargs="*", metavar="task.KEY=VALUE",
+        help="options of the task to change, such as the number of agents")  # fmt: skip
+    add("--episodes", type=positive, default=32, help="episodes to play (default 32)")
     add("--max-steps", type=positive, metavar="STEPS",
-        help="of an episode, beyond which it is refused (default: the run's)")  # fmt: skip
-    add("--video", metavar="FILE", help="film one episode: .mp4 or .gif")
+        help="refuse episodes longer than this (default: the run's limit)")  # fmt: skip
+    add("--video", metavar="FILE", help="film one episode to an .mp4 or .gif file")
     add("--best", nargs="?", const="", metavar="TEAM",
-        help="the checkpoint at which TEAM (or the only one) was best, not the last")  # fmt: skip
-    add("--sample", action="store_true", help="sampled actions, not greedy ones")
-    add("--seed", type=natural, default=0, help="of the episodes (default 0)")
-    add("--device", default="cpu")
+        help="use TEAM's best checkpoint instead of the last (TEAM may be left out where only one "
+        "team learns)")  # fmt: skip
+    add("--sample", action="store_true", help="sample actions instead of taking the greedy ones")
+    add("--seed", type=natural, default=0, help="seed of the episodes (default 0)")
+    add("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
     add("--json", action="store_true", help="print every episode as JSON")
-    add("--versus", nargs="+", metavar="RUN", help="runs of the same task: each team against "
-        "all others; a table, crossplay.json and crossplay.png")  # fmt: skip
-    add("--side", default="", help="the team of the rows (default: the first)")
-    add("--out", metavar="DIRECTORY", help="where crossplay.* go (default: the first run's)")
+    add("--versus", nargs="+", metavar="RUN",
+        help="play against these runs of the same task, each team against all others; writes "
+        "crossplay.json and crossplay.png")  # fmt: skip
+    add("--side", default="", help="the team of the table's rows (default: the first)")
+    add("--out", metavar="DIRECTORY", help="folder of crossplay.* (default: that of RUN)")
 
 
 def listing(commands: Commands) -> None:
-    words = "what there is to choose from"
-    add = _command(commands, "list", words, "example: marl list tasks").add_argument
-    add("what", choices=LISTS)
+    """Adds ``marl list``."""
+    words = "list tasks, algorithms, models, experiments, benchmarks or sweeps"
+    add = _command(commands, "list", words, LIST, LIST_EXAMPLES).add_argument
+    add("what", choices=LISTS, help="the kind of names")
 
 
 def speed(commands: Commands) -> None:
-    words = "steady frames/s of a configuration"
-    parser = _command(commands, "speed", words, SPEED_EXAMPLES)
+    """Adds ``marl speed``."""
+    words = "measure frames per second"
+    parser = _command(commands, "speed", words, SPEED, SPEED_EXAMPLES)
     _trust(parser)
     add = parser.add_argument
-    add("settings", nargs="*", metavar="KEY=VALUE", help="as for train")
-    add("--environment", action="store_true", help="the environment alone, under random actions")
-    add("--iterations", type=positive, default=3, help="to time (default 3)")
-    add("--warmup", type=positive, default=1, help="to run first (default 1)")
-    add("--json", metavar="FILE", help="append the figures to this JSONL file")
+    add("settings", nargs="*", metavar="KEY=VALUE", help="settings, as for train")
+    add("--environment", action="store_true", help="time the environment alone, random actions")
+    add("--iterations", type=positive, default=3, help="iterations to time (default 3)")
+    add("--warmup", type=positive, default=1, help="iterations before that (default 1)")
+    add("--json", metavar="FILE", help="append the result to this JSONL file")
 
 
 def benchmark(commands: Commands) -> None:
-    words = "all runs of a suite, and their records"
-    parser = _command(commands, "benchmark", words, BENCHMARK_EXAMPLES)
-    _trust(parser, "the file, and run directories,")
+    """Adds ``marl benchmark``."""
+    words = "run a suite and record its runs"
+    parser = _command(commands, "benchmark", words, BENCHMARK, BENCHMARK_EXAMPLES)
+    _trust(parser, "the file, and another user's run directories,")
     add = parser.add_argument
-    add("name", metavar="NAME", help="of 'marl list benchmarks', or a .yaml")
-    add("--jobs", type=positive, help="runs at once (default: the cores)")
+    add("name", metavar="NAME", help="a name of 'marl list benchmarks', or a .yaml file")
+    _parallel(parser)
     add("--only", action="append", default=[], metavar="task=…,algorithm=…,seed=…",
-        help="these of the suite's runs; several values: algorithm=mappo,ippo")  # fmt: skip
-    add("--devices", nargs="+", default=[], metavar="DEVICE", help="taken in turn (default: cpu)")
+        help="run this part of the suite; a key may have several values: "
+        "algorithm=mappo,ippo")  # fmt: skip
     add("--runs", default="runs/benchmark", metavar="DIRECTORY",
-        help="where runs are kept (default runs/benchmark)")  # fmt: skip
-    add("--results", metavar="DIRECTORY", help="where records go (default results/NAME)")
+        help="folder of the run directories (default runs/benchmark)")  # fmt: skip
+    add("--results", metavar="DIRECTORY", help="folder of the records (default results/NAME)")
     add("--wandb", action="store_true", help="log to W&B, grouped by task and algorithm")
     add("--prune", action="store_true",
-        help="of a run that is recorded, keep the best policies only, no replay")  # fmt: skip
-    add("--dry-run", action="store_true", help="print the commands only")
+        help="once a run is recorded, delete its checkpoints but the best policies")  # fmt: skip
+    add("--dry-run", action="store_true", help="print the commands without running them")
+
+
+def _parallel(parser: ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=positive,
+        help="runs at the same time (default: the number of cores)")  # fmt: skip
+    parser.add_argument("--devices", nargs="+", default=[], metavar="DEVICE",
+        help="devices that the runs take in turn (default: the settings' device)")  # fmt: skip
 
 
 def tables(commands: Commands) -> None:
-    words = "tables, plots and the page from the records"
-    add = _command(commands, "tables", words, TABLES_EXAMPLES).add_argument
-    add("suites", nargs="*", metavar="SUITE", help="a folder of records (default: all)")
+    """Adds ``marl tables``."""
+    words = "write tables, plots and the page from the records"
+    add = _command(commands, "tables", words, TABLES, TABLES_EXAMPLES).add_argument
+    add("suites", nargs="*", metavar="SUITE", help="folders of records (default: all)")
     add("--results", metavar="DIRECTORY", default="results",
-        help="where the suites are (default results)")  # fmt: skip
-    add("--check", action="store_true", help="write nothing; say what differs, and exit with 1")
-    add("--redraw", action="store_true", help="draw plots anew whose data is the same")
+        help="folder of the suites (default results)")  # fmt: skip
+    add("--check", action="store_true",
+        help="write nothing; print what differs and exit with 1")  # fmt: skip
+    add("--redraw", action="store_true", help="redraw plots even where their data is unchanged")
 
 
 def sweep(commands: Commands) -> None:
-    words = "many runs to find good settings, here and without a server"
-    parser = _command(commands, "sweep", words, SWEEP_EXAMPLES)
-    _trust(parser, "the file, and run directories,")
+    """Adds ``marl sweep``."""
+    words = "search for good settings"
+    parser = _command(commands, "sweep", words, SWEEP, SWEEP_EXAMPLES)
+    _trust(parser, "the file, and another user's run directories,")
     add = parser.add_argument
-    add("file", metavar="FILE", help="a .yaml, or a name of 'marl list sweeps'")
-    add("settings", nargs="*", metavar="KEY=VALUE", help="for all runs")
-    add("--jobs", type=positive, help="runs at once (default: the cores)")
-    add("--count", type=positive, metavar="K", help="runs (default: the run_cap)")
-    add("--seed", type=natural, default=0, help="of the points drawn (default 0)")
-    add("--directory", help="where the runs go (default runs/sweep-NAME)")
-    add("--dry-run", action="store_true", help="check and print the commands only")
+    add("file", metavar="FILE", help="a .yaml file, or a name of 'marl list sweeps'")
+    add("settings", nargs="*", metavar="KEY=VALUE", help="settings of all runs")
+    _parallel(parser)
+    add("--count", type=positive, metavar="K", help="number of runs (default: run_cap)")
+    add("--seed", type=natural, default=0, help="seed of the sampled points (default 0)")
+    add("--directory", help="folder of the runs (default runs/sweep-NAME)")
+    add("--dry-run", action="store_true", help="check and print the commands without running them")
 
 
 def positive(text: str) -> int:
+    """Returns a whole number of at least 1; argparse reports others."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} must be at least 1")
@@ -195,7 +244,8 @@ def positive(text: str) -> int:
 
 
 def natural(text: str) -> int:
+    """Returns a whole number of at least 0; argparse reports others."""
     value = int(text)
     if value < 0:
-        raise argparse.ArgumentTypeError(f"a seed is at least 0, not {text}")
+        raise argparse.ArgumentTypeError(f"{text} must be at least 0")
     return value

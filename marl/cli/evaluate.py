@@ -1,4 +1,4 @@
-"""``marl evaluate``: episodes with a run's policies, and runs against each other."""
+"""The command ``marl evaluate``: episodes with a run's policies, and runs against each other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 def evaluate(options: Namespace) -> int:
-    """``marl evaluate``: returns and metrics over fresh episodes, and a video."""
+    """Runs ``marl evaluate``: prints returns and metrics of fresh episodes, and writes a video.
+
+    Returns:
+        The exit code.
+    """
     from marl.training import build, joint_evaluation, loading, report, run_directory
     from marl.training.agent_order import Ordered, arranged
     from marl.utils.seeding import evaluation_seed
@@ -47,7 +51,7 @@ def evaluate(options: Namespace) -> int:
     env = make(min(32, options.episodes), device)
     parts = config["teams"], state["teams"], path, agents, learning(config)
     if options.video and (why := cannot_draw(env)):
-        raise UserError(f"--video: the environment draws nothing: {why}; leave out --video")
+        raise UserError(f"--video: the environment cannot be drawn: {why}; leave out --video")
     teams = build.load_teams(env, *parts)
     seed = evaluation_seed(options.seed, "evaluate")
     limit = _limit(options, config["settings"], "evaluation")
@@ -64,7 +68,7 @@ def evaluate(options: Namespace) -> int:
 
 
 def _write_video(env: VectorEnv, teams: Teams, seed: int, path: Path) -> None:
-    """Films an episode and says where the film is; closes the environment."""
+    """Films an episode, prints the file's path, and closes the environment."""
     from marl.training import evaluation, report
 
     frames = evaluation.film(env, teams, seed)
@@ -73,14 +77,19 @@ def _write_video(env: VectorEnv, teams: Teams, seed: int, path: Path) -> None:
 
 
 def _limit(options: Namespace, settings: Settings, name: str) -> Limit:
-    """The run's limit on episodes, or that of ``--max-steps``."""
+    """Returns the run's limit on episode length, or that of ``--max-steps``."""
     from marl.training.evaluation import Limit
 
     return Limit(options.max_steps or settings.evaluation_max_steps, name, "--max-steps")
 
 
 def versus(options: Namespace) -> int:
-    """``marl evaluate RUN --versus RUN …``: who beats whom."""
+    """Runs ``marl evaluate RUN --versus RUN …``: plays each run's team against all others' and
+    writes the table, ``crossplay.json`` and ``crossplay.png``.
+
+    Returns:
+        The exit code.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
@@ -89,9 +98,11 @@ def versus(options: Namespace) -> int:
     from marl.utils.seeding import evaluation_seed
 
     if options.video:
-        raise UserError("--video films one run; leave --versus, or --video")
+        raise UserError("--video films one run; leave out --versus or --video")
     if options.settings:
-        raise UserError("cross-play is in the runs' own task; leave --versus, or task.… settings")
+        raise UserError(
+            f"--versus plays the runs' own task; leave out --versus or {options.settings[0]!r}"
+        )
     paths = [Path(run) for run in (options.run, *options.versus)]
     first = paths[0].absolute().parent.parent if paths[0].suffix == ".pt" else paths[0]
     out = Path(options.out) if options.out else first
@@ -101,28 +112,29 @@ def versus(options: Namespace) -> int:
     seed = evaluation_seed(options.seed, "evaluate")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("cross-play", total=len(paths) ** 2)
-        found = crossplay.crossplay(
+        result = crossplay.crossplay(
             env, entrants, options.episodes, seed, options.sample, options.side,
             lambda: progress.advance(task),
             _limit(options, run_directory.read_config(first)["settings"], "cross-play"),
         )  # fmt: skip
     env.close()
     out.mkdir(parents=True, exist_ok=True)
-    plain = {**found.to_plain(), "episodes": options.episodes, "seed": options.seed}
+    plain = {**result.to_plain(), "episodes": options.episodes, "seed": options.seed}
     record = {**plain, "provenance": provenance.provenance()}
     run_directory.write_json(out / "crossplay.json", without_places(record))
     if options.json:
         print(json.dumps(plain))
     else:
-        for kind, name in found.quantities():
-            print_whole(_pairings(found, kind, name))
-    picture = report.draw_crossplay(found, out / "crossplay.png")
+        for kind, name in result.quantities():
+            print_whole(_pairings(result, kind, name))
+        print("mean ± standard error over episodes")
+    picture = report.draw_crossplay(result, out / "crossplay.png")
     print(f"record   {out / 'crossplay.json'}\npicture  {picture}", file=sys.stderr)
     return 0
 
 
 def print_whole(table: Table) -> None:
-    """As wide as it is, in whatever terminal or file: figures are not cut."""
+    """Prints a table at its full width, so that no figure is cut on a narrow terminal."""
     from rich.console import Console
     from rich.measure import Measurement
 
@@ -131,16 +143,16 @@ def print_whole(table: Table) -> None:
     Console(width=max(needed, Console().width)).print(table)
 
 
-def _pairings(found: Crossplay, kind: str, name: str) -> Table:
-    """One quantity, row against column; columns are the rows' numbers."""
+def _pairings(result: Crossplay, kind: str, name: str) -> Table:
+    """Returns the table of one quantity, row against column; columns have the rows' numbers."""
     from rich.table import Table
 
     word = {"returns": "return of team", "metrics": "metric"}[kind]
     table = Table(title=f"{word} {name}", title_justify="left")
-    table.add_column(f"{found.side} \\ others", no_wrap=True)
-    for number in range(1, len(found.entrants) + 1):
+    table.add_column(f"{result.side} \\ others", no_wrap=True)
+    for number in range(1, len(result.entrants) + 1):
         table.add_column(str(number), justify="right", no_wrap=True)
-    rows = zip(found.entrants, found.matrix(kind, name), strict=True)
+    rows = zip(result.entrants, result.matrix(kind, name), strict=True)
     for number, (entrant, row) in enumerate(rows, 1):
         cells = [f"{mean:.2f} ± {error:.2f}" for mean, error in row]
         table.add_row(f"{number} {entrant.name}", *cells)
@@ -151,14 +163,15 @@ def _print_evaluation(path: Path, frames: int, result: Mapping[str, Any]) -> Non
     print(f"{path} ({frames:,} frames)")
     for part, word in (("returns", "return"), ("metrics", "metric"), ("cut", "cut")):
         for name, values in result.get(part, {}).items():
-            more = "   all graphs cut: nobody reads but its own" if part == "cut" else ""
+            more = "; return with every graph cut: agents see only themselves" * (part == "cut")
             print(f"{word:8} {name}: {spread(values)}   over {len(values)} episodes{more}")
     for name, (value,) in result.get("density", {}).items():
-        print(f"density  {name}: {value:.3f}   of the edges there could be")
+        print(f"density  {name}: {value:.3f}   share of the possible edges")
+    print("mean ± standard error over episodes")
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and standard error."""
+    """Returns mean and standard error as ``mean ± error``."""
     mean = statistics.fmean(values)
     error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
     return f"{mean:.2f} ± {error:.2f}"

@@ -10,6 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -192,6 +193,7 @@ class ProgressSink:
 
         console = Console()
         self.total, self.every, self.printed = total_frames, every, 0.0
+        self.start: tuple[float, int] | None = None  # time and frames of the first record
         self.shown: Any = {"return": "", "speed": ""}
         self.bar = None
         if console.is_terminal:
@@ -225,9 +227,21 @@ class ProgressSink:
         elif time.monotonic() - self.printed > self.every:
             self.printed = time.monotonic()
             print(
-                f"{frames:,}/{self.total:,} frames  {self.shown['speed']}  {self.shown['return']}",
+                f"{frames:,}/{self.total:,} frames  {self.shown['speed']}  {self.shown['return']}"
+                f"{self._time_left(frames)}",
                 flush=True,
             )
+
+    def _time_left(self, frames: int) -> str:
+        """Returns ``  left 0:12:30``, at the mean speed since the first record."""
+        now = time.monotonic()
+        if self.start is None:
+            self.start = now, frames
+        began, first = self.start
+        if not first < frames < self.total:
+            return ""
+        seconds = (self.total - frames) * (now - began) / (frames - first)
+        return f"  left {timedelta(seconds=round(seconds))}"
 
     def close(self) -> None:
         if self.bar is not None:

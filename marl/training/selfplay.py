@@ -107,8 +107,8 @@ class SelfPlay:
             )
         if config.share and any(getattr(t, "critic_carry", None) for t in self.teams.values()):
             raise UserError(
-                "selfplay does not support critics with memory yet; choose critic_model=mlp, or set "
-                "model.gru=0"
+                "selfplay does not support critics with memory yet; choose critic_model=mlp, or "
+                "set model.gru=0"
             )
         self.groups = {name: list(team.policy.groups) for name, team in teams.items()}
         self.pools = {name: OpponentPool() for name in self.teams}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import socket
@@ -14,6 +13,11 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from marl.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 #: The file in a run directory whose lock the process that trains there holds.
 LOCK = ".lock"
@@ -69,7 +73,7 @@ class Lock:
         """
         if self._file is None and (self.directory / LOCK).exists():
             with open(self.directory / LOCK) as file:
-                if not take_lock(file, fcntl.LOCK_SH):
+                if not take_lock(file, shared=True):
                     raise self._taken(file)
 
     def _taken(self, file: IO[str]) -> Taken:
@@ -81,19 +85,19 @@ class Lock:
         )
 
 
-def take_lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
-    """Takes the lock of a file, until all processes that inherited the file have closed it.
+def take_lock(file: IO[str], shared: bool = False) -> bool:
+    """Takes the lock of a file, until it is closed by all processes that inherited it.
 
     Args:
         file: an open file.
-        kind: ``fcntl.LOCK_EX``, or ``fcntl.LOCK_SH`` to share it.
+        shared: whether others may take it too, if they share it as well.
 
     Returns:
         False if another process holds the lock. On a file system without locks the answer is True,
         with a warning.
     """
     try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        _lock(file, shared)
     except BlockingIOError:
         return False
     except OSError as error:
@@ -105,6 +109,12 @@ def take_lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
             stacklevel=2,
         )
     return True
+
+
+def _lock(file: IO[str], shared: bool) -> None:
+    if fcntl is None:
+        raise OSError(errno.ENOSYS, "Windows has none of this kind")
+    fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 # ------------------------------------------------------------------------------------------- writes

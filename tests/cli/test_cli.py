@@ -82,7 +82,15 @@ def test_nobody_reads_on() -> None:
 
 def test_training_says_where_everything_lies(trained: Path) -> None:
     out = (trained / "words").read_text()
-    for word in ("run ", "return   team:", "(random:", "record ", "curve ", "weights ", "video "):
+    for word in (
+        "run ",
+        "return   team:",
+        "at frame 240; random play:",
+        "record ",
+        "curve ",
+        "weights ",
+        "video ",
+    ):
         assert word in out
     said = [line.split(maxsplit=1) for line in out.splitlines()]
     named = [path for word, path in said if word not in ("return", "team")]
@@ -200,6 +208,7 @@ def test_multirun(tmp_path: Path) -> None:
     assert result.code == 0, result
     found = sorted(path.name for path in (tmp_path / "runs").glob("*-seed*"))
     assert len(found) == 2 and "seed0" in found[0] and "seed1" in found[1]
+    assert result.out.startswith("multirun 2 runs, one after another\n")
 
 
 def test_a_grid_in_jobs_of_submitit(tmp_path: Path) -> None:
@@ -209,6 +218,8 @@ def test_a_grid_in_jobs_of_submitit(tmp_path: Path) -> None:
     launcher = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]
     result = cli(tmp_path, "train", *TOY, *words, *launcher)
     assert result.code == 0, result
+    said = "multirun 2 runs, submitted by submitit_local; waiting for them to end\nlogs     "
+    assert result.out.startswith(said) and "runs/.multirun/.submitit/JOB" in result.out
     found = sorted((tmp_path / "runs").glob("*-seed0-*-job?"), key=lambda path: path.name[-1])
     configs = [json.loads((path / "config.json").read_text()) for path in found]
     assert [c["teams"]["team"]["algorithm"]["gamma"] for c in configs] == [0.8, 0.9]
@@ -281,4 +292,4 @@ def test_evaluate_with_more_agents(capsys, tmp_path: Path, monkeypatch) -> None:
         code, _, errors = called(capsys, "evaluate", "run", change)
         assert code == 2 and told in errors and errors.count("\n") == 1
     versus = ["--versus", "run2"]
-    assert "leave --versus" in called(capsys, "evaluate", "run", *larger, *versus)[2]
+    assert "leave out --versus" in called(capsys, "evaluate", "run", *larger, *versus)[2]

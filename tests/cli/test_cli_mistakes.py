@@ -16,6 +16,12 @@ from tests.helpers.cli import PLAIN, TOY, called, refused
     ("words", "said"),
     [
         (["task=vmas/balence"], "unknown task 'vmas/balence'; did you mean 'vmas/balance'?"),
+        (["task=vmas/nav"], "did you mean 'vmas/navigation'?"),
+        (["algorithm.lr=1e-3"], "did you mean 'algorithm.actor_lr'?"),
+        (["gamma=0.9"], "did you mean 'algorithm.gamma'?"),
+        (["+hidden=[3]"], "did you mean 'model.hidden'?"),
+        (["critic_model.gru=0"], "no critic_model is chosen; add critic_model=NAME"),
+        (["teams.team.algorithm.gamma=0"], "choose its algorithm first: teams.team.algorithm="),
         (["algorithm=mapo"], "unknown algorithm 'mapo'; did you mean 'mappo'?"),
         (["model=mpl"], "unknown model 'mpl'; did you mean 'mlp'?"),
         (["teams.team.algoritm=random"], "did you mean 'teams.team.algorithm'?"),
@@ -68,6 +74,8 @@ def test_bad_input_is_one_sentence(
             "there is no run or checkpoint file",
         ),
         (["task=tests.helpers.toy_envs:images", "model=cnn"], "8x8 pixels are too small"),
+        (["algorithm=hasac", "algorithm.lr=1"], "did you mean 'algorithm.actor_lr'?"),
+        (["algorithm=hasac", "model=gru"], "no memory yet; set model.gru=0"),
         (
             ["task=tests.helpers.toy_envs:rivals", "teams.left.algorithm=null"],
             "teams.left.algorithm names no",

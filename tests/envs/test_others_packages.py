@@ -63,11 +63,11 @@ def test_a_run_says_first_that_there_will_be_no_video(tmp_path: Path) -> None:
     assert result.code == 0, result
     lines = [line.split()[0] for line in result.out.splitlines()]
     assert lines.index("video") < lines.index("return")
-    assert "video    there will be none: NotImplementedError; video=false" in result.out
+    assert "video    none: NotImplementedError; set video=false" in result.out
     result = cli(tmp_path, "train", *words, "video=false", "directory=plain")
     assert result.code == 0 and "video" not in result.out, result
     result = cli(tmp_path, "evaluate", "plain", "--episodes", "2", "--video", "x.gif")
-    assert result.code == 2 and "--video: the environment draws nothing" in result.err
+    assert result.code == 2 and "--video: the environment cannot be drawn" in result.err
 
 
 class Vectors(Tiny):

@@ -12,7 +12,7 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Space, Tuple
 
 from marl.algorithms.mappo import MAPPOConfig
-from marl.cli.commands import print_images
+from marl.cli.run_report import print_images
 from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings

@@ -80,7 +80,7 @@ def test_without_the_replay_resuming_is_not_exact_and_says_so(
 ) -> None:
     run = looking(tmp_path / "run", sinks=[Kill(9)], replay_checkpoint=False, **LONG)
     assert commands.run(run) == 128 + signal.SIGTERM
-    assert "no checkpoint does: resuming is not exact" in capsys.readouterr().out
+    assert "so that resuming is not exact" in capsys.readouterr().out
     again = Experiment.load(run.directory)
     commands.run(again)
     assert "replay   starts empty" in capsys.readouterr().out
@@ -108,7 +108,7 @@ def test_the_start_says_what_it_weighs(tmp_path: Path) -> None:
     result = cli(tmp_path, "train", *words, "video=false", "replay_size=30000", "directory=run")
     assert result.code == 0, result
     size = "2.4 MiB (short episodes: up to 3.5 MiB)"
-    assert f"replay   30,000 frames, {size}; each checkpoint holds it" in result.out
+    assert f"replay   30,000 frames, {size}; saved in each checkpoint" in result.out
     played = cli(tmp_path, "evaluate", "run", "--episodes", "2")
     assert played.code == 0 and "frames-" in played.out
 

@@ -11,7 +11,7 @@ import pytest
 
 from marl.algorithms.hasac import HASACConfig
 from marl.algorithms.mappo import MAPPOConfig
-from marl.cli.commands import describe, random_returns
+from marl.cli.run_report import describe, random_returns
 from marl.envs.task import Task
 from marl.errors import EndlessEpisode
 from marl.experiment import Experiment

@@ -145,6 +145,15 @@ def test_progress_off_a_terminal_is_plain_lines(capsys) -> None:
     assert "80/1,000 frames" in second and "return team 2.00" in second
 
 
+def test_progress_off_a_terminal_tells_the_time_left(monkeypatch, capsys) -> None:
+    times = iter([1.0] * 3 + [61.0] * 3)
+    monkeypatch.setattr("marl.training.logging.time.monotonic", lambda: next(times))
+    sink = ProgressSink(1000, every=0.0)
+    sink.log("timing", {"frames": 100})
+    sink.log("timing", {"frames": 700})
+    assert capsys.readouterr().out.splitlines()[-1].endswith("left 0:00:30")
+
+
 def test_progress_lines_are_rare(capsys) -> None:
     sink = ProgressSink(1000)
     for frames in range(0, 1000, 10):
