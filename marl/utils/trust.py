@@ -139,7 +139,7 @@ def _key(create: bool) -> bytes | None:
             key = file.read(KEY_BYTES + 1)
     except OSError:
         return None
-    if not hasattr(os, "getuid"):  # Windows, where the user's profile is private, and modes say nothing
+    if not hasattr(os, "getuid"):  # Windows, where profiles are private and modes mean nothing
         return key if len(key) == KEY_BYTES else None
     private = about.st_uid == os.getuid() and not about.st_mode & 0o077
     return key if private and len(key) == KEY_BYTES else None
