@@ -1,9 +1,9 @@
-"""Records of benchmark runs: what of a run directory is kept under ``results/``, and whether it is
-still what was written. Importable without torch.
+"""Records of benchmark runs: the files of a run directory that are kept under ``results/``, and the
+check that they are unchanged. Loads no torch.
 
-A record is the folder ``results/<suite>/<task>/<algorithm>/seed_<seed>/``. ``RESULTS`` are the same
-byte for byte in equal runs; ``ABOUT`` says where, when and how fast. ``SHA256SUMS``, written last,
-makes a folder a record, and ``sha256sum --check SHA256SUMS`` tells whether it is whole.
+A record is the folder ``results/<suite>/<task>/<algorithm>/seed_<seed>/``. Its ``RESULTS`` are the
+same byte for byte in equal runs; its ``ABOUT`` files say where, when and how fast the run was.
+``SHA256SUMS``, written last, makes a folder a record; ``sha256sum --check SHA256SUMS`` checks it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from marl.utils.versions import learning_of
 ABSOLUTE = "absolute.json"
 RESULTS = ("config.json", "evaluations.jsonl", "random.json", ABSOLUTE)
 ABOUT = ("provenance.json", "clock.json")
-PLACED = ("config.json", "provenance.json")  # which in a run directory tell where things are
+WITH_PATHS = ("config.json", "provenance.json")  # in which a run directory has absolute paths
 SUMS = "SHA256SUMS"
-DEEPEST = 50  # lists and mappings within each other in a record's JSON
+MAX_DEPTH = 50  # of nested lists and mappings in a record's JSON
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One run's place in a suite."""
+    """The place of one run in a suite's grid."""
 
     task: str
     algorithm: str
@@ -40,6 +40,7 @@ class Cell:
 
     @property
     def folder(self) -> Path:
+        """Folder of its record within the suite's."""
         return Path(self.task) / self.algorithm / f"seed_{self.seed}"
 
     def __str__(self) -> str:
@@ -47,26 +48,34 @@ class Cell:
 
 
 class BadRecord(UserError):
-    """A record that is not what a run wrote."""
+    """The error that a record is not what a run wrote."""
 
 
 def write(run: Path, suite: Path, cell: Cell) -> Path:
-    """Keeps a finished run directory as a record of ``suite``; it appears whole or not at all.
+    """Writes the record of a finished run, atomically.
 
-    A film of the run comes along. Paths are reduced to names, so that a record tells nothing of the
-    machine's folders. A record that is there already is never written over, but by one
-    of a newer version of learning.
+    A video of the run is copied too. Paths are reduced to names, so that a record tells nothing of
+    the machine's folders. An existing record is replaced only if it is of an older version of
+    learning.
+
+    Args:
+        run: the run's directory.
+        suite: the suite's folder of records.
+        cell: the run's place in the suite.
+
+    Returns:
+        The record's folder.
 
     Raises:
-        UserError: there is a record, or the run lacks a file of one.
+        UserError: the record exists, or the run lacks one of its files.
     """
     to = suite / cell.folder
     if exists(to) and learning_of(to) >= learning_of(run):
-        raise UserError(f"{str(to)!r} holds a record already; remove it to have it anew")
+        raise UserError(f"{str(to)!r} already holds a record; remove it to write it again")
     for name in (*RESULTS, "provenance.json"):
         if not (run / name).exists():
             hint = "; 'marl resume RUN absolute_episodes=320' measures it" * (name == ABSOLUTE)
-            raise UserError(f"{str(run)!r} has no {name}, which a record needs{hint}")
+            raise UserError(f"{str(run)!r} has no {name}, which a record requires{hint}")
     temporary = to.with_name(f".{to.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -74,12 +83,12 @@ def write(run: Path, suite: Path, cell: Cell) -> Path:
     videos = [path.name for path in run.glob("video.*")]
     for name in (*RESULTS, *videos):
         shutil.copyfile(run / name, temporary / name)
-    for name in PLACED:
-        told = without_places(json.loads((run / name).read_text()))
-        (temporary / name).write_text(json.dumps(told, indent=2) + "\n")
+    for name in WITH_PATHS:
+        content = without_places(json.loads((run / name).read_text()))
+        (temporary / name).write_text(json.dumps(content, indent=2) + "\n")
     sums = [f"{_sum(path)}  {path.name}\n" for path in sorted(temporary.iterdir())]
     (temporary / SUMS).write_text("".join(sums))
-    older = to.with_name(f".{to.name}.older")  # or what is no record, for its sums are missing
+    older = to.with_name(f".{to.name}.older")  # or an unfinished record
     shutil.rmtree(older, ignore_errors=True)
     if to.exists():
         os.replace(to, older)
@@ -89,13 +98,13 @@ def write(run: Path, suite: Path, cell: Cell) -> Path:
 
 
 def exists(record: Path) -> bool:
-    """Whether the folder is a record, though perhaps not whole any more."""
+    """Returns whether the folder is a record, though perhaps a damaged one."""
     return (record / SUMS).exists()
 
 
 def clock(run: Path) -> dict[str, float]:
-    """Where a run's seconds went, all its sittings together, and its frames per second of
-    collecting and learning."""
+    """Returns the seconds that a run spent on each part, over all its sessions, and its frames per
+    second of collecting and updating."""
     seconds = dict.fromkeys(("collect", "update", "evaluate"), 0.0)
     frames = 0
     for line in read_lines(run / "timing.jsonl"):
@@ -110,23 +119,23 @@ def clock(run: Path) -> dict[str, float]:
 
 
 def find(suite: Path) -> Iterator[tuple[Cell, Path]]:
-    """Every folder of ``suite`` that has a record's place, in order, whether whole or not."""
+    """Yields every folder of ``suite`` in the place of a record, in order, valid or not."""
     for path in sorted(suite.glob("*/*/seed_*")):
         if number := re.fullmatch(r"seed_(\d+)", path.name):
             yield Cell(path.parts[-3], path.parts[-2], int(number[1])), path
 
 
 def check(record: Path) -> None:
-    """Raises BadRecord where a file of the record is missing, or is not what was written."""
-    told = _sums(record)
-    for name in dict.fromkeys((*RESULTS, *ABOUT, *told)):
-        if name not in told:
+    """Raises BadRecord where a file of the record is missing or changed."""
+    sums = _sums(record)
+    for name in dict.fromkeys((*RESULTS, *ABOUT, *sums)):
+        if name not in sums:
             raise BadRecord(f"{name} has no line in {SUMS}")
         if name in ("", ".", "..") or "/" in name:
-            raise BadRecord(f"{SUMS} names {name!r}, which is no file of a record")
+            raise BadRecord(f"{SUMS} names {name!r}, which is not a file of a record")
         if not (record / name).is_file():
             raise BadRecord(f"{name} is missing")
-        if _sum(record / name) != told[name]:
+        if _sum(record / name) != sums[name]:
             raise BadRecord(f"{name} is not what the run wrote: its checksum differs")
 
 
@@ -146,18 +155,26 @@ def _sum(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Raises BadRecord where the file is not there or no JSON, or nested without end."""
+    """Returns the content of a JSON file.
+
+    Raises:
+        BadRecord: the file does not exist, is not JSON, or is nested too deeply.
+    """
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise BadRecord(f"{path.name} cannot be read: {error}") from None
-    if _depth(value) > DEEPEST:
-        raise BadRecord(f"{path.name} cannot be read: it is nested more than {DEEPEST} deep")
+    if _depth(value) > MAX_DEPTH:
+        raise BadRecord(f"{path.name} cannot be read: it is nested more than {MAX_DEPTH} deep")
     return value
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSONL file. Raises BadRecord as ``read_json`` does."""
+    """Returns the records of a JSONL file.
+
+    Raises:
+        BadRecord: the file does not exist, or a line is not JSON.
+    """
     try:
         return [json.loads(line) for line in path.read_text().splitlines()]
     except (OSError, ValueError, RecursionError) as error:
@@ -178,7 +195,7 @@ def _parts(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list) else ()
 
 
-def missing(found: Iterable[Cell], expected: Iterable[Cell]) -> list[Cell]:
-    """The cells of the grid that have no record."""
-    there = set(found)
-    return [cell for cell in expected if cell not in there]
+def missing(existing: Iterable[Cell], expected: Iterable[Cell]) -> list[Cell]:
+    """Returns the cells of ``expected`` that are not among the ``existing`` ones, in order."""
+    records = set(existing)
+    return [cell for cell in expected if cell not in records]

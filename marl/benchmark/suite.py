@@ -1,5 +1,5 @@
-"""A benchmark's grid as ``configs/benchmark/<name>.yaml`` tells it: tasks × algorithms × seeds, and
-the settings of every run. Importable without torch."""
+"""A benchmark's grid, from ``configs/benchmark/<name>.yaml``: tasks × algorithms × seeds, and the
+settings of every run. Loads no torch."""
 
 from __future__ import annotations
 
@@ -14,27 +14,35 @@ import yaml
 from marl.benchmark.records import Cell
 from marl.errors import UserError, unknown
 
-Words = Mapping[str, Any]  # settings by their dotted keys, as on the command line
+Settings = Mapping[str, Any]  # dotted key, as on the command line -> value
 KEYS = ("about", "settings", "tasks", "algorithms", "cells", "seeds")
 FILTERS = ("task", "algorithm", "seed")
-# Of every run, where the file says nothing else: a record holds the absolute metric.
-DEFAULTS: Words = {"absolute_episodes": 320}
+# Of every run whose file says nothing else: a record holds the absolute metric.
+DEFAULTS: Settings = {"absolute_episodes": 320}
 
 
 @dataclass(frozen=True)
 class Suite:
     """A grid of runs."""
 
+    #: Name of the file, without its ending.
     name: str
-    about: str  # a sentence
-    settings: Words  # of every run
-    tasks: Mapping[str, Words]
-    algorithms: Mapping[str, Words]
-    pairs: Mapping[str, Words | None]  # of one "task/algorithm"; None leaves it out
+    #: Description, one sentence.
+    about: str
+    #: Settings of every run.
+    settings: Settings
+    #: Settings of each task, by its name in the suite; they override those of every run.
+    tasks: Mapping[str, Settings]
+    #: Settings of each algorithm, by its name in the suite; they override the task's.
+    algorithms: Mapping[str, Settings]
+    #: Settings of single pairs ``task/algorithm``, which override all others; None leaves the pair
+    #: out.
+    pairs: Mapping[str, Settings | None]
+    #: Seeds of every pair; usual 5.
     seeds: tuple[int, ...]
 
     def cells(self) -> list[Cell]:
-        """All runs, seed by seed, so that a suite cut short has whole seeds."""
+        """Returns all runs, seed by seed, so that an interrupted suite has complete seeds."""
         return [
             Cell(task, algorithm, seed)
             for seed in self.seeds
@@ -43,28 +51,28 @@ class Suite:
             if self.pairs.get(f"{task}/{algorithm}", {}) is not None
         ]
 
-    def given(self) -> Iterator[tuple[str, Any]]:
-        """Yields every setting of the file."""
+    def all_settings(self) -> Iterator[tuple[str, Any]]:
+        """Yields every setting of the file, with its value."""
         yield from self.settings.items()
         for table in (self.tasks, self.algorithms, self.pairs):
-            for words in table.values():
-                yield from (words or {}).items()
+            for settings in table.values():
+                yield from (settings or {}).items()
 
     def words(self, cell: Cell) -> list[str]:
-        """The settings of a run as words of the command line; the more special wins."""
+        """Returns the settings of a run as words of the command line; the most specific wins."""
         pair = self.pairs.get(f"{cell.task}/{cell.algorithm}") or {}
-        given = {
+        settings = {
             **self.settings,
             **self.tasks[cell.task],
             **self.algorithms[cell.algorithm],
             **pair,
             "seed": cell.seed,
         }
-        return [f"{key}={_word(value)}" for key, value in given.items()]
+        return [f"{key}={_word(value)}" for key, value in settings.items()]
 
 
 def _word(value: Any) -> str:
-    """A YAML value as Hydra's command line reads it."""
+    """Returns a YAML value as Hydra reads it on the command line."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -77,101 +85,109 @@ def _word(value: Any) -> str:
 
 
 def read(path: Path) -> Suite:
-    """The suite of a file.
+    """Returns the suite of a file.
 
     Raises:
-        UserError: what the file says is no grid.
+        UserError: the file does not exist, is not YAML, or does not describe a grid.
     """
     try:
-        given = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text())
     except OSError:
-        raise UserError(f"there is no benchmark file {str(path)!r}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{str(path)!r} is no YAML: {error}") from None
-    if not isinstance(given, dict):
-        raise UserError(f"{str(path)!r} must hold {', '.join(KEYS)}")
-    for key in given:
+        raise UserError(f"the benchmark file {str(path)!r} does not exist") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{str(path)!r} is not YAML, in line {line}: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{str(path)!r} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{str(path)!r} must have the keys {', '.join(KEYS)}")
+    for key in content:
         if key not in KEYS:
             raise unknown("key", key, KEYS, where=f" in {str(path)!r}")
     try:
-        return _suite(path.stem, given)
+        return _suite(path.stem, content)
     except UserError as error:
         raise UserError(f"{str(path)!r}: {error}") from None
 
 
-def _suite(name: str, given: Mapping[str, Any]) -> Suite:
-    tasks, algorithms = _table(given, "tasks"), _table(given, "algorithms")
+def _suite(name: str, content: Mapping[str, Any]) -> Suite:
+    tasks, algorithms = _table(content, "tasks"), _table(content, "algorithms")
     if not tasks or not algorithms:
-        raise UserError("there must be at least one of tasks and of algorithms")
+        raise UserError("a suite needs at least one task and one algorithm")
     for word in (*tasks, *algorithms):
         if not re.fullmatch(r"[a-z0-9_]+", str(word)):
-            raise UserError(f"the name {word!r} must be lower case letters, digits and _")
-    pairs = _table(given, "cells", optional=True)
+            raise UserError(f"the name {word!r} must be of lower-case letters, digits and _")
+    pairs = _table(content, "cells", optional=True)
     for pair in pairs:
         task, _, algorithm = str(pair).partition("/")
         if task not in tasks or algorithm not in algorithms:
             known = [f"{t}/{a}" for t in tasks for a in algorithms]
             raise unknown("cell", pair, known)
-    settings = {**DEFAULTS, **_words("settings", given.get("settings") or {})}
+    settings = {**DEFAULTS, **_settings("settings", content.get("settings") or {})}
     return Suite(
-        name, str(given.get("about", "")), settings, tasks, algorithms, pairs, _seeds(given)
+        name, str(content.get("about", "")), settings, tasks, algorithms, pairs, _seeds(content)
     )
 
 
-def _table(given: Mapping[str, Any], key: str, optional: bool = False) -> dict[str, Any]:
-    table = given.get(key) or {}
+def _table(content: Mapping[str, Any], key: str, optional: bool = False) -> dict[str, Any]:
+    table = content.get(key) or {}
     if not isinstance(table, dict):
         raise UserError(f"{key} must map names to settings, not {table!r}")
     return {
-        name: None if optional and words is None else _words(f"{key}.{name}", words or {})
-        for name, words in table.items()
+        name: None if optional and value is None else _settings(f"{key}.{name}", value or {})
+        for name, value in table.items()
     }
 
 
-def _words(where: str, words: Any) -> Words:
-    if not isinstance(words, dict):
-        raise UserError(f"{where} must map settings to values, not {words!r}")
-    for key in words:
+def _settings(where: str, settings: Any) -> Settings:
+    if not isinstance(settings, dict):
+        raise UserError(f"{where} must map settings to values, not {settings!r}")
+    for key in settings:
         if key in ("seed", "directory"):
-            raise UserError(f"{where} sets {key}, which the benchmark chooses itself")
-    if not words.get("absolute_episodes", 1):
+            raise UserError(f"{where} sets {key}, which the benchmark chooses itself; leave it out")
+    if not settings.get("absolute_episodes", 1):
         raise UserError(
-            f"{where} sets absolute_episodes={words['absolute_episodes']}, but a record holds the "
-            "absolute metric; set it to at least 1, or leave it out for "
+            f"{where} sets absolute_episodes={settings['absolute_episodes']}, but a record holds "
+            "the absolute metric; set it to at least 1, or leave it out for "
             f"{DEFAULTS['absolute_episodes']}"
         )
-    return words
+    return settings
 
 
-def _seeds(given: Mapping[str, Any]) -> tuple[int, ...]:
-    seeds = given.get("seeds", 5)
+def _seeds(content: Mapping[str, Any]) -> tuple[int, ...]:
+    seeds = content.get("seeds", 5)
     if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0:
         return tuple(range(seeds))
     if isinstance(seeds, list) and seeds and all(type(s) is int and s >= 0 for s in seeds):
         return tuple(dict.fromkeys(seeds))
-    raise UserError(f"seeds must be a number of them or a list, not {seeds!r}")
+    raise UserError(f"seeds must be their number or a list of them, not {seeds!r}")
 
 
 def chosen(suite: Suite, only: Iterable[str]) -> list[Cell]:
-    """The cells that ``only`` leaves: ``task=a,algorithm=b,c`` and so on, all of which must hold.
+    """Returns the cells that match every filter.
+
+    Args:
+        suite: the suite.
+        only: filters such as ``task=a,algorithm=b,c``.
 
     Raises:
         UserError: an unknown key, or a value that the suite does not have.
     """
     cells = suite.cells()
-    for key, values in _wanted(only).items():
+    for key, values in _filters(only).items():
         known = list(dict.fromkeys(str(getattr(cell, key)) for cell in suite.cells()))
         for value in values:
             if value not in known:
                 raise unknown(key, value, known, where=f" in suite {suite.name!r}")
         cells = [cell for cell in cells if str(getattr(cell, key)) in values]
     if not cells:
-        raise UserError(f"suite {suite.name!r} has no run that is {' and '.join(only)}")
+        raise UserError(f"suite {suite.name!r} has no run with {' and '.join(only)}")
     return cells
 
 
-def _wanted(only: Iterable[str]) -> dict[str, list[str]]:
-    wanted: dict[str, list[str]] = {}
+def _filters(only: Iterable[str]) -> dict[str, list[str]]:
+    """Returns the accepted values of each key."""
+    filters: dict[str, list[str]] = {}
     for text in only:
         key = ""
         for part in text.split(","):
@@ -179,5 +195,5 @@ def _wanted(only: Iterable[str]) -> dict[str, list[str]]:
             key = before if equals else key
             if key not in FILTERS:
                 raise unknown("filter", key or part, FILTERS, where=" in --only")
-            wanted.setdefault(key, []).append(value if equals else before)
-    return wanted
+            filters.setdefault(key, []).append(value if equals else before)
+    return filters

@@ -1,4 +1,4 @@
-"""One view of many runs: how far each is, and how long all will take."""
+"""The view of many runs: how far each is, and how long all will take."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from marl.launch.progress import RunProgress, run_progress
 from marl.launch.scheduler import JobScheduler, Outcome, Running
 
-LOOK = 2.0  # seconds between two looks at the runs' files
+REFRESH = 2.0  # seconds between two reads of the runs' files
 
 
 class ProgressView:
-    """A live bar for each run under way and one for all, on a terminal; off it a plain line where a
-    run begins or ends, and one for all every half minute.
+    """A live bar for each running run and one for all, on a terminal; elsewhere a plain line when a
+    run starts or ends, and one for all every half minute.
 
     Args:
         title: of all runs together.
-        total: how many there are, those included that were ``done`` before.
+        total: number of runs, with those that were done before.
+        done: number of runs that were done before.
+        every: seconds between two lines for all runs, off a terminal.
     """
 
     def __init__(self, title: str, total: int, done: int = 0, every: float = 30.0):
         self.console, self.title, self.total, self.before = Console(), title, total, done
-        self.every, self.looked, self.printed = every, 0.0, time.monotonic()
-        self.told = 0  # outcomes that were shown
-        self.begun: set[str] = set()
-        self.roundings: set[str] = set()  # that were said
-        self.took: list[float] = []  # seconds of the runs that ended well here
+        self.every, self.refreshed, self.printed = every, 0.0, time.monotonic()
+        self.shown_outcomes = 0
+        self.started: set[str] = set()  # names of jobs
+        self.shown_roundings: set[str] = set()
+        self.durations: list[float] = []  # seconds of the runs that ended well here
         self.bars: dict[str, TaskID] = {}
         self.progress: Progress | None = None
         if self.console.is_terminal:
@@ -54,50 +56,50 @@ class ProgressView:
 
     def __call__(self, scheduler: JobScheduler) -> None:
         now = time.monotonic()
-        for outcome in scheduler.outcomes[self.told :]:
-            self._ended(outcome, scheduler)
-        self.told = len(scheduler.outcomes)
+        for outcome in scheduler.outcomes[self.shown_outcomes :]:
+            self._show_end(outcome, scheduler)
+        self.shown_outcomes = len(scheduler.outcomes)
         for one in scheduler.running:
-            self._began(one)
-        if now - self.looked >= LOOK or not scheduler.running:
-            self.looked = now
-            self._show(
+            self._show_start(one)
+        if now - self.refreshed >= REFRESH or not scheduler.running:
+            self.refreshed = now
+            self._show_progress(
                 {one.job.name: run_progress(one.job.directory) for one in scheduler.running},
                 scheduler,
             )
 
-    def _began(self, one: Running) -> None:
-        if one.job.name in self.begun:
+    def _show_start(self, one: Running) -> None:
+        if one.job.name in self.started:
             return
-        self.begun.add(one.job.name)
+        self.started.add(one.job.name)
         if self.progress:
             self.bars[one.job.name] = self._add(one.job.name, 1)
         else:
-            self._print(f"begun    {one.job.name}")
+            self._print(f"started  {one.job.name}")
 
-    def _ended(self, outcome: Outcome, scheduler: JobScheduler) -> None:
+    def _show_end(self, outcome: Outcome, scheduler: JobScheduler) -> None:
         name = outcome.job.name
         if outcome.status == "done" and (seconds := scheduler.seconds.get(name)):
-            self.took.append(seconds)
+            self.durations.append(seconds)
         returns = run_progress(outcome.job.directory).returns
         if self.progress and name in self.bars:
             self.progress.remove_task(self.bars.pop(name))
         why = f": {outcome.why.splitlines()[0]}" if outcome.why else ""
         returns = "" if outcome.why else returns
-        if outcome.status != "stopped" or name in self.begun:
+        if outcome.status != "stopped" or name in self.started:
             self._print(f"{outcome.status:8} {name}  {returns}{why}")
 
-    def _show(self, progress: dict[str, RunProgress], scheduler: JobScheduler) -> None:
-        ended = self.before + sum(o.status == "done" for o in scheduler.outcomes)
-        left = remaining(progress, len(scheduler.waiting), scheduler.parallel, self.took)
-        best = ", ".join(
+    def _show_progress(self, progress: dict[str, RunProgress], scheduler: JobScheduler) -> None:
+        done = self.before + sum(o.status == "done" for o in scheduler.outcomes)
+        left = remaining(progress, len(scheduler.waiting), scheduler.parallel, self.durations)
+        shares = ", ".join(
             f"{name} {s.frames / s.total:.0%}" for name, s in progress.items() if s.total
         )
-        for rounding in {s.rounding for s in progress.values()} - self.roundings - {""}:
-            self.roundings.add(rounding)
+        for rounding in {s.rounding for s in progress.values()} - self.shown_roundings - {""}:
+            self.shown_roundings.add(rounding)
             self._print(f"frames   {rounding}")
         if self.progress:
-            self._update(self.all, ended, f"{ended}/{self.total} runs", "", left)
+            self._update(self.all, done, f"{done}/{self.total} runs", "", left)
             for name, s in progress.items():
                 if name in self.bars:
                     far = f"{s.frames:,}/{s.total:,} frames"
@@ -105,7 +107,7 @@ class ProgressView:
                     self._update(self.bars[name], share, far, s.returns, s.seconds)
         elif time.monotonic() - self.printed >= self.every and scheduler.running:
             self.printed = time.monotonic()
-            self._print(f"{self.title}  {ended}/{self.total} runs  left {clock(left)}  {best}")
+            self._print(f"{self.title}  {done}/{self.total} runs  left {clock(left)}  {shares}")
 
     def _add(self, name: str, total: float) -> TaskID:
         assert self.progress is not None
@@ -120,11 +122,19 @@ class ProgressView:
 
 
 def remaining(
-    progress: dict[str, RunProgress], waiting: int, parallel: int, took: Sequence[float]
+    progress: dict[str, RunProgress], waiting: int, parallel: int, durations: Sequence[float]
 ) -> float | None:
-    """Seconds until all will have ended; None where nothing tells yet. A run that waits will take
-    what those took that have ended, or will take that are under way."""
-    lengths = list(took) or [s.total / s.speed for s in progress.values() if s.speed > 0]
+    """Returns the seconds until all runs will have ended; None where nothing is known yet.
+
+    A waiting run is assumed to take as long as those that ended, or else as those that are running.
+
+    Args:
+        progress: of the running runs, by name.
+        waiting: number of runs that have not started.
+        parallel: number of runs at the same time.
+        durations: seconds that the ended runs took.
+    """
+    lengths = list(durations) or [s.total / s.speed for s in progress.values() if s.speed > 0]
     if not lengths:
         return None
     each = sum(lengths) / len(lengths)
@@ -133,7 +143,7 @@ def remaining(
 
 
 def clock(seconds: float | None) -> str:
-    """``1:02:03`` left, or dashes."""
+    """Returns ``1:02:03``, or dashes for None."""
     if seconds is None:
         return "-:--"
     minutes, second = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""A sweep under way on this machine: its runs, and how each of them ended."""
+"""A running sweep on this machine: its runs, and how each of them ended."""
 
 from __future__ import annotations
 
@@ -15,36 +15,51 @@ from typing import Any
 
 from marl.cli.progress import ProgressView
 from marl.errors import UserError
-from marl.launch import sweep
 from marl.launch.job import Job
 from marl.launch.progress import run_progress
 from marl.launch.scheduler import JobScheduler, Outcome
-from marl.launch.sweep import Point, Sweep
+from marl.launch.sweep import Point, Sweep, history, missing
 from marl.utils.versions import LEARNING
 
-LOOK = 2.0  # seconds between two looks at the metric of what runs
+REFRESH = 2.0  # seconds between two reads of the running runs' metric
 
 
 @dataclass
 class Trial:
-    """One point and its run."""
+    """One point and its run.
+
+    Attributes:
+        job: the run.
+        point: the values of the parameters.
+        status: ``waiting``, ``done``, ``early`` (stopped by early_terminate), ``failed`` or
+            ``stopped``.
+        why: the reason of a failure.
+        history: ``(frames, metric)`` of each time that the run logged the metric.
+    """
 
     job: Job
     point: Point
-    status: str = "waiting"  # or done, early (stopped by early_terminate), failed, stopped
+    status: str = "waiting"
     why: str = ""
-    history: list[tuple[int, float]] = field(default_factory=list)  # (frames, metric)
+    history: list[tuple[int, float]] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
-        """Whether it was trained to the end: the curve is drawn last."""
-        found = run_progress(self.job.directory)
-        drawn = (self.job.directory / "curve.png").exists()
-        return drawn and 0 < found.total <= found.frames
+        """Whether the run was trained to its end: the curve is drawn last."""
+        progress = run_progress(self.job.directory)
+        has_curve = (self.job.directory / "curve.png").exists()
+        return has_curve and 0 < progress.total <= progress.frames
 
 
 class Search:
     """A sweep in its directory: its runs, and how each ended (``sweep.json``, ``sweep.csv``).
+
+    Args:
+        sweep: the file's content.
+        trials: its points and their runs.
+        settings: those of the command line, for all runs.
+        seed: of the sampled points.
+        directory: where the runs and the results go.
 
     Raises:
         UserError: the directory holds another sweep.
@@ -52,80 +67,90 @@ class Search:
 
     def __init__(
         self,
-        found: Sweep,
+        sweep: Sweep,
         trials: Sequence[Trial],
         settings: Mapping[str, str],
         seed: int,
         directory: Path,
     ):
-        self.sweep, self.trials, self.directory = found, trials, directory
-        self.asked = {
-            "method": found.method, "seed": seed, "parameters": found.space(),
+        self.sweep, self.trials, self.directory = sweep, trials, directory
+        self.identity = {
+            "method": sweep.method, "seed": seed, "parameters": sweep.space(),
             "settings": dict(settings), "learning": LEARNING,
         }  # fmt: skip
-        self.looked, self.ended = 0.0, 0
+        self.refreshed, self.handled_outcomes = 0.0, 0
         self.problem: UserError | None = None
-        cut = self._earlier()
+        stopped_early = self._stopped_early()
         for trial in trials:
-            if trial.job.name in cut:
+            if trial.job.name in stopped_early:
                 trial.status = "early"
             elif trial.done:
                 trial.status = "done"
 
-    def _earlier(self) -> list[str]:
-        """The runs that an earlier call stopped early."""
+    def _stopped_early(self) -> list[str]:
+        """Returns the runs that an earlier call stopped early, after checking that the directory is
+        of the same sweep."""
         path = self.directory / "sweep.json"
         if not path.exists():
             return []
         before = json.loads(path.read_text())
-        asked = {"learning": 1, **before["asked"]}
-        for name, value in self.asked.items():
-            if asked[name] != value:
-                told = _difference(asked[name], value)
+        identity = {"learning": 1, **before["asked"]}
+        for name, value in self.identity.items():
+            if identity[name] != value:
+                difference = _difference(identity[name], value)
                 raise UserError(
-                    f"{str(self.directory)!r} holds another sweep: {name} {told}; "
-                    "choose another with --directory, or move it away"
+                    f"{str(self.directory)!r} holds another sweep: {name} {difference}; choose "
+                    "another with --directory, or move it away"
                 )
         return [row["run"] for row in before["runs"] if row["status"] == "early"]
 
-    def run(self, parallel: int) -> list[int]:
-        """Runs what is left; the signals that came."""
+    def run(self, parallel: int, places: Sequence[str] = ()) -> list[int]:
+        """Runs what is not done yet.
+
+        Args:
+            parallel: number of runs at the same time.
+            places: settings of where they run, taken in turn, such as ``device=cuda:0``.
+
+        Returns:
+            The signals that arrived.
+        """
         left = [trial for trial in self.trials if trial.status == "waiting"]
-        scheduler = JobScheduler([trial.job for trial in left], parallel)
-        with ProgressView("sweep", len(self.trials), len(self.trials) - len(left)) as watch:
+        scheduler = JobScheduler([trial.job for trial in left], parallel, places=places)
+        with ProgressView("sweep", len(self.trials), len(self.trials) - len(left)) as view:
             self.write()
 
-            def look(scheduler: JobScheduler) -> None:
-                self._look(scheduler)
-                watch(scheduler)
+            def watch(scheduler: JobScheduler) -> None:
+                self._update(scheduler)
+                view(scheduler)
 
-            scheduler.run(look)
+            scheduler.run(watch)
         self.write()
         if self.problem:
             raise self.problem
         return scheduler.signals
 
-    def _look(self, scheduler: JobScheduler) -> None:
-        """Reads the metric of what runs, stops what is behind, keeps what ended."""
+    def _update(self, scheduler: JobScheduler) -> None:
+        """Reads the metric of the running runs, stops those that are behind, and notes how others
+        ended."""
         by_name = {trial.job.name: trial for trial in self.trials}
-        for outcome in scheduler.outcomes[self.ended :]:
-            self._keep(by_name[outcome.job.name], outcome)
+        for outcome in scheduler.outcomes[self.handled_outcomes :]:
+            self._note_end(by_name[outcome.job.name], outcome)
         now = time.monotonic()
-        if now - self.looked > LOOK or not scheduler.running:
-            self.looked = now
+        if now - self.refreshed > REFRESH or not scheduler.running:
+            self.refreshed = now
             for one in scheduler.running:
                 trial = by_name[one.job.name]
-                trial.history = sweep.history(one.job.directory, self.sweep.metric)
+                trial.history = history(one.job.directory, self.sweep.metric)
                 if one.process and trial.status == "waiting" and self._behind(trial):
                     trial.status = "early"
                     one.process.send_signal(signal.SIGTERM)
             self._check_metric(scheduler)
-        if len(scheduler.outcomes) > self.ended:
-            self.ended = len(scheduler.outcomes)
+        if len(scheduler.outcomes) > self.handled_outcomes:
+            self.handled_outcomes = len(scheduler.outcomes)
             self.write()
 
-    def _keep(self, trial: Trial, outcome: Outcome) -> None:
-        if trial.status == "early" and outcome.status == "failed":  # as it was told
+    def _note_end(self, trial: Trial, outcome: Outcome) -> None:
+        if trial.status == "early" and outcome.status == "failed":  # by the signal that we sent
             outcome.status, outcome.why = "early", ""
         trial.status, trial.why = outcome.status, outcome.why
 
@@ -138,18 +163,19 @@ class Search:
         return [self.sweep.upward(value) for _, value in trial.history]
 
     def _check_metric(self, scheduler: JobScheduler) -> None:
-        """Stops everything where nobody logs what is compared."""
+        """Stops the sweep where a run does not log the metric."""
         for job in [one.job for one in scheduler.running] + [o.job for o in scheduler.outcomes]:
             done = any(o.job is job and o.status == "done" for o in scheduler.outcomes)
-            found = sweep.missing(job.directory, self.sweep.metric, done)
-            if found and not self.problem:
-                self.problem = found
+            error = missing(job.directory, self.sweep.metric, done)
+            if error and not self.problem:
+                self.problem = error
                 scheduler.signals.append(signal.SIGTERM)
 
     # ------------------------------------------------------------------------------------- results
 
     def ranked(self) -> list[Trial]:
-        """By the last value of the metric, the best first; what has none comes last."""
+        """Returns the trials by the last value of the metric, the best first and those without a
+        value last."""
 
         def rank(trial: Trial) -> float:
             values = self._upward(trial)
@@ -158,6 +184,7 @@ class Search:
         return sorted(self.trials, key=rank)
 
     def rows(self) -> list[dict[str, Any]]:
+        """Returns the rows of ``sweep.json``, the best run first."""
         return [self._row(trial) for trial in self.ranked()]
 
     def _row(self, trial: Trial) -> dict[str, Any]:
@@ -170,16 +197,16 @@ class Search:
         }  # fmt: skip
 
     def write(self) -> None:
-        """``sweep.json`` and ``sweep.csv``, of what the runs' own files tell now."""
+        """Writes ``sweep.json`` and ``sweep.csv`` from the runs' own files."""
         from marl.training.checkpoint import write_atomic
         from marl.training.run_directory import write_json
 
         for trial in self.trials:
-            trial.history = sweep.history(trial.job.directory, self.sweep.metric)
+            trial.history = history(trial.job.directory, self.sweep.metric)
         self.directory.mkdir(parents=True, exist_ok=True)
         metric = {"name": self.sweep.metric, "goal": self.sweep.goal}
         rows = self.rows()
-        whole = {"asked": self.asked, "metric": metric, "runs": rows}
+        whole = {"asked": self.identity, "metric": metric, "runs": rows}
         write_json(self.directory / "sweep.json", whole)
         text = io.StringIO()
         flat = [{**row, **row["parameters"]} for row in rows]

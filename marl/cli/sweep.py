@@ -1,4 +1,4 @@
-"""``marl sweep``: the points of a sweep file as runs on this machine, without a server."""
+"""The command ``marl sweep``: runs the points of a sweep file on this machine, without a server."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ from marl.cli.search import Search, Trial
 from marl.errors import UserError, unknown
 from marl.launch import file_settings, sweep
 from marl.launch.job import Job
+from marl.launch.scheduler import place_of_slot
 from marl.launch.sweep import Point, Sweep
 
 FOLDER = Path(configs.__file__).parent / "sweep"
 SHOWN = 10  # runs in the table
-OURS = ("progress", "wandb")  # of the file's parameters, those that are for W&B's agents
+FOR_AGENTS = ("progress", "wandb")  # parameters of a file that only W&B's agents need
 
 
 def names() -> list[str]:
+    """Returns the names of this package's sweep files."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def listed() -> list[str]:
-    """The files with what they search, for ``marl list sweeps``."""
-    found = [(name, sweep.load(FOLDER / f"{name}.yaml")) for name in names()]
-    about = [f"{len(one.varied):2} parameters, {one.method}" for _, one in found]
-    return [
-        f"{name:10} {words:24} {FOLDER / name}.yaml"
-        for (name, _), words in zip(found, about, strict=True)
-    ]
+    """Returns the lines of ``marl list sweeps``: names, what they search, and their files."""
+    sweeps = {name: sweep.load(FOLDER / f"{name}.yaml") for name in names()}
+    about = {name: f"{len(one.varied):2} parameters, {one.method}" for name, one in sweeps.items()}
+    return [f"{name:10} {words:24} {FOLDER / name}.yaml" for name, words in about.items()]
 
 
 def find(name: str) -> Path:
-    """The file of that name, or at that path."""
+    """Returns the file of that name or at that path.
+
+    Raises:
+        UserError: an unknown name.
+    """
     if name.endswith((".yaml", ".yml")) or os.sep in name:
         return Path(name)
     if name not in names():
@@ -45,51 +48,61 @@ def find(name: str) -> Path:
 
 
 def run(options: Namespace) -> int:
-    """Runs what is not done yet; 0 when all is, 1 where a run failed."""
+    """Runs the trials that are not done yet.
+
+    Returns:
+        The exit code: 0 when all are done, 1 where a run failed, 128 + n after signal n.
+    """
     path = find(options.file)
-    found = sweep.load(path)
-    file_settings.check(path, FOLDER, found.given())
-    settings = _settings(found, options.settings)
+    content = sweep.load(path)
+    file_settings.check(path, FOLDER, content.all_settings())
+    settings = _settings(content, options.settings)
     directory = Path(options.directory or f"runs/sweep-{path.stem}")
-    points = found.points(options.count, options.seed)
-    trials = _trials(found, points, settings, directory, options.trust)
-    _check(found, trials)
-    if options.dry_run:
-        for trial in trials:
-            print(shlex.join(["marl", "train", *trial.job.words]))
-        return 0
-    search = Search(found, trials, settings, options.seed, directory)
+    points = content.points(options.count, options.seed)
+    trials = _trials(content, points, settings, directory, options.trust)
+    _check(content, trials)
     parallel = options.jobs or os.cpu_count() or 1
+    places = [f"device={device}" for device in options.devices]
+    if options.dry_run:
+        for number, trial in enumerate(trials):
+            place = place_of_slot(places, number % parallel)
+            print(shlex.join(["marl", "train", *trial.job.words, *place]))
+        return 0
+    search = Search(content, trials, settings, options.seed, directory)
     _announce(path, search, parallel)
-    signals = search.run(parallel)
+    signals = search.run(parallel, places)
     show(search)
     if signals:
-        print("stopped; the same command goes on")
+        print("stopped; the same command continues")
         return 128 + signals[0]
     return 1 if any(trial.status == "failed" for trial in trials) else 0
 
 
-def _settings(found: Sweep, words: Sequence[str]) -> dict[str, str]:
-    """What the command line sets, which overrules what the file sets.
+def _settings(content: Sweep, words: Sequence[str]) -> dict[str, str]:
+    """Returns the settings of the command line, which override the file's constants.
 
     Raises:
-        UserError: no setting, one that the file varies, or one that is not the user's.
+        UserError: a word that is no setting, a setting that the file varies, or one that the sweep
+            chooses itself.
     """
     settings: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise UserError(f"{word!r} is not a setting; expected KEY=VALUE")
-        if key in found.varied:
-            raise UserError(f"{key} is one of the parameters that this sweep varies; leave it out")
+        if key in content.varied:
+            raise UserError(f"{key} is a parameter that this sweep varies; leave it out")
         if key in ("directory", "progress"):
-            raise UserError(f"{key} is not for every run; --directory is where the sweep is kept")
+            raise UserError(
+                f"the sweep chooses {key} for every run; leave it out (--directory sets the "
+                "folder of the runs)"
+            )
         settings[key] = value
     return settings
 
 
 def _trials(
-    found: Sweep,
+    content: Sweep,
     points: Sequence[Point],
     settings: Mapping[str, str],
     directory: Path,
@@ -97,23 +110,23 @@ def _trials(
 ) -> list[Trial]:
     trials = []
     for number, point in enumerate(points):
-        kept = {name: value for name, value in point.items() if name not in OURS}
-        words = tuple(found.settings({**kept, **settings}))
+        values = {name: value for name, value in point.items() if name not in FOR_AGENTS}
+        words = tuple(content.settings({**values, **settings}))
         name = f"run-{number:03d}"
         trials.append(Trial(Job(name, words, (directory / name).absolute(), trust=trust), point))
     return trials
 
 
-def _check(found: Sweep, trials: Sequence[Trial]) -> None:
-    """Raises UserError where the command line would not take a point."""
+def _check(content: Sweep, trials: Sequence[Trial]) -> None:
+    """Raises UserError where ``marl train`` would refuse a point."""
     from marl.cli import compose
 
     for trial in trials:
         try:
             compose.composed(trial.job.words)
         except UserError as error:
-            told = ", ".join(f"{name}={_short(trial.point[name])}" for name in found.varied)
-            raise UserError(f"{trial.job.name} ({told}): {error}") from None
+            point = ", ".join(f"{name}={_short(trial.point[name])}" for name in content.varied)
+            raise UserError(f"{trial.job.name} ({point}): {error}") from None
 
 
 def _short(value: Any) -> str:
@@ -121,19 +134,19 @@ def _short(value: Any) -> str:
 
 
 def _announce(path: Path, search: Search, parallel: int) -> None:
-    found, trials = search.sweep, search.trials
+    content, trials = search.sweep, search.trials
     ended = sum(trial.status in ("done", "early") for trial in trials)
-    print(f"sweep    {path}: {len(trials)} runs, {ended} ended already, {parallel} at once")
+    print(f"sweep    {path}: {len(trials)} runs, {ended} done already, {parallel} at once")
     print(f"runs     {search.directory}")
-    if found.method == "bayes":
-        print("method   bayes: here the points are drawn at random; W&B learns from earlier ones")
-    if found.early_terminate:
+    if content.method == "bayes":
+        print("method   bayes: points are random here; only W&B's server learns from earlier ones")
+    if content.early_terminate:
         print("early    runs that fall behind are stopped (early_terminate)")
     print(end="", flush=True)
 
 
 def show(search: Search) -> None:
-    """The table of the best, what failed, and how the best is trained."""
+    """Prints the table of the best runs, the failed ones, and the command of the best."""
     from rich.table import Table
 
     from marl.cli.evaluate import print_whole

@@ -1,4 +1,4 @@
-"""``marl tables``: from the records under ``results/`` to what is shown of them; without torch."""
+"""The command ``marl tables``: tables, plots and pages from the records. Loads no torch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from marl.tables.text import listed
 
 
 def tables(options: Namespace) -> int:
-    """Writes the files of the suites, or with ``--check`` says what differs: then the code is 1."""
+    """Writes the files of the suites, or with ``--check`` prints what differs.
+
+    Returns:
+        The exit code: 1 where ``--check`` found a difference, else 0.
+    """
     results = Path(options.results)
     published = list(_published(results, options.suites))
     if options.check:
         return _check(results, published, whole=not options.suites)
     for suite in published:
         suite.write(results / suite.selection.name, options.redraw)
-        _say(suite)
+        _print_summary(suite)
     if not options.suites:
         publish.write_overview(results, published)
         print(f"page     {results / 'index.html'}" if published else "there are no records yet")
@@ -31,7 +35,8 @@ def tables(options: Namespace) -> int:
 
 
 def _published(results: Path, names: list[str]) -> Iterator[Published]:
-    """With a line for each on a terminal, for a suite of many runs takes seconds."""
+    """Yields what each suite's folder should hold; on a terminal it names the suite being read,
+    since that may take seconds."""
     for folder in publish.chosen(results, names):
         if sys.stderr.isatty():
             print(f"reading  {folder}", file=sys.stderr, flush=True)
@@ -39,30 +44,30 @@ def _published(results: Path, names: list[str]) -> Iterator[Published]:
 
 
 def grid(name: str) -> Suite | None:
-    """The suite's packaged file; None where there is none."""
+    """Returns this package's suite of that name; None where there is none."""
     return benchmark.find(name) if name in benchmark.names() else None
 
 
-def _say(suite: Published) -> None:
+def _print_summary(suite: Published) -> None:
     selection = suite.selection
-    lost = f", {len(selection.left_out)} left out, {len(selection.missing)} missing"
+    gaps = f", {len(selection.left_out)} left out, {len(selection.missing)} missing"
     versions = listed([str(version) for version in selection.versions])
-    print(f"suite    {selection.name}: {len(selection.runs)} runs{lost}; learning {versions}")
+    print(f"suite    {selection.name}: {len(selection.runs)} runs{gaps}; learning {versions}")
     if selection.older:
         print(
-            f"older    {len(selection.older)} records are left out beside those of a newer version "
-            "of learning on the same task with the same algorithm"
+            f"older    {len(selection.older)} records are left out, because the same task and "
+            "algorithm have records of a newer version of learning"
         )
     for cell, reason in selection.left_out:
         print(printable(f"left out {cell}: {reason}"), file=sys.stderr)
 
 
 def _check(results: Path, published: list[Published], whole: bool) -> int:
-    found = [d for s in published for d in s.differences(results / s.selection.name)]
+    lines = [d for s in published for d in s.differences(results / s.selection.name)]
     if whole:
-        found += publish.overview_differences(results, published)
-    for line in found:
+        lines += publish.overview_differences(results, published)
+    for line in lines:
         print(f"marl: {line}", file=sys.stderr)
-    if found:
+    if lines:
         print("marl: run 'marl tables' and commit what it writes", file=sys.stderr)
-    return 1 if found else 0
+    return 1 if lines else 0

@@ -1,5 +1,5 @@
-"""Settings that a suite or a sweep file gives: those of somebody else's file run nothing that they
-name. Importable without torch."""
+"""Checks of the settings in suite and sweep files: a file of another author runs no code that it
+names. Loads no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from marl.errors import UserError
 from marl.utils import trust
 
-Given = tuple[str, Any]  # a setting by its dotted key, and its value as YAML tells it
+Setting = tuple[str, Any]  # a dotted key, and the value that YAML gives
 KEY = re.compile(r"\+{0,2}(?!hydra\b)[a-zA-Z_]\w*(\.\w+)*")  # Hydra's own settings start programs
 TEXT = re.compile(r"[\w ,.+/\[\]-]*")  # no import path, no interpolation, no function of Hydra
 DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")
@@ -20,12 +20,16 @@ RUNS = re.compile(r"teams\.\w+\.(frozen|algorithm\.checkpoint)|selfplay\.runs")
 ENTRY_POINTS = ("marl.tasks", "marl.algorithms", "marl.models")
 
 
-def check(file: Path, package: Path, settings: Iterable[Given]) -> None:
-    """Checks that the settings of a file which does not belong to ``package``, the folder of our
-    own ones, name nothing that would have to be imported from elsewhere.
+def check(file: Path, package: Path, settings: Iterable[Setting]) -> None:
+    """Checks that a file from outside ``package`` names nothing to import from elsewhere.
+
+    Args:
+        file: the suite or sweep file.
+        package: the folder of the files that belong to this package, which are trusted.
+        settings: all settings that the file gives.
 
     Raises:
-        UserError: they may, and the user has not said that the file is to be trusted.
+        UserError: a setting may import code, and the user did not pass ``--trust``.
     """
     if trust.accepts_all() or file.resolve().parent == package.resolve():
         return
@@ -33,13 +37,13 @@ def check(file: Path, package: Path, settings: Iterable[Given]) -> None:
     for key, value in settings:
         if not (KEY.fullmatch(key) and all(_harmless(key, t, names) for t in _texts(value))):
             raise UserError(
-                f"{str(file)!r} sets {key}={value}, by which code from elsewhere may be imported; "
-                "if you trust its author, add --trust"
+                f"{str(file)!r} sets {key}={value}, which may import code from elsewhere; if you "
+                "trust its author, add --trust"
             )
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yields all texts in a value, however deep."""
+    """Yields all texts in a value, at any depth."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from (*_texts(key), *_texts(item))
@@ -52,12 +56,12 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _harmless(key: str, text: str, names: set[str]) -> bool:
     """Returns whether a text is a device, a run's directory (whose configuration is checked when it
-    is read), or one of our names: Hydra finds these in files, so none may lead out of its own."""
+    is read), or one of our names. Hydra looks these up in files, so none may leave its folder."""
     if key == "device" and DEVICE.fullmatch(text):
         return True
-    leads_out = ".." in text or text.strip().startswith("/")
+    leaves_folder = ".." in text or text.strip().startswith("/")
     return (
         TEXT.fullmatch(text) is not None
         and text.strip() not in names
-        and not (leads_out and not RUNS.fullmatch(key))
+        and not (leaves_folder and not RUNS.fullmatch(key))
     )

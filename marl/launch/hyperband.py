@@ -1,4 +1,4 @@
-"""Stopping runs that are behind (Li et al. 2018, as W&B's ``early_terminate`` has it)."""
+"""Early stopping of runs that are behind (Li et al. 2018), as W&B's ``early_terminate`` does it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from marl.errors import UserError
 
 @dataclass(frozen=True)
 class Hyperband:
-    """After so many values of the metric, a *band*, a run goes on only among the best 1/eta of all
-    that came as far. Bands are min_iter times powers of eta, or, backwards, max_iter over them.
+    """The rule that stops runs at *bands*, numbers of logged values of the metric.
+
+    At a band a run continues only if it is among the best 1/eta of all runs that reached it. Bands
+    are ``min_iter`` times powers of ``eta``, or ``max_iter`` divided by powers of ``eta``.
 
     Raises:
-        UserError: numbers that make no bands.
+        UserError: the numbers define no bands.
     """
 
-    min_iter: int | None = None  # values of the metric at the first band
-    max_iter: int | None = None  # or at the end
-    s: int | None = None  # bands, with max_iter
-    eta: float = 3  # the share that goes on is 1/eta
-    strict: bool = False  # what counts is the value at the band, not the best so far
+    #: Values of the metric at the first band; None where ``max_iter`` and ``s`` define the bands.
+    min_iter: int | None = None
+    #: Values of the metric at the end of a run.
+    max_iter: int | None = None
+    #: Number of bands; only with ``max_iter``.
+    s: int | None = None
+    #: A share of 1/eta of the runs continues at each band; above 1, usual 3.
+    eta: float = 3
+    #: Whether runs are compared by the value at the band, not by the best so far.
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if self.eta <= 1:
@@ -32,7 +39,7 @@ class Hyperband:
             raise UserError("early_terminate: min_iter, max_iter and s must be at least 1")
 
     def bands(self, reached: int) -> list[int]:
-        """The bands up to ``reached`` values."""
+        """Returns the bands up to ``reached`` values, in ascending order."""
         if self.max_iter is not None and self.s is not None:
             bands = [int(self.max_iter / self.eta**k) for k in range(1, self.s + 1)]
         else:
@@ -43,14 +50,19 @@ class Hyperband:
                 band *= self.eta
         return sorted(band for band in bands if 1 <= band <= reached)
 
-    def behind(self, own: Sequence[float], everyone: Sequence[Sequence[float]]) -> bool:
-        """Whether a run with the values ``own`` (more is better) should stop, of ``everyone``'s."""
-        bands = self.bands(len(own))
+    def behind(self, run: Sequence[float], everyone: Sequence[Sequence[float]]) -> bool:
+        """Returns whether a run should stop.
+
+        Args:
+            run: its values so far; higher is better.
+            everyone: the values of all runs, this one included.
+        """
+        bands = self.bands(len(run))
         if not bands:
             return False
         band = bands[-1]
-        there = sorted(
+        at_band = sorted(
             (values[band - 1] for values in everyone if len(values) >= band), reverse=True
         )
-        threshold = there[int(len(there) / self.eta)]
-        return (own[band - 1] if self.strict else max(own)) < threshold
+        threshold = at_band[int(len(at_band) / self.eta)]
+        return (run[band - 1] if self.strict else max(run)) < threshold

@@ -1,8 +1,7 @@
-"""One of many runs: how it is begun in a process of its own, and who has it. Importable without
-torch.
+"""One of many runs: how it starts in a process of its own, and who is running it. Loads no torch.
 
-The child holds the lock of its run directory as long as it lives, on every machine that shares the
-file system; the lock's file names the launcher.
+The child process holds the lock of its run directory as long as it lives, on every machine that
+shares the file system; the lock's file names the launcher.
 """
 
 from __future__ import annotations
@@ -23,29 +22,40 @@ from marl.utils.versions import LEARNING, learning_of
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 TAIL = 12  # lines of a failed run's log
-ABSOLUTE = "absolute_episodes="  # of a word that may change: resuming measures what it asks for
+ABSOLUTE = "absolute_episodes="  # a setting that may change: resuming measures as many as it says
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run: the settings of its ``marl train``, and where it is kept."""
+    """One run: the settings of its ``marl train`` and its directory.
+
+    Attributes:
+        name: of the run, in messages.
+        words: the settings, ``KEY=VALUE``.
+        directory: where the run's files go.
+        extra_words: settings of a new run that do not change its result, such as W&B's.
+        trust: whether run directories of other users may import the code that they name.
+    """
 
     name: str
     words: tuple[str, ...]
     directory: Path
-    aside: tuple[str, ...] = ()  # settings that change no result, of a new run
-    trust: bool = False  # whether run directories of somebody else may import what they name
+    extra_words: tuple[str, ...] = ()
+    trust: bool = False
 
     @property
     def log(self) -> Path:
+        """File with everything that the child prints."""
         return self._beside(".log")
 
     @property
     def lock(self) -> Path:
+        """File whose lock the child holds."""
         return self._beside(".lock")
 
     @property
-    def told(self) -> Path:
+    def words_file(self) -> Path:
+        """File with the settings that the run started with."""
         return self._beside(".words.json")
 
     def _beside(self, ending: str) -> Path:
@@ -53,28 +63,34 @@ class Job:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a run to go on with; one killed before it had a configuration is
-        none."""
+        """Whether there is a run to continue; one that was killed before it wrote its configuration
+        does not count."""
         return (self.directory / "config.json").exists()
 
     @property
     def outdated(self) -> bool:
-        """Whether the run that there is learned by an older version; it does not go on."""
+        """Whether the existing run is of an older version of learning, which is not continued."""
         return self.exists and learning_of(self.directory) < LEARNING
 
     def command(self) -> list[str]:
-        """How the run begins, or goes on."""
+        """Returns the command that starts the run or continues it."""
         marl = [sys.executable, "-P", "-m", "marl"]
         trust = ["--trust"] * self.trust
         if self.exists and not self.outdated:
             absolute = [word for word in self.words if word.startswith(ABSOLUTE)]
             return [*marl, "resume", str(self.directory), *absolute, *trust]
         where = [f"directory={self.directory}", "progress=false"]
-        return [*marl, "train", *self.words, *where, *self.aside, *trust]
+        return [*marl, "train", *self.words, *where, *self.extra_words, *trust]
 
-    def begin(self, place: Sequence[str] = ()) -> subprocess.Popen[bytes] | None:
-        """Its process, with the words ``place`` for where it runs; None where another one has the
-        lock."""
+    def start(self, place: Sequence[str] = ()) -> subprocess.Popen[bytes] | None:
+        """Starts the run in a child process.
+
+        Args:
+            place: settings of where it runs, such as ``device=cuda:0``.
+
+        Returns:
+            The process; None where another process holds the lock.
+        """
         self.directory.parent.mkdir(parents=True, exist_ok=True)
         with open(self.lock, "a") as lock:
             if not take_lock(lock):
@@ -86,7 +102,7 @@ class Job:
                 self._set_aside()
             if not self.exists:
                 shutil.rmtree(self.directory, ignore_errors=True)
-                self.told.write_text(json.dumps(self.words) + "\n")
+                self.words_file.write_text(json.dumps(self.words) + "\n")
             with open(self.log, "ab") as log:
                 return subprocess.Popen(
                     [*self.command(), *place],
@@ -95,23 +111,23 @@ class Job:
                     stderr=log,
                     env={**os.environ, **ONE_THREAD},
                     pass_fds=[lock.fileno()],
-                    start_new_session=True,  # Ctrl-C is for the launcher, which asks them to stop
+                    start_new_session=True,  # Ctrl-C goes to the launcher, which asks them to stop
                 )
 
     def _set_aside(self) -> None:
-        """Renames the run that there is, ``NAME.learning-1``, so that a new one begins."""
+        """Renames the existing run to ``NAME.learning-1``, so that a new one can start."""
         name = f"{self.directory.name}.learning-{learning_of(self.directory)}"
         places = (self.directory.with_name(name + f"-{i}" * (i > 1)) for i in count(1))
         os.rename(self.directory, next(place for place in places if not place.exists()))
 
-    def free(self) -> bool:
-        """Whether nobody has the lock."""
+    def is_free(self) -> bool:
+        """Returns whether no process holds the lock."""
         with open(self.lock, "a") as lock:
             return take_lock(lock)
 
     def has_launcher(self) -> bool:
-        """Whether the one that began a locked job still lives; on another machine it is taken
-        to."""
+        """Returns whether the launcher of a locked job still lives. One on another machine is
+        assumed to."""
         host, _, process = self.lock.read_text().strip().partition(" ")
         if host != socket.gethostname() or not process.isdigit():
             return True
@@ -124,15 +140,23 @@ class Job:
         return True
 
     def other_settings(self) -> str:
-        """What to say of a run that was begun with other settings; empty if it was not."""
-        if not self.exists or self.outdated or not self.told.exists():
+        """Returns the message that the run was started with other settings; empty if it was not."""
+        if not self.exists or self.outdated or not self.words_file.exists():
             return ""
-        return difference(set(json.loads(self.told.read_text())), set(self.words), self.directory)
+        before = set(json.loads(self.words_file.read_text()))
+        return difference(before, set(self.words), self.directory)
 
 
 def difference(before: set[str], now: set[str], directory: Path) -> str:
-    """What to say of a run whose settings were ``before`` and should be ``now``, the episodes of
-    the absolute metric apart."""
+    """Returns the message that a run has other settings than it should have; empty if it has not.
+
+    The episodes of the absolute metric may differ.
+
+    Args:
+        before: settings that the run was started with.
+        now: settings that it should have.
+        directory: the run's, for the message.
+    """
     before, now = (
         {word for word in words if not word.startswith(ABSOLUTE)} for words in (before, now)
     )
@@ -140,13 +164,13 @@ def difference(before: set[str], now: set[str], directory: Path) -> str:
         return ""
     return (
         f"{directory} was made with other settings: {' '.join(sorted(before - now)) or 'fewer'} "
-        f"where now {' '.join(sorted(now - before)) or 'fewer'} is asked; move it away, or set "
-        "them back"
+        f"there, {' '.join(sorted(now - before)) or 'fewer'} now; move it away, or restore the "
+        "settings"
     )
 
 
 def tail(path: Path, lines: int = TAIL) -> str:
-    """The last lines of a log."""
+    """Returns the last lines of a log file."""
     try:
         text = path.read_text(errors="replace").rstrip()
     except OSError:

@@ -1,8 +1,9 @@
-"""Many runs at once, a process each: what is finished is skipped, what was cut off resumes, what
-fails is told and the others go on. Importable without torch.
+"""Many runs at once, a process each. Finished runs are skipped, interrupted ones resume, and a
+failed one is reported while the others continue. Loads no torch.
 
-A run locked by another launcher, here or on a machine with the same file system, is left to it and
-looked at again when it ended; one whose launcher was killed here still counts among those at once.
+A run that another launcher has locked, here or on a machine with the same file system, is left to
+it and checked again when it ended. A run whose launcher was killed here still counts among those
+that run at once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from marl.launch.job import Job, tail
 
 @dataclass
 class Outcome:
-    """How a job ended: ``done``, ``failed``, or ``stopped`` before its end."""
+    """How a job ended.
+
+    Attributes:
+        job: the job.
+        status: ``done``, ``failed``, or ``stopped`` before its end.
+        why: the reason; empty where there is nothing to say.
+    """
 
     job: Job
     status: str
@@ -29,24 +36,32 @@ class Outcome:
 
 @dataclass
 class Running:
-    """A job under way; without a process of ours where another launcher started it, and without a
-    slot where that one still lives."""
+    """A job that is running.
+
+    Attributes:
+        job: the job.
+        slot: number of its place among those that run at once; None where another launcher, which
+            still lives, started it.
+        process: its process; None where another launcher started it.
+        start: time at which it was started here.
+    """
 
     job: Job
     slot: int | None
     process: subprocess.Popen[bytes] | None
-    began: float = field(default_factory=time.monotonic)
+    start: float = field(default_factory=time.monotonic)
 
 
 class JobScheduler:
-    """Runs jobs, so many at once.
+    """Runs jobs, several at once.
 
     Args:
-        jobs: in the order they shall begin.
-        parallel: how many at once.
+        jobs: in the order in which they start.
+        parallel: how many run at once.
         finish: called with each job whose child ended well; its error makes the job failed.
-        places: words for the settings of where a job runs, in turn, such as ``device=cuda:0``.
-        ended: whether a job needs no running any more, for another launcher did it.
+        places: settings of where a job runs, such as ``device=cuda:0``; the slots take them in
+            turn.
+        is_done: whether a job needs no run any more, because another launcher did it.
     """
 
     def __init__(
@@ -55,59 +70,64 @@ class JobScheduler:
         parallel: int,
         finish: Callable[[Job], None] = lambda job: None,
         places: Sequence[str] = (),
-        ended: Callable[[Job], bool] = lambda job: False,
+        is_done: Callable[[Job], bool] = lambda job: False,
     ):
         self.waiting, self.running = list(jobs), list[Running]()
         self.outcomes: list[Outcome] = []
-        self.seconds: dict[str, float] = {}  # how long each job took that ended here, by name
-        self.parallel, self.finish, self.places, self.ended = parallel, finish, places, ended
-        self.signals: list[int] = []  # that asked to stop
-        self.obeyed = 0
+        self.seconds: dict[str, float] = {}  # job that ended here -> how long it took
+        self.parallel, self.finish, self.places, self.is_done = parallel, finish, places, is_done
+        self.signals: list[int] = []  # received so far
+        self.signals_handled = 0
 
     def run(
         self, watch: Callable[[JobScheduler], None] = lambda scheduler: None, every: float = 0.5
     ) -> None:
-        """Until all have ended. ``watch`` is called every so many seconds. SIGTERM, SIGHUP and
-        Ctrl-C let the children save and end; ``signals`` then tells which it was."""
+        """Runs all jobs to their end.
+
+        After SIGTERM, SIGHUP or Ctrl-C the children save and end; ``signals`` then holds the
+        signal.
+
+        Args:
+            watch: called with this scheduler, again and again.
+            every: seconds between two calls of ``watch``.
+        """
         with self._on_signals():
             while self.waiting or self.running:
-                self._start()
-                self._obey()
-                self._reap()
+                self._start_jobs()
+                self._handle_signals()
+                self._collect_ended()
                 watch(self)
                 if self.running:
                     time.sleep(every)
         watch(self)
 
-    def _start(self) -> None:
-        while self.waiting and (free := self._slots()):
+    def _start_jobs(self) -> None:
+        while self.waiting and (free := self._free_slots()):
             job = self.waiting.pop(0)
-            if self.ended(job):
+            if self.is_done(job):
                 self.outcomes.append(Outcome(job, "done"))
                 continue
             if problem := job.other_settings():
                 self.outcomes.append(Outcome(job, "failed", problem))
                 continue
             slot: int | None = free[0]
-            place = self.places[free[0] % len(self.places) :][:1] if self.places else ()
-            process = job.begin(place)
+            process = job.start(place_of_slot(self.places, free[0]))
             if process is None and job.has_launcher():
                 slot = None
             self.running.append(Running(job, slot, process))
 
-    def _slots(self) -> list[int]:
-        """Those that are free."""
+    def _free_slots(self) -> list[int]:
         return sorted(set(range(self.parallel)) - {one.slot for one in self.running})
 
-    def _reap(self) -> None:
+    def _collect_ended(self) -> None:
         for one in list(self.running):
             if one.process is None:
-                if one.job.free():  # see for ourselves how it stands
+                if one.job.is_free():  # the other launcher's child ended: look at it ourselves
                     self.running.remove(one)
                     self.waiting.insert(0, one.job)
             elif (code := one.process.poll()) is not None:
                 self.running.remove(one)
-                self.seconds[one.job.name] = time.monotonic() - one.began
+                self.seconds[one.job.name] = time.monotonic() - one.start
                 self.outcomes.append(self._outcome(one.job, code))
 
     def _outcome(self, job: Job, code: int) -> Outcome:
@@ -115,39 +135,44 @@ class JobScheduler:
             try:
                 self.finish(job)
                 return Outcome(job, "done")
-            except Exception as error:  # whatever it is, the other runs go on
+            except Exception as error:  # of any kind: the other runs continue
                 return Outcome(job, "failed", str(error))
-        if self.ended(job):  # another launcher recorded, perhaps pruned it, while ours began
+        if self.is_done(job):  # another launcher recorded, perhaps pruned it, while ours started
             return Outcome(job, "done")
         if self.signals:
             return Outcome(job, "stopped")
-        told = tail(job.log)
-        return Outcome(job, "failed", f"{told.splitlines()[-1]} (exit code {code})\n{told}")
+        log = tail(job.log)
+        return Outcome(job, "failed", f"{log.splitlines()[-1]} (exit code {code})\n{log}")
 
     @contextmanager
     def _on_signals(self) -> Iterator[None]:
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        before = {number: signal.signal(number, self._asked) for number in numbers}
+        before = {number: signal.signal(number, self._receive) for number in numbers}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _asked(self, number: int, _: FrameType | None) -> None:
+    def _receive(self, number: int, _: FrameType | None) -> None:
         self.signals.append(number)
 
-    def _obey(self) -> None:
-        """Asks all children to save and end; the second time, to end at once."""
-        if self.obeyed == len(self.signals):
+    def _handle_signals(self) -> None:
+        """Asks all children to save and end; after a second signal, to end at once."""
+        if self.signals_handled == len(self.signals):
             return
-        word = signal.SIGTERM if self.obeyed == 0 else signal.SIGKILL
-        self.obeyed = len(self.signals)
+        number = signal.SIGTERM if self.signals_handled == 0 else signal.SIGKILL
+        self.signals_handled = len(self.signals)
         others = [one for one in self.running if one.process is None]
         self.running = [one for one in self.running if one.process is not None]
-        left = [*self.waiting, *(one.job for one in others)]
-        self.outcomes += [Outcome(job, "stopped") for job in left]
+        unstarted = [*self.waiting, *(one.job for one in others)]
+        self.outcomes += [Outcome(job, "stopped") for job in unstarted]
         self.waiting = []
         for one in self.running:
             if one.process is not None and one.process.poll() is None:
-                one.process.send_signal(word)
+                one.process.send_signal(number)
+
+
+def place_of_slot(places: Sequence[str], slot: int) -> list[str]:
+    """Returns the settings of where the jobs of a slot run; empty without ``places``."""
+    return [places[slot % len(places)]] if places else []

@@ -1,4 +1,4 @@
-"""One parameter of a sweep: a value, values, or a distribution, with the words of W&B's files."""
+"""One parameter of a sweep: a value, values, or a distribution, in the format of W&B's files."""
 
 from __future__ import annotations
 
@@ -11,41 +11,47 @@ from typing import Any
 
 from marl.errors import UserError, unknown
 
-Given = Mapping[str, Any]  # what the file says of a parameter
+Spec = Mapping[str, Any]  # keys and values of a parameter in the file
 
 
-def _whole(given: Given, source: Random) -> int:
-    return source.randint(given["min"], given["max"])
+def _whole(spec: Spec, source: Random) -> int:
+    return source.randint(spec["min"], spec["max"])
 
 
-def _uniform(given: Given, source: Random) -> float:
-    return source.uniform(given["min"], given["max"])
+def _uniform(spec: Spec, source: Random) -> float:
+    return source.uniform(spec["min"], spec["max"])
 
 
-def _log_uniform(given: Given, source: Random) -> float:
-    return math.exp(source.uniform(math.log(given["min"]), math.log(given["max"])))
+def _log_uniform(spec: Spec, source: Random) -> float:
+    return math.exp(source.uniform(math.log(spec["min"]), math.log(spec["max"])))
 
 
-def _normal(given: Given, source: Random) -> float:
-    return source.normalvariate(given.get("mu", 0.0), given.get("sigma", 1.0))
+def _normal(spec: Spec, source: Random) -> float:
+    return source.normalvariate(spec.get("mu", 0.0), spec.get("sigma", 1.0))
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """What must be told of it, what may be, and how it is drawn."""
+    """A kind of distribution.
 
-    needs: tuple[str, ...]
-    draw: Callable[[Given, Random], Any]
-    allows: tuple[str, ...] = ()
+    Attributes:
+        required: keys that a parameter must have.
+        sample: returns one value of a parameter.
+        optional: keys that a parameter may have.
+    """
+
+    required: tuple[str, ...]
+    sample: Callable[[Spec, Random], Any]
+    optional: tuple[str, ...] = ()
 
 
 RANGE, BELL = ("min", "max"), ("mu", "sigma")
 DISTRIBUTIONS = {
-    "constant": Distribution(("value",), lambda given, _: given["value"]),
-    "categorical": Distribution(("values",), lambda given, source: source.choice(given["values"])),
+    "constant": Distribution(("value",), lambda spec, _: spec["value"]),
+    "categorical": Distribution(("values",), lambda spec, source: source.choice(spec["values"])),
     "categorical_w_probabilities": Distribution(
         ("values", "probabilities"),
-        lambda given, source: source.choices(given["values"], given["probabilities"])[0],
+        lambda spec, source: source.choices(spec["values"], spec["probabilities"])[0],
     ),
     "int_uniform": Distribution(RANGE, _whole),
     "uniform": Distribution(RANGE, _uniform),
@@ -53,61 +59,67 @@ DISTRIBUTIONS = {
     "log_uniform_values": Distribution(RANGE, _log_uniform),
     "q_log_uniform_values": Distribution(RANGE, _log_uniform, ("q",)),
     "normal": Distribution((), _normal, BELL),
-    "log_normal": Distribution((), lambda given, source: math.exp(_normal(given, source)), BELL),
+    "log_normal": Distribution((), lambda spec, source: math.exp(_normal(spec, source)), BELL),
 }
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A setting of a run, and what it may be.
+    """A setting of a run and the values that it may have.
+
+    Attributes:
+        name: of the setting.
+        distribution: its kind, one of ``DISTRIBUTIONS``.
+        spec: its keys and values in the file, without ``distribution``.
 
     Raises:
-        UserError: an unknown distribution, or numbers that make none.
+        UserError: an unknown distribution, or numbers that define none.
     """
 
     name: str
     distribution: str
-    given: Given
+    spec: Spec
 
     def __post_init__(self) -> None:
         self._check_keys()
         for key in ("min", "max", "q", "mu", "sigma"):
-            if key in self.given:
-                self._check_number(key, self.given[key])
-        if "min" in self.given:
-            self._check_range(self.given["min"], self.given["max"])
+            if key in self.spec:
+                self._check_number(key, self.spec[key])
+        if "min" in self.spec:
+            self._check_range(self.spec["min"], self.spec["max"])
         self._check_values()
 
     @property
     def varies(self) -> bool:
+        """Whether it has more than one value."""
         return self.distribution != "constant"
 
     def all(self) -> list[Any]:
-        """Every value, for a grid.
+        """Returns every value, for a grid.
 
         Raises:
-            UserError: there is no end of them.
+            UserError: the distribution has no finite list of values.
         """
         match self.distribution:
             case "constant":
-                return [self.given["value"]]
+                return [self.spec["value"]]
             case "categorical":
-                return list(self.given["values"])
+                return list(self.spec["values"])
             case "int_uniform":
-                return list(range(self.given["min"], self.given["max"] + 1))
+                return list(range(self.spec["min"], self.spec["max"] + 1))
         raise UserError(
-            f"parameter {self.name!r} is {self.distribution}, which a grid cannot go through; "
-            "list its values, or set method: random"
+            f"parameter {self.name!r} is {self.distribution}, which has no finite list "
+            "of values for a grid; list its values, or set method: random"
         )
 
-    def draw(self, source: Random) -> Any:
-        """One value; numbers to six digits, which a person can copy."""
-        value = DISTRIBUTIONS[self.distribution].draw(self.given, source)
-        if not self.varies or "values" in self.given or isinstance(value, int):
+    def sample(self, source: Random) -> Any:
+        """Returns one random value; numbers have six digits, which a person can copy."""
+        value = DISTRIBUTIONS[self.distribution].sample(self.spec, source)
+        if not self.varies or "values" in self.spec or isinstance(value, int):
             return value
         if not self.distribution.startswith("q_"):
             return float(f"{value:.6g}")
-        q = self.given.get("q", 1)
+        q = self.spec.get("q", 1)
         steps = round(value / q)
         return steps * q if isinstance(q, int) else float(f"{steps * q:.6g}")
 
@@ -121,10 +133,11 @@ class Parameter:
                 + ", ".join(DISTRIBUTIONS)
             )
         kind = DISTRIBUTIONS[self.distribution]
-        for key in self.given:
-            if key not in kind.needs + kind.allows:
-                raise unknown("key", key, kind.needs + kind.allows + ("distribution",), where=where)
-        if missing := [key for key in kind.needs if key not in self.given]:
+        known = kind.required + kind.optional
+        for key in self.spec:
+            if key not in known:
+                raise unknown("key", key, (*known, "distribution"), where=where)
+        if missing := [key for key in kind.required if key not in self.spec]:
             raise UserError(
                 f"parameter {self.name!r} is {self.distribution} and needs {' and '.join(missing)}"
             )
@@ -144,15 +157,17 @@ class Parameter:
         if low >= high:
             raise UserError(f"parameter {self.name!r} has min {low} not below max {high}")
         if "log" in self.distribution and low <= 0:
-            raise UserError(f"parameter {self.name!r} has min {low}; a logarithm needs it above 0")
+            raise UserError(
+                f"parameter {self.name!r} has min {low}; its logarithm needs a min above 0"
+            )
 
     def _check_values(self) -> None:
-        values = self.given.get("values", [self.given.get("value", 0)])
+        values = self.spec.get("values", [self.spec.get("value", 0)])
         if not isinstance(values, list) or not values:
             raise UserError(f"values of parameter {self.name!r} are {values!r}; expected a list")
         for value in values:
             self._check_word(value)
-        weights = self.given.get("probabilities", [1] * len(values))
+        weights = self.spec.get("probabilities", [1] * len(values))
         numbers = isinstance(weights, list) and all(isinstance(w, int | float) for w in weights)
         if not numbers or len(weights) != len(values) or min(weights) < 0 or sum(weights) <= 0:
             raise UserError(
@@ -161,7 +176,8 @@ class Parameter:
             )
 
     def _check_word(self, value: Any) -> None:
-        """W&B writes values into the command as Python prints them, which not all survive."""
+        """Checks that a value survives on the command line, where W&B puts it as Python prints
+        it."""
         inner = value if isinstance(value, list) else [value]
         if any(item is None for item in inner):
             raise UserError(f"parameter {self.name!r} has an empty value; write null as 'null'")
@@ -173,36 +189,41 @@ class Parameter:
 
 
 def _as_yaml(text: str) -> str:
-    """``1e-3`` is a number to everyone but YAML."""
+    """Returns how a number such as ``1e-3``, a text to YAML, is written; empty for other texts."""
     try:
         number = float(text)
     except ValueError:
         return ""
-    return f"; YAML takes 1e-3 for text, so write {number:.10f}".rstrip("0")
+    return f"; YAML reads 1e-3 as text, so write {number:.10f}".rstrip("0")
 
 
-def parameter(name: str, given: Any) -> Parameter:
-    """A parameter as a file has it, its distribution found where it is not named.
+def parameter(name: str, spec: Any) -> Parameter:
+    """Returns a parameter of a file; a distribution that is not named follows from its keys.
+
+    Args:
+        name: of the setting.
+        spec: its keys and values in the file.
 
     Raises:
-        UserError: it makes no sense.
+        UserError: they define no parameter.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", name):
-        raise UserError(f"{name!r} is no name for a parameter; expected a setting of marl train")
-    if not isinstance(given, dict) or not given:
+        raise UserError(f"{name!r} is not a parameter; expected a setting of marl train")
+    if not isinstance(spec, dict) or not spec:
         raise UserError(
-            f"parameter {name!r} is {given!r}; expected value, values, or min and max under it"
+            f"parameter {name!r} is {spec!r}; expected value, values, or min and max under it"
         )
-    if "parameters" in given:
+    if "parameters" in spec:
         raise UserError(f"parameter {name!r} is nested; write {name}.KEY for each one inside")
-    rest = {key: value for key, value in given.items() if key != "distribution"}
-    return Parameter(name, str(given.get("distribution", _implied(rest))), rest)
+    rest = {key: value for key, value in spec.items() if key != "distribution"}
+    return Parameter(name, str(spec.get("distribution", _implied(rest))), rest)
 
 
-def _implied(given: Given) -> str:
-    if "values" in given:
-        return "categorical_w_probabilities" if "probabilities" in given else "categorical"
-    if "min" in given or "max" in given:
-        whole = all(isinstance(given.get(key, 0), int) for key in RANGE)
+def _implied(spec: Spec) -> str:
+    """Returns the distribution that a parameter's keys imply."""
+    if "values" in spec:
+        return "categorical_w_probabilities" if "probabilities" in spec else "categorical"
+    if "min" in spec or "max" in spec:
+        whole = all(isinstance(spec.get(key, 0), int) for key in RANGE)
         return "int_uniform" if whole else "uniform"
     return "constant"

@@ -1,5 +1,5 @@
-"""Sweeps: files as ``wandb sweep`` takes them, and the points that a grid or a random search makes
-of them. Importable without torch.
+"""Sweeps: files in the format of ``wandb sweep``, and their points in a grid or a random search.
+Loads no torch.
 
 Values reach ``marl train`` through the file's ``command``, whose ``${args_no_hyphens}`` stands for
 ``NAME=VALUE`` of every parameter.
@@ -19,7 +19,7 @@ from marl.launch.hyperband import Hyperband
 from marl.launch.search_space import Parameter, parameter
 from marl.utils.jsonl import read_jsonl, scalars
 
-Point = dict[str, Any]  # a value for every parameter
+Point = dict[str, Any]  # parameter -> value
 
 KEYS = ("apiVersion", "command", "controller", "description", "early_terminate", "entity", "kind",
         "method", "metric", "name", "parameters", "program", "project", "run_cap")  # fmt: skip
@@ -31,19 +31,29 @@ COMMAND = ("${env}", "marl", "train", ARGUMENTS)
 
 @dataclass(frozen=True)
 class Sweep:
-    """A file that was read and found right."""
+    """A valid sweep file."""
 
-    method: str  # of METHODS
-    metric: str  # as it is logged
-    goal: str  # of GOALS
+    #: How points are chosen, one of ``METHODS``; ``bayes`` is random here.
+    method: str
+    #: Name under which runs log what is compared.
+    metric: str
+    #: ``maximize`` or ``minimize``.
+    goal: str
+    #: Settings that the sweep gives to its runs.
     parameters: tuple[Parameter, ...]
+    #: Words of the command that starts a run.
     command: tuple[str, ...]
-    run_cap: int | None = None  # runs, at most
+    #: Most runs of the sweep; None for no limit.
+    run_cap: int | None = None
+    #: Rule that stops runs that fall behind; None for none.
     early_terminate: Hyperband | None = None
 
     def points(self, count: int | None = None, seed: int = 0) -> list[Point]:
-        """A grid's first ``count`` or all; so many different draws of the others, the same for the
-        same seed and the first of any larger number. ``run_cap`` stands for no count.
+        """Returns the points to run: of a grid the first ones, else different random ones.
+
+        Args:
+            count: number of points; None for ``run_cap``, or for all of a grid.
+            seed: of the random points. With the same seed, fewer points are the first of more.
 
         Raises:
             UserError: no count where one is needed.
@@ -52,33 +62,33 @@ class Sweep:
         if self.method == "grid":
             return list(itertools.islice(self._grid(), count))
         if count is None:
-            raise UserError(f"a {self.method} sweep without run_cap needs --count K")
-        return self._drawn(count, Random(seed))
+            raise UserError(f"a {self.method} sweep without run_cap has no end; add --count K")
+        return self._sampled(count, Random(seed))
 
     def _grid(self) -> Iterator[Point]:
         names = [one.name for one in self.parameters]
         for values in itertools.product(*(one.all() for one in self.parameters)):
             yield dict(zip(names, values, strict=True))
 
-    def _drawn(self, count: int, source: Random) -> list[Point]:
-        found: list[Point] = []
-        for _ in range(100 * count):  # fewer, where there are not as many
-            point = {one.name: one.draw(source) for one in self.parameters}
-            if point not in found:
-                found.append(point)
-            if len(found) == count:
+    def _sampled(self, count: int, source: Random) -> list[Point]:
+        points: list[Point] = []
+        for _ in range(100 * count):  # a small space may have fewer points than ``count``
+            point = {one.name: one.sample(source) for one in self.parameters}
+            if point not in points:
+                points.append(point)
+            if len(points) == count:
                 break
-        return found
+        return points
 
     def settings(self, point: Point) -> list[str]:
-        """What stands behind ``marl train`` in the command of this point."""
+        """Returns the words after ``marl train`` in the command of this point."""
         words = render(self.command, point)
         return words[words.index("train") + 1 :]
 
-    def given(self) -> Iterator[tuple[str, Any]]:
-        """Yields every setting that the file gives, with all of its values."""
+    def all_settings(self) -> Iterator[tuple[str, Any]]:
+        """Yields every setting of the file, with each of its values."""
         for one in self.parameters:
-            yield from ((one.name, value) for value in one.given.values())
+            yield from ((one.name, value) for value in one.spec.values())
         for word in self.command[self.command.index("train") + 1 :]:
             if word != ARGUMENTS:
                 key, _, value = word.partition("=")
@@ -86,19 +96,25 @@ class Sweep:
 
     @property
     def varied(self) -> list[str]:
+        """Names of the parameters with more than one value."""
         return [one.name for one in self.parameters if one.varies]
 
     def space(self) -> dict[str, dict[str, Any]]:
-        """What is searched, as JSON."""
-        return {p.name: {"distribution": p.distribution, **p.given} for p in self.parameters}
+        """Returns the searched parameters as JSON values."""
+        return {p.name: {"distribution": p.distribution, **p.spec} for p in self.parameters}
 
     def upward(self, value: float) -> float:
-        """The metric so that more is better."""
+        """Returns a value of the metric, negated where lower is better."""
         return value if self.goal == "maximize" else -value
 
 
 def render(command: Sequence[str], point: Point) -> list[str]:
-    """The words that ``wandb agent`` starts for a point."""
+    """Returns the words of the command that ``wandb agent`` would run for a point.
+
+    Args:
+        command: the file's command, with macros such as ``${env}``.
+        point: values of the parameters.
+    """
     macros = {
         "${env}": ["/usr/bin/env"],
         "${interpreter}": ["python"],
@@ -114,7 +130,7 @@ def load(path: Path) -> Sweep:
     """Reads a sweep file.
 
     Raises:
-        UserError: it is not there, is no YAML, or does not say what a sweep needs.
+        UserError: the file does not exist, is not YAML, or lacks something that a sweep needs.
     """
     try:
         return _sweep(_read(path))
@@ -126,38 +142,38 @@ def _read(path: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        given = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise UserError("there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot be read: {error}") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"is no YAML, in line {line}: {error.problem}") from None
-    if not isinstance(given, dict):
-        raise UserError(f"is no sweep; expected the keys {', '.join(KEYS)}")
-    return given
+        raise UserError(f"is not YAML, in line {line}: {error.problem}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"is not a sweep; expected the keys {', '.join(KEYS)}")
+    return content
 
 
-def _sweep(given: Mapping[str, Any]) -> Sweep:
-    for key in given:
+def _sweep(content: Mapping[str, Any]) -> Sweep:
+    for key in content:
         if key not in KEYS:
             raise unknown("key", key, KEYS)
     for key in ("method", "metric", "parameters", "command"):
-        if not given.get(key):
+        if not content.get(key):
             raise UserError(f"there is no {key}; {EXPECTED[key]}")
-    if given["method"] not in METHODS:
-        raise unknown("method", given["method"], METHODS)
-    cap = given.get("run_cap")
+    if content["method"] not in METHODS:
+        raise unknown("method", content["method"], METHODS)
+    cap = content.get("run_cap")
     if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or cap < 1):
         raise UserError(f"run_cap is {cap!r}; expected a whole number of at least 1")
-    parameters = _parameters(given["parameters"])
-    if given["method"] == "grid":
+    parameters = _parameters(content["parameters"])
+    if content["method"] == "grid":
         for one in parameters:
             one.all()
     return Sweep(
-        given["method"], *_metric(given["metric"]), parameters, _command(given["command"]), cap,
-        _early_terminate(given.get("early_terminate")),
+        content["method"], *_metric(content["metric"]), parameters, _command(content["command"]),
+        cap, _early_terminate(content.get("early_terminate")),
     )  # fmt: skip
 
 
@@ -169,28 +185,28 @@ EXPECTED = {
 }
 
 
-def _metric(given: Any) -> tuple[str, str]:
-    if not isinstance(given, dict) or not {"name", "goal"} == given.keys():
-        raise UserError(f"metric is {given!r}; {EXPECTED['metric']}")
-    if given["goal"] not in GOALS:
-        raise unknown("goal", given["goal"], GOALS, where=" of the metric")
-    return str(given["name"]), given["goal"]
+def _metric(value: Any) -> tuple[str, str]:
+    if not isinstance(value, dict) or not {"name", "goal"} == value.keys():
+        raise UserError(f"metric is {value!r}; {EXPECTED['metric']}")
+    if value["goal"] not in GOALS:
+        raise unknown("goal", value["goal"], GOALS, where=" of the metric")
+    return str(value["name"]), value["goal"]
 
 
-def _parameters(given: Any) -> tuple[Parameter, ...]:
-    if not isinstance(given, dict):
-        raise UserError(f"parameters are {given!r}; {EXPECTED['parameters']}")
-    if "directory" in given:
-        raise UserError("every run has a directory of its own; leave out the parameter 'directory'")
-    return tuple(parameter(str(name), value) for name, value in given.items())
+def _parameters(specs: Any) -> tuple[Parameter, ...]:
+    if not isinstance(specs, dict):
+        raise UserError(f"parameters are {specs!r}; {EXPECTED['parameters']}")
+    if "directory" in specs:
+        raise UserError("the sweep chooses the runs' directories; leave out 'directory'")
+    return tuple(parameter(str(name), spec) for name, spec in specs.items())
 
 
-def _command(given: Any) -> tuple[str, ...]:
-    if not isinstance(given, list):
-        raise UserError(f"command is {given!r}; {EXPECTED['command']}")
-    words = [str(word) for word in given]
+def _command(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise UserError(f"command is {value!r}; {EXPECTED['command']}")
+    words = [str(word) for word in value]
     if "train" not in words or ARGUMENTS not in words[words.index("train") :]:
-        raise UserError(f"command is {words}, which trains nothing; {EXPECTED['command']}")
+        raise UserError(f"command is {words}, which does not train; {EXPECTED['command']}")
     for word in words:
         if word.startswith("${") and word not in ("${interpreter}", *COMMAND):
             raise unknown(
@@ -199,14 +215,14 @@ def _command(given: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _early_terminate(given: Any) -> Hyperband | None:
-    if given is None:
+def _early_terminate(rule: Any) -> Hyperband | None:
+    if rule is None:
         return None
-    if not isinstance(given, dict) or given.get("type") != "hyperband":
+    if not isinstance(rule, dict) or rule.get("type") != "hyperband":
         raise UserError(
-            f"early_terminate is {given!r}; expected {{type: hyperband, min_iter: N}}, for instance"
+            f"early_terminate is {rule!r}; expected {{type: hyperband, min_iter: N}}, for instance"
         )
-    rest = {key: value for key, value in given.items() if key != "type"}
+    rest = {key: value for key, value in rule.items() if key != "type"}
     known = [one.name for one in fields(Hyperband)]
     for key, value in rest.items():
         if key not in known:
@@ -220,15 +236,26 @@ def _early_terminate(given: Any) -> Hyperband | None:
 
 
 def history(directory: Path, metric: str) -> list[tuple[int, float]]:
-    """``(frames, value)`` of every time that a run, done or not, logged the metric."""
+    """Returns ``(frames, value)`` for each time that a run logged the metric so far.
+
+    Args:
+        directory: of the run.
+        metric: name under which it is logged.
+    """
     kind = _kind(metric)
     rows = [(r["frames"], scalars(kind, r)) for r in read_jsonl(directory / f"{kind}.jsonl")]
     return [(frames, numbers[metric]) for frames, numbers in rows if metric in numbers]
 
 
 def missing(directory: Path, metric: str, done: bool) -> UserError | None:
-    """What to say of a metric that a run does not log: known of evaluations after the first one, of
-    all else when it is done."""
+    """Returns the error that a run does not log the metric; None where it does or may yet.
+
+    Args:
+        directory: of the run.
+        metric: name of a metric. Those of evaluations are known after the first one, all others
+            when the run is done.
+        done: whether the run has ended.
+    """
     records = read_jsonl(directory / f"{_kind(metric)}.jsonl")
     known = {name for record in records for name in scalars(_kind(metric), record)}
     if metric in known or not records or not (done or _kind(metric) == "evaluations"):

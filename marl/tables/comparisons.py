@@ -1,5 +1,5 @@
-"""What algorithms amount to over all tasks of a suite: normalised scores, performance profiles, and
-who is better than whom. Each team for itself."""
+"""Comparisons of algorithms over all tasks of a suite: normalised scores, performance profiles and
+probabilities of improvement, for each team by itself."""
 
 from __future__ import annotations
 
@@ -32,44 +32,56 @@ TAUS = np.linspace(0, 1, 51)
 class Reference:
     """The returns of a task that score 0 and 1."""
 
-    random: float  # mean over all records of the task
-    best: float  # the best run's absolute metric
+    #: Mean return of random play over all records of the task.
+    random: float
+    #: The best run's absolute metric.
+    best: float
 
     @property
     def usable(self) -> bool:
+        """Whether any run is better than random play."""
         return self.best > self.random
 
     def normalised(self, value: float) -> float:
+        """Returns the score of a return."""
         return float(canonical(np.array((value - self.random) / (self.best - self.random))))
 
 
 @dataclass(frozen=True)
 class Level:
-    """A point of a performance profile."""
+    """A point of a performance profile (Agarwal et al. 2021)."""
 
     team: str
     algorithm: str
+    #: Number of tasks.
     tasks: int
+    #: Number of runs of all tasks.
     runs: int
+    #: Normalised score.
     tau: float
+    #: Share of runs with a higher score.
     fraction: Score
+    #: Version of learning of the runs.
     learning: int
 
 
 @dataclass(frozen=True)
 class Improvement:
-    """How probably ``x`` is better than ``y``."""
+    """The probability that algorithm ``x`` is better than ``y`` (Agarwal et al. 2021)."""
 
     team: str
     x: str
     y: str
-    tasks: int  # that both have
+    #: Number of tasks that both have.
+    tasks: int
+    #: Probability that a run of ``x`` scores higher than one of ``y`` on the same task.
     probability: Score
-    learning: int  # of both
+    #: Version of learning of both.
+    learning: int
 
 
 def references(rows: Sequence[Final]) -> dict[tuple[str, ...], Reference]:
-    """By task and team."""
+    """Returns the references by task and team."""
     returns = [row for row in rows if row.metric == RETURN]
     return {
         key: Reference(
@@ -86,65 +98,65 @@ def _usable(rows: Sequence[Final]) -> list[Final]:
 
 
 def _alike(rows: Sequence[Final]) -> list[Final]:
-    """The returns of which numbers over several tasks are made: of every algorithm those of its
-    newest version of learning."""
+    """Returns the rows of returns that count over several tasks: each algorithm's of its newest
+    version of learning."""
     returns = [row for row in rows if row.metric == RETURN]
     groups = grouped(returns, "algorithm").items()
-    most = {algorithm: newest(group)[0].learning for (algorithm,), group in groups}
-    return [row for row in returns if row.learning == most[row.algorithm]]
+    latest = {algorithm: newest(group)[0].learning for (algorithm,), group in groups}
+    return [row for row in returns if row.learning == latest[row.algorithm]]
 
 
 def aggregated(rows: Sequence[Final]) -> list[Summary]:
-    """A row for every team and algorithm: normalised scores over all its tasks."""
+    """Returns a row for every team and algorithm: normalised scores over all its tasks."""
     known, usable = references(rows), _usable(rows)
     final = by_task(usable, lambda r: known[r.task, r.team].normalised(r.final))
     absolute = by_task(usable, lambda r: known[r.task, r.team].normalised(r.absolute))
     sampled = by_task(usable, lambda r: known[r.task, r.team].normalised(r.sampled))
-    found: list[Summary] = []
+    summaries: list[Summary] = []
     for (team, algorithm), group in grouped(usable, "team", "algorithm").items():
-        ends, best, drawn = (
+        last, best, noisy = (
             list(scores[team][algorithm].values()) for scores in (final, absolute, sampled)
         )
-        found.append(
+        summaries.append(
             Summary(
                 ALL, team, NORMALISED, algorithm, len(best), min(map(len, best)),
                 sum(map(len, best)),
-                float(statistics.mean(ends)), score(ends), float(statistics.mean(best)),
-                score(best), score(drawn), 0.0, float(column(group, "wall_clock").mean()), NONE,
+                float(statistics.mean(last)), score(last), float(statistics.mean(best)),
+                score(best), score(noisy), 0.0, float(column(group, "wall_clock").mean()), NONE,
                 group[0].learning,
             )
         )  # fmt: skip
-    return found
+    return summaries
 
 
 def profiles(rows: Sequence[Final]) -> list[Level]:
-    """The share of runs whose normalised absolute metric is above each threshold."""
+    """Returns the share of runs whose normalised absolute metric is above each threshold."""
     known, usable = references(rows), _usable(rows)
     scores = by_task(usable, lambda r: known[r.task, r.team].normalised(r.absolute))
     learning = {row.algorithm: row.learning for row in usable}
-    found: list[Level] = []
+    levels: list[Level] = []
     for team, algorithms in scores.items():
         for algorithm, tasks in algorithms.items():
             above = statistics.profile(list(tasks.values()), TAUS)
             value = statistics.mean(above)
             low, high = statistics.interval(above, statistics.mean, 2000)
             runs = sum(map(len, above))
-            found += [
+            levels += [
                 Level(
                     team, algorithm, len(tasks), runs, float(tau), Score(*map(float, numbers)),
                     learning[algorithm],
                 )
                 for tau, *numbers in zip(TAUS, value, low, high, strict=True)
             ]  # fmt: skip
-    return found
+    return levels
 
 
 def improvements(rows: Sequence[Final]) -> list[Improvement]:
-    """Of every ordered pair of algorithms that share a task and a version of learning, by the
-    absolute metric."""
+    """Returns the probability of improvement in the absolute metric, for every ordered pair of
+    algorithms that share a task and a version of learning."""
     alike = _alike(rows)
     learning = {row.algorithm: row.learning for row in alike}
-    found: list[Improvement] = []
+    pairs: list[Improvement] = []
     for team, algorithms in by_task(alike, lambda row: row.absolute).items():
         for x, y in permutations(algorithms, 2):
             tasks = [task for task in algorithms[x] if task in algorithms[y]]
@@ -154,22 +166,23 @@ def improvements(rows: Sequence[Final]) -> list[Improvement]:
             low, high = statistics.improvement_interval(better, worse, 2000)
             value = float(statistics.improvement(better, worse))
             score = Score(value, float(low), float(high))
-            found.append(Improvement(team, x, y, len(tasks), score, learning[x]))
-    return found
+            pairs.append(Improvement(team, x, y, len(tasks), score, learning[x]))
+    return pairs
 
 
 def remarks(rows: Sequence[Final]) -> list[str]:
-    """Where scores cannot be normalised, and which do not count over all tasks."""
-    lost = {(r.algorithm, r.task, r.learning) for r in rows if r.metric == RETURN}
-    lost -= {(r.algorithm, r.task, r.learning) for r in _alike(rows)}
-    told = [
+    """Returns sentences on tasks whose scores cannot be normalised, and on runs that do not count
+    over all tasks."""
+    excluded = {(r.algorithm, r.task, r.learning) for r in rows if r.metric == RETURN}
+    excluded -= {(r.algorithm, r.task, r.learning) for r in _alike(rows)}
+    older = [
         f"{escaped(f'{algorithm} on {task}')} is of learning version {version}, older than on "
         "other tasks, so that it does not count in numbers over all tasks"
-        for algorithm, task, version in sorted(lost)
+        for algorithm, task, version in sorted(excluded)
     ]
-    return told + [
+    return older + [
         f"{escaped(f'{task}, team {team}')}: no run is better than random play, so the "
         "task does not count in normalised scores"
-        for (task, team), found in references(rows).items()
-        if not found.usable
+        for (task, team), reference in references(rows).items()
+        if not reference.usable
     ]

@@ -11,30 +11,45 @@ from urllib.parse import quote
 
 @dataclass(frozen=True)
 class Heading:
+    """A heading."""
+
     text: str
+    #: 1 for the highest.
     level: int = 2
 
 
 @dataclass(frozen=True)
 class Text:
-    text: str  # **bold** and `code` are meant; whatever somebody else named is ``escaped``
+    """A paragraph."""
+
+    #: Markdown with bold, emphasis and code; names from elsewhere are ``escaped``.
+    text: str
 
 
 @dataclass(frozen=True)
 class Items:
+    """A bulleted list."""
+
     texts: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Table:
+    """A table."""
+
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    words: int = 1  # so many columns from the left hold words; numbers stand to the right
+    #: Number of columns of text, the first ones; all others hold numbers, which are right-aligned.
+    words: int = 1
 
 
 @dataclass(frozen=True)
 class Picture:
-    file: str  # relative to the suite's folder
+    """A picture."""
+
+    #: Path within the suite's folder.
+    file: str
+    #: Description; up to its first colon it is the alternative text.
     about: str
 
 
@@ -42,6 +57,7 @@ Block = Heading | Text | Items | Table | Picture
 
 
 def markdown(blocks: Iterable[Block]) -> str:
+    """Returns the blocks as Markdown."""
     return "\n\n".join(_markdown(block) for block in blocks) + "\n"
 
 
@@ -61,7 +77,12 @@ def _markdown(block: Block) -> str:
 
 
 def page(blocks: Iterable[Block], folder: str = "") -> str:
-    """The blocks as HTML; their pictures are in ``folder``."""
+    """Returns the blocks as HTML.
+
+    Args:
+        blocks: the document.
+        folder: of the pictures, with a trailing slash.
+    """
     return "\n".join(_html(block, folder) for block in blocks)
 
 
@@ -93,7 +114,7 @@ def _row(cells: Sequence[str], words: int, tag: str) -> str:
 
 
 def inline(text: str) -> str:
-    """Escaped, with bold, emphasis, code and line breaks."""
+    """Returns Markdown text as HTML: escaped, with bold, emphasis, code and line breaks."""
     hidden = re.sub(r"\\([\\`*_<>&|\[\]~])", lambda m: chr(HIDDEN + ord(m[1])), text)
     safe = html.escape(hidden, quote=False).replace("&lt;br&gt;", "<br>")
     safe = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe)
@@ -104,27 +125,29 @@ def inline(text: str) -> str:
 
 # --------------------------------------------------------------------------------- names of others
 
-HIDDEN = 0xE000  # where escaped characters wait, which no printable text holds
+HIDDEN = 0xE000  # offset of escaped characters while others are replaced; never printable itself
 SHOWN = f"[{chr(HIDDEN)}-{chr(HIDDEN + 0x7F)}]"
 
 
 def escaped(name: str) -> str:
-    """Returns a name, or whatever else somebody wrote, so that it shows as it is in Markdown and
-    HTML and formats nothing. A ``_`` within a word does not, and stays."""
+    """Returns a name from elsewhere so that Markdown and HTML show it literally.
+
+    A ``_`` within a word formats nothing and stays.
+    """
     text = re.sub(r"[\\`*<>&|\[\]~]", r"\\\g<0>", printable(name))
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
 
 
 def code(text: str) -> str:
-    """Returns a text as `code`, in which nothing else counts."""
+    """Returns a text as Markdown code, in which nothing is formatted."""
     return f"`{printable(text).replace('`', chr(39))}`"
 
 
 def address(path: str) -> str:
-    """Returns a relative path as an address, whatever its names are."""
+    """Returns a relative path as a URL."""
     return quote(path)
 
 
 def printable(text: str) -> str:
-    """Returns a text with a space for each character that does not print."""
+    """Returns a text with a space for each unprintable character."""
     return "".join(letter if letter.isprintable() else " " for letter in text)

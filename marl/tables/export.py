@@ -1,4 +1,4 @@
-"""What marl-eval (https://github.com/instadeepai/marl-eval) reads of a suite."""
+"""Export of a suite in the format of marl-eval (https://github.com/instadeepai/marl-eval)."""
 
 from __future__ import annotations
 
@@ -13,27 +13,26 @@ from marl.tables.text import listed
 
 
 def marl_eval(selection: Selection) -> tuple[str, list[str]]:
-    """The JSON of a suite and what of it could not be exported.
+    """Returns the JSON of a suite and sentences on what it leaves out.
 
-    Its format is environment -> task -> algorithm -> run -> ``step_k``. It asks for the same
-    algorithms on all tasks, the same seeds, the same number of steps and the same metrics in all
-    runs: what others lack is left out, as is an older version of learning. A suite with several
-    teams makes an environment of each.
+    The format is environment -> task -> algorithm -> run -> ``step_k``. It requires the same
+    algorithms on all tasks, and the same seeds, number of steps and metrics in all runs: what some
+    runs lack is left out, and so is an older version of learning. Each team of a suite with several
+    is an environment.
     """
-    teams, found, notes = selection.teams(), {}, []
+    teams, environments, notes = selection.teams(), {}, []
     _note(notes, "learning version", [str(version) for version in selection.versions[:-1]])
     for team in teams:
         name = selection.name.lower() + (f"_{slug(team)}" if len(teams) > 1 else "")
         runs = [run for run in newest(selection.runs) if team in run.teams]
-        kept = _complete(runs, notes)
-        if kept:
-            found[name] = _environment(kept, team)
-    text = json.dumps(found, separators=(",", ":")).replace('"seed_', '\n"seed_') + "\n"
+        if complete := _complete(runs, notes):
+            environments[name] = _environment(complete, team)
+    text = json.dumps(environments, separators=(",", ":")).replace('"seed_', '\n"seed_') + "\n"
     return text, list(dict.fromkeys(notes))
 
 
 def _complete(runs: Sequence[Run], notes: list[str]) -> list[Run]:
-    """Those of algorithms that have all tasks, and of seeds that all those have."""
+    """Returns the runs of algorithms that have all tasks, and of seeds that all of these have."""
     tasks = {run.cell.task for run in runs}
     cells = {(run.cell.task, run.cell.algorithm, run.cell.seed) for run in runs}
     algorithms = dict.fromkeys(run.cell.algorithm for run in runs)
@@ -41,8 +40,8 @@ def _complete(runs: Sequence[Run], notes: list[str]) -> list[Run]:
     pairs = [{s for t, b, s in cells if (t, b) == (task, a)} for a in whole for task in tasks]
     seeds = set.intersection(*pairs) if pairs else set()
     _note(notes, "algorithms that lack a task", [a for a in algorithms if a not in whole])
-    lost = {s for _, a, s in cells if a in whole} - seeds
-    _note(notes, "seeds that some algorithm lacks", [str(seed) for seed in sorted(lost)])
+    incomplete = {s for _, a, s in cells if a in whole} - seeds
+    _note(notes, "seeds that some algorithm lacks", [str(seed) for seed in sorted(incomplete)])
     return [run for run in runs if run.cell.algorithm in whole and run.cell.seed in seeds]
 
 
@@ -68,9 +67,9 @@ def _evaluated(metrics: Mapping[str, Series]) -> set[str]:
 
 
 def _run(run: Run, metrics: Mapping[str, Series], count: int) -> dict[str, Any]:
-    """The last ``count`` is the final policy's, so that where there are more the earlier give way.
+    """Returns ``count`` evaluations of a run, evenly spaced, the last one being the final policy's.
 
-    Clocks stand apart from results: an evaluation's time is its share of the run's wall-clock.
+    Records hold no time of each evaluation: its share of the run's wall-clock time stands for it.
     """
     seconds = float(run.clock["wall_clock"])
     chosen = [round(i * (len(run.frames) - 1) / max(1, count - 1)) for i in range(count)]

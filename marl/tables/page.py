@@ -1,4 +1,4 @@
-"""``results/index.html``: all suites on one page, which opens from the disk."""
+"""The page ``results/index.html`` with all suites, which needs no server."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SOURCES += ("marl_eval.json",)
 
 
 def page(suites: Mapping[str, tuple[Selection, Sequence[Block]]]) -> str:
-    """The page of all suites, by their names."""
+    """Returns the HTML page of all suites (name -> its runs and blocks)."""
     links = "".join(
         f'<a href="#{html.escape(address(name))}">{html.escape(name)}</a>' for name in suites
     )
@@ -89,9 +89,9 @@ def _videos(selection: Selection) -> str:
 
 
 def _video(path: str, about: str) -> str:
-    source, told = html.escape(address(path)), html.escape(about)
+    source, caption = html.escape(address(path)), html.escape(about)
     if path.endswith(".gif"):
-        shown = f'<img src="{source}" alt="{told}" loading="lazy">'
+        shown = f'<img src="{source}" alt="{caption}" loading="lazy">'
     else:
         shown = f'<video src="{source}" controls loop muted preload="metadata"></video>'
-    return f"<figure>{shown}<figcaption>{told}</figcaption></figure>"
+    return f"<figure>{shown}<figcaption>{caption}</figcaption></figure>"

@@ -1,5 +1,5 @@
-"""The pictures, drawn from the rows of the CSV files, whose checksum they carry: a picture is up to
-date where its checksum is that of its file."""
+"""The plots, drawn from the rows of the CSV files. Each carries the checksum of its data: it is up
+to date if this is the checksum of its file."""
 
 from __future__ import annotations
 
@@ -17,33 +17,42 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Rows = Sequence[Mapping[str, str]]
-Colors = Mapping[str, str]  # of every algorithm, the same in all pictures of a suite
+Colors = Mapping[str, str]  # algorithm -> colour, the same in all plots of a suite
 
 KEY = "Data-SHA256"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F4FC9", "#8C6D31")
 PALETTE += ("#4D4D4D", "#B22222", "#1B9E77", "#A6761D")
 GREY = "#777777"
-CLOSER = 10.0  # times the height of the rest of a curve, from which its beginning is left out
+# A curve's beginning is left out of the axis where it makes the axis this many times as high.
+CLOSER = 10.0
 
 
 def checksum(csv: str) -> str:
+    """Returns the SHA-256 of the text of a CSV file."""
     return hashlib.sha256(csv.encode()).hexdigest()
 
 
-def carried(path: Path) -> str | None:
-    """The checksum of the data that a picture was drawn from; None where it tells none."""
+def embedded_checksum(path: Path) -> str | None:
+    """Returns the checksum of the data that a plot was drawn from; None where it has none."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
-            image.load()  # a cut one fails here
+            image.load()  # a truncated file fails here
             return image.info.get(KEY)
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError):
         return None
 
 
 def draw(name: str, csv: str, algorithms: Sequence[str], path: Path) -> None:
-    """Draws the picture ``name`` from the text of its CSV file."""
+    """Draws a plot.
+
+    Args:
+        name: of the plot, one of ``PLOTS``.
+        csv: text of its CSV file.
+        algorithms: those of the suite, in the order of their colours.
+        path: the PNG file to write.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -52,18 +61,20 @@ def draw(name: str, csv: str, algorithms: Sequence[str], path: Path) -> None:
     colors = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(algorithms)}
     with plt.rc_context({
         "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
-        "text.parse_math": False,  # a $ in a name is a $
+        "text.parse_math": False,  # a $ in a name is only a $
     }):  # fmt: skip
-        figure = PICTURES[name](text.rows(csv), colors)
+        figure = PLOTS[name](text.rows(csv), colors)
         figure.savefig(path, dpi=120, format="png", metadata={KEY: checksum(csv), "Software": None})
         plt.close(figure)
 
 
-def _figure(count: int, size: tuple[float, float], most: int = 3) -> tuple[Figure, list[Axes]]:
-    """``count`` panels of ``size`` inches, at most so many beside each other."""
+def _figure(
+    count: int, size: tuple[float, float], max_columns: int = 3
+) -> tuple[Figure, list[Axes]]:
+    """Returns a figure with ``count`` panels of ``size`` inches."""
     import matplotlib.pyplot as plt
 
-    columns = min(most, max(1, count))
+    columns = min(max_columns, max(1, count))
     rows = -(-count // columns)
     figure, grid = plt.subplots(
         rows, columns, figsize=(size[0] * columns, size[1] * rows + 0.4), squeeze=False,
@@ -86,14 +97,14 @@ def _numbers(rows: Rows, name: str) -> np.ndarray:
 
 
 def _label(rows: Rows) -> Callable[[Mapping[str, str]], str]:
-    """How the rows' algorithms are named: with their version of learning where there are
-    several."""
+    """Returns a function from a row to its algorithm's label, which names the version of learning
+    where the rows have several."""
     several = len({row["learning"] for row in rows}) > 1
     return lambda row: row["algorithm"] + f" (learning {row['learning']})" * several
 
 
 def _title(words: Sequence[str], rows: Rows) -> str:
-    """The panel's task, and its team where the suite has several."""
+    """Returns a panel's task, with its team where the suite has several."""
     several = len({row["team"] for row in rows}) > 1
     return ", ".join(words if several else words[:-1])
 
@@ -113,7 +124,7 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
 
 
 def curves(rows: Rows, colors: Colors) -> Figure:
-    """Return against frames: interquartile mean over seeds, its interval, and random play."""
+    """Draws return against frames: interquartile mean over seeds, its interval, and random play."""
     from matplotlib.ticker import EngFormatter
 
     panels, label = _groups(rows, "task", "team"), _label(rows)
@@ -137,8 +148,8 @@ def curves(rows: Rows, colors: Colors) -> Figure:
 
 
 def _look_closer(axes: Axes, panel: Rows, random: float) -> None:
-    """Leaves the first tenth of the frames and random play out of the axis where they lie so far
-    below the rest that nothing else could be told apart, and says so."""
+    """Leaves the first tenth of the frames and random play out of the axis, with a note, where they
+    are so far below the rest that its curves would look alike."""
     frames, low = _numbers(panel, "frames"), _numbers(panel, "score_low")
     high = float(np.nanmax(_numbers(panel, "score_high")))
     bottom = float(np.nanmin(low[frames > frames.max() / 10], initial=high))
@@ -146,12 +157,12 @@ def _look_closer(axes: Axes, panel: Rows, random: float) -> None:
     if high - min(float(np.nanmin(low)), random) <= CLOSER * span or span <= 0:
         return
     axes.set_ylim(bottom - 0.1 * span, high + 0.05 * span)
-    told = f"begins lower; random play {random:,.4g}" if random < bottom else "begins lower"
-    axes.text(0.98, 0.02, told, transform=axes.transAxes, ha="right", va="bottom", color=GREY)
+    note = f"begins lower; random play {random:,.4g}" if random < bottom else "begins lower"
+    axes.text(0.98, 0.02, note, transform=axes.transAxes, ha="right", va="bottom", color=GREY)
 
 
 def profiles(rows: Rows, colors: Colors) -> Figure:
-    """The share of runs above each normalised score."""
+    """Draws the share of runs above each normalised score."""
     panels, label = _groups(rows, "team"), _label(rows)
     figure, grid = _figure(len(panels), (5.2, 3.6))
     for axes, (key, panel) in zip(grid, panels.items(), strict=True):
@@ -169,8 +180,8 @@ def profiles(rows: Rows, colors: Colors) -> Figure:
 
 
 def scores(rows: Rows, colors: Colors) -> Figure:
-    """Normalised scores over all tasks with their intervals: the best checkpoint's, and the last
-    policy's."""
+    """Draws normalised scores over all tasks with their intervals, of the best checkpoint and of
+    the last policy."""
     rows = [row for row in rows if row["task"] == "all"]
     panels, label = _groups(rows, "team"), _label(rows)
     count = max(map(len, panels.values()))
@@ -198,7 +209,7 @@ def scores(rows: Rows, colors: Colors) -> Figure:
 
 
 def improvement(rows: Rows, colors: Colors) -> Figure:
-    """How probably the row's algorithm is better than the column's."""
+    """Draws the probability that the row's algorithm is better than the column's."""
     panels = _groups(rows, "team")
     names = [name for name in colors if any(name in (row["x"], row["y"]) for row in rows)]
     size = 1.3 + 0.78 * len(names)
@@ -209,9 +220,9 @@ def improvement(rows: Rows, colors: Colors) -> Figure:
             i, j = names.index(row["x"]), names.index(row["y"])
             matrix[i, j] = float(row["probability"])
             low, high = float(row["probability_low"]), float(row["probability_high"])
-            told = f"{matrix[i, j]:.2f}\n[{low:.2f}, {high:.2f}]"
+            label = f"{matrix[i, j]:.2f}\n[{low:.2f}, {high:.2f}]"
             color = "white" if abs(matrix[i, j] - 0.5) > 0.38 else "black"
-            axes.text(j, i, told, ha="center", va="center", fontsize=7, color=color)
+            axes.text(j, i, label, ha="center", va="center", fontsize=7, color=color)
         image = axes.imshow(matrix, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
         labels = _versions(names, rows)
         axes.set_xticks(range(len(names)), labels, rotation=25, ha="right")
@@ -222,13 +233,13 @@ def improvement(rows: Rows, colors: Colors) -> Figure:
 
 
 def _versions(names: Sequence[str], rows: Rows) -> list[str]:
-    """Labels of the algorithms in comparisons, each of which is within one version of learning."""
+    """Returns the labels of compared algorithms, each of which has one version of learning."""
     sides = [{"algorithm": row["x"], "learning": row["learning"]} for row in rows]
     label, by_name = _label(sides), {side["algorithm"]: side for side in sides}
     return [label(by_name[name]) for name in names]
 
 
-PICTURES: dict[str, Callable[[Rows, Colors], Figure]] = {
+PLOTS: dict[str, Callable[[Rows, Colors], Figure]] = {
     "curves": curves,
     "profiles": profiles,
     "improvement": improvement,

@@ -1,4 +1,4 @@
-"""Which files follow from the records under ``results/``, and whether they are what is there."""
+"""The files that follow from the records under ``results/``: writing them, and checking them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marl.tables import comparisons, document, export, page, plots, readme, scor
 from marl.tables.document import Block
 from marl.tables.selection import Selection, select
 
-# Picture -> the file that it is drawn from.
+# Plot -> the file that it is drawn from.
 DRAWN = {
     "scores.png": "summary.csv",
     "profiles.png": "profiles.csv",
@@ -26,20 +26,36 @@ WRITTEN = ("tables.md", "final.csv", *DRAWN.values(), *DRAWN, "marl_eval.json") 
 
 @dataclass(frozen=True)
 class Published:
-    """What a suite's folder should hold."""
+    """The generated files of a suite's folder.
+
+    Attributes:
+        selection: the runs that count.
+        blocks: the document of ``tables.md``.
+        summary: rows of the tables.
+        texts: file -> its text.
+        pictures: plot -> the text of its data.
+    """
 
     selection: Selection
     blocks: Sequence[Block]
     summary: Sequence[scores.Summary]
-    texts: dict[str, str]  # by their names
-    pictures: dict[str, str]  # name -> the text of the data
+    texts: dict[str, str]
+    pictures: dict[str, str]
 
     def write(self, folder: Path, redraw: bool = False) -> list[Path]:
-        """Writes what differs, draws what has other data, and takes away what is no more; the files
-        that changed."""
-        changed = [path for name, told in self.texts.items() if _write(path := folder / name, told)]
+        """Writes the texts that differ, draws the plots whose data changed, and deletes files with
+        nothing left to show.
+
+        Args:
+            folder: the suite's.
+            redraw: whether to draw plots whose data is unchanged too.
+
+        Returns:
+            The files that changed.
+        """
+        changed = [path for name, text in self.texts.items() if _write(path := folder / name, text)]
         for name, csv in self.pictures.items():
-            if redraw or plots.carried(folder / name) != plots.checksum(csv):
+            if redraw or plots.embedded_checksum(folder / name) != plots.checksum(csv):
                 kind = name.removesuffix(".png")
                 plots.draw(kind, csv, self.selection.algorithms, folder / name)
                 changed.append(folder / name)
@@ -49,26 +65,32 @@ class Published:
         return changed
 
     def stale(self, folder: Path) -> list[Path]:
+        """Returns the existing files that the records do not give any more."""
         names = [name for name in WRITTEN if name not in (*self.texts, *self.pictures)]
         return [folder / name for name in names if (folder / name).exists()]
 
     def differences(self, folder: Path) -> Iterator[str]:
-        for name, told in self.texts.items():
-            yield from difference(folder / name, told)
+        """Yields a sentence for each file that is not what the records give."""
+        for name, expected in self.texts.items():
+            yield from difference(folder / name, expected)
         for name, csv in self.pictures.items():
-            there = plots.carried(folder / name)
-            if there is None:
-                yield f"{folder / name} is missing, or tells no checksum of its data"
-            elif there != plots.checksum(csv):
+            checksum = plots.embedded_checksum(folder / name)
+            if checksum is None:
+                yield f"{folder / name} is missing, or has no checksum of its data"
+            elif checksum != plots.checksum(csv):
                 yield f"{folder / name} was drawn from other data than {DRAWN[name]} should hold"
         for path in self.stale(folder):
-            yield f"{path} is there, but nothing is left to show in it"
+            yield f"{path} exists, but there is nothing to show in it"
 
 
 def folders(results: Path) -> list[Path]:
-    """The suites: folders with records. Others are somebody else's."""
+    """Returns the suites in ``results``, the folders with records.
+
+    Raises:
+        UserError: ``results`` does not exist.
+    """
     if not results.is_dir():
-        raise UserError(f"there is no folder {str(results)!r} of results")
+        raise UserError(f"the results folder {str(results)!r} does not exist")
     return [
         path
         for path in sorted(results.iterdir())
@@ -77,17 +99,26 @@ def folders(results: Path) -> list[Path]:
 
 
 def chosen(results: Path, names: Sequence[str]) -> list[Path]:
-    """The suites of these names, or all."""
-    there = folders(results)
-    known = [path.name for path in there]
+    """Returns the folders of the suites with these names, or of all without names.
+
+    Raises:
+        UserError: an unknown suite.
+    """
+    suites = folders(results)
+    known = [path.name for path in suites]
     for name in names:
         if name not in known:
             raise unknown("suite", name, known, where=f" in {str(results)!r}")
-    return [path for path in there if not names or path.name in names]
+    return [path for path in suites if not names or path.name in names]
 
 
 def publish(folder: Path, suite: Suite | None) -> Published:
-    """What follows from the records of one suite."""
+    """Returns the generated files of one suite.
+
+    Args:
+        folder: of its records.
+        suite: its grid; None for the grid of the existing records.
+    """
     selection = select(folder, suite)
     rows = scores.finals(selection)
     summary = [*scores.summaries(rows), *comparisons.aggregated(rows)]
@@ -112,21 +143,22 @@ def _drawable(name: str, csv: str) -> bool:
 
 
 def overview(results: Path, suites: Sequence[Published]) -> dict[Path, str]:
-    """The page and the README, whose table stands between its marks."""
-    told: dict[Path, str] = {}
+    """Returns the page and the README with its table between the marks (path -> text)."""
+    texts: dict[Path, str] = {}
     if suites:
         parts = {each.selection.name: (each.selection, each.blocks) for each in suites}
-        told[results / "index.html"] = page.page(parts)
+        texts[results / "index.html"] = page.page(parts)
     path = results.absolute().parent / "README.md"
     if path.exists():
         block = readme.table([(each.selection, each.summary) for each in suites], results.name)
         if (whole := readme.inserted(path.read_text(), block)) is not None:
-            told[path] = whole
-    return told
+            texts[path] = whole
+    return texts
 
 
 def write_overview(results: Path, suites: Sequence[Published]) -> list[Path]:
-    changed = [path for path, told in overview(results, suites).items() if _write(path, told)]
+    """Writes the page and the README's table; returns the files that changed."""
+    changed = [path for path, text in overview(results, suites).items() if _write(path, text)]
     if not suites and (results / "index.html").exists():
         (results / "index.html").unlink()
         changed.append(results / "index.html")
@@ -134,38 +166,40 @@ def write_overview(results: Path, suites: Sequence[Published]) -> list[Path]:
 
 
 def overview_differences(results: Path, suites: Sequence[Published]) -> Iterator[str]:
-    for path, told in overview(results, suites).items():
-        yield from difference(path, told)
+    """Yields a sentence for the page and the README where they are not what the records give."""
+    for path, expected in overview(results, suites).items():
+        yield from difference(path, expected)
     if not suites and (results / "index.html").exists():
-        yield f"{results / 'index.html'} is there, but there are no records"
+        yield f"{results / 'index.html'} exists, but there are no records"
 
 
-def _write(path: Path, told: str) -> bool:
-    if path.exists() and path.read_bytes() == told.encode():
+def _write(path: Path, text: str) -> bool:
+    """Writes a file unless it has this text already; returns whether it was written."""
+    if path.exists() and path.read_bytes() == text.encode():
         return False
-    path.write_bytes(told.encode())
+    path.write_bytes(text.encode())
     return True
 
 
-def difference(path: Path, told: str) -> Iterator[str]:
-    """Where a file is other than it should be: its first line that differs."""
+def difference(path: Path, expected: str) -> Iterator[str]:
+    """Yields a sentence on the first line in which a file differs from the ``expected`` text."""
     if not path.exists():
         yield f"{path} is missing"
         return
-    there = path.read_bytes().decode(errors="replace")
-    if there == told:
+    actual = path.read_bytes().decode(errors="replace")
+    if actual == expected:
         return
-    lines = zip_longest(there.split("\n"), told.split("\n"))
-    for number, (mine, wanted) in enumerate(lines, 1):
-        if mine != wanted:
-            pairs = zip(mine or "", wanted or "", strict=False)
+    lines = zip_longest(actual.split("\n"), expected.split("\n"))
+    for number, (line, right) in enumerate(lines, 1):
+        if line != right:
+            pairs = zip(line or "", right or "", strict=False)
             start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-            yield f"{path}, line {number}: {_cut(mine, start)}, should be {_cut(wanted, start)}"
+            yield f"{path}, line {number}: {_cut(line, start)}, should be {_cut(right, start)}"
             return
 
 
 def _cut(line: str | None, at: int) -> str:
-    """The line around a place, where it is long."""
+    """Returns the part of a line around position ``at``."""
     if line is None:
         return "no line"
     start, end = max(0, at - 30), at + 60

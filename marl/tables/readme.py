@@ -1,4 +1,4 @@
-"""The README's table of results, which stands between two marks."""
+"""The README's table of results, between two marks."""
 
 from __future__ import annotations
 
@@ -20,13 +20,19 @@ ABOUT = (
 
 
 def inserted(readme: str, block: str) -> str | None:
-    """The README with ``block`` between its marks; None where it has none."""
+    """Returns the README with ``block`` between its marks; None where it has no marks."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     return f"{before}{BEGIN}\n{block}{END}{after}" if begin and end else None
 
 
 def table(suites: Sequence[tuple[Selection, Sequence[Summary]]], folder: str) -> str:
+    """Returns the block of all suites as Markdown.
+
+    Args:
+        suites: their runs and their tables' rows.
+        folder: of the results, relative to the README.
+    """
     if not suites:
         return f"No suite has records in `{folder}/` yet.\n"
     blocks: list[Block] = [Text(f"{ABOUT} All of it: [{folder}/index.html]({folder}/index.html).")]
@@ -39,19 +45,19 @@ def _suite(selection: Selection, rows: Sequence[Summary], folder: str) -> Iterat
     yield Heading(
         f"[{escaped(selection.name)}]({address(f'{folder}/{selection.name}')}/tables.md)", 3
     )
-    if told := f"{selection.about} {learned(selection)}".strip():
-        yield Text(told)
+    if text := f"{selection.about} {learned(selection)}".strip():
+        yield Text(text)
     returns = [row for row in rows if row.metric == RETURN]
     teams = len({row.team for row in returns}) > 1
-    places = dict.fromkeys((row.task, row.team) for row in returns)
+    lines = dict.fromkeys((row.task, row.team) for row in returns)
     body = [
         [escaped(f"{task}, {team}" if teams else task), *_cells(task, team, returns, selection)]
-        for task, team in places
+        for task, team in lines
     ]
     if body:
         yield Table(["task", *map(escaped, selection.algorithms), "random play"], body)
-    if lost := len(selection.left_out) + len(selection.older) + len(selection.missing):
-        yield Text(f"{lost} of its runs are left out or missing: see the link.")
+    if absent := len(selection.left_out) + len(selection.older) + len(selection.missing):
+        yield Text(f"{absent} of its runs are left out or missing: see the link.")
 
 
 def _cells(task: str, team: str, rows: Sequence[Summary], selection: Selection) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A record's numbers, read and checked."""
+"""Reading and checking the numbers of a record."""
 
 from __future__ import annotations
 
@@ -19,53 +19,74 @@ from marl.utils.versions import LEARNING, learning
 Episodes = NDArray[np.float64]
 RETURN = "return"
 BUDGET = ("total_frames", "evaluation_interval", "evaluation_episodes", "absolute_episodes")
-LARGEST = 1e100  # of a number that is averaged, drawn and squared with others
+LARGEST = 1e100  # magnitude of a number that can be averaged, squared and plotted
 VIDEOS = (".mp4", ".gif")
 
 
 @dataclass(frozen=True)
 class Series:
-    """One quantity of one team in one run. What was not measured is None."""
+    """One quantity of one team in one run; None where it was not measured."""
 
-    absolute: Episodes  # [episodes] of its best checkpoint, played anew
-    evaluations: Episodes | None = None  # [evaluations, episodes]
-    sampled: Episodes | None = None  # [episodes] as absolute, with sampled actions
-    random: Episodes | None = None  # [episodes] of random play
+    #: ``[episodes]`` of the best checkpoint, in new episodes.
+    absolute: Episodes
+    #: ``[evaluations, episodes]``.
+    evaluations: Episodes | None = None
+    #: ``[episodes]`` of the best checkpoint with sampled actions.
+    sampled: Episodes | None = None
+    #: ``[episodes]`` of random play.
+    random: Episodes | None = None
 
 
 @dataclass(frozen=True)
 class Run:
-    """A whole record."""
+    """The content of a record."""
 
+    #: Its place in the suite.
     cell: Cell
+    #: Its folder.
     folder: Path
+    #: Configuration of the run: task, settings and teams.
     config: Mapping[str, Any]
-    frames: tuple[int, ...]  # of its evaluations
-    teams: Mapping[str, Mapping[str, Series]]  # team that learns -> metric -> numbers
-    best_frames: Mapping[str, int]  # of every team's best checkpoint
+    #: Frames at each evaluation.
+    frames: tuple[int, ...]
+    #: Team that learns -> metric -> numbers.
+    teams: Mapping[str, Mapping[str, Series]]
+    #: Team -> frames of its best checkpoint.
+    best_frames: Mapping[str, int]
+    #: Seconds and speed of the run.
     clock: Mapping[str, float]
+    #: Where and by which code it ran.
     provenance: Mapping[str, Any]
-    learning: int  # the version of learning (``marl.utils.versions``)
-    notes: Sequence[str] = ()  # what was left out of it
+    #: Version of learning (``marl.utils.versions``).
+    learning: int
+    #: Sentences on what was left out of it.
+    notes: Sequence[str] = ()
 
     @property
     def task(self) -> str:
+        """Name of the task."""
         return str(self.config["task"]["name"])
 
     @property
     def budget(self) -> tuple[int, ...]:
+        """Values of the settings in ``BUDGET``."""
         return tuple(self.config["settings"].get(name, 0) for name in BUDGET)
 
     @property
     def videos(self) -> list[Path]:
+        """Its video files."""
         return sorted(path for path in self.folder.glob("video.*") if path.suffix in VIDEOS)
 
 
 def read(cell: Cell, folder: Path) -> Run:
-    """The run of a record.
+    """Returns the content of a record.
+
+    Args:
+        cell: its place in the suite.
+        folder: its folder.
 
     Raises:
-        BadRecord: it is not whole, not what the run wrote, or does not agree with itself.
+        BadRecord: it is incomplete, changed, or contradicts itself.
     """
     if folder.name != cell.folder.name:  # seed_01 beside seed_1 would count twice
         raise BadRecord(f"its folder is {folder.name}, not {cell.folder.name}")
@@ -77,7 +98,7 @@ def read(cell: Cell, folder: Path) -> Run:
         raise BadRecord(f"it is not as a run writes it: {type(error).__name__} {error}") from None
 
 
-# Whatever comes of values of other types, sizes and shapes than a run writes.
+# Errors that values of other types, sizes and shapes than a run's may cause.
 WRONG = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError,
          MemoryError)  # fmt: skip
 
@@ -94,21 +115,21 @@ def _read(cell: Cell, folder: Path) -> Run:
     _check_frames(frames, config["settings"])
     notes: list[str] = []
     teams = {
-        team: dict(_series(team, lines, found, random, config["settings"], notes))
-        for team, found in sorted(absolute.items())
+        team: dict(_series(team, lines, best, random, config["settings"], notes))
+        for team, best in sorted(absolute.items())
     }
     _check_names(*teams, *(name for metrics in teams.values() for name in metrics))
     _check_names(str(provenance.get("commit")))
     return Run(
         cell, folder, {key: config[key] for key in ("task", "settings", "teams")}, frames,
-        teams, {team: _whole("frames", found["frames"]) for team, found in absolute.items()},
+        teams, {team: _whole("frames", best["frames"]) for team, best in absolute.items()},
         _clock(records.read_json(folder / "clock.json")), provenance, _learning(config),
         tuple(notes),
     )  # fmt: skip
 
 
 def _check_config(config: Mapping[str, Any]) -> None:
-    """That what tables read of a configuration is of its type."""
+    """Checks the types of what the tables read of a configuration."""
     task, settings = config["task"], config["settings"]
     if not (isinstance(task["name"], str) and isinstance(task.get("kwargs", {}), dict)):
         raise BadRecord("config.json: its task has no name, or options that are none")
@@ -125,21 +146,22 @@ def _check_names(*names: str) -> None:
 
 
 def _whole(name: str, value: Any) -> int:
-    """Checks that a value counts something."""
+    """Returns a value that must be a whole number."""
     if not isinstance(value, int) or not 0 <= value < 2**63:
         raise BadRecord(f"{name} is {value!r:.40}, not a whole number")
     return int(value)
 
 
 def _learning(config: Mapping[str, Any]) -> int:
-    """The version of learning: a newer one than this program's would drive out all others."""
+    """Returns the version of learning. One newer than this program's is refused: it would displace
+    all other records."""
     if not 1 <= (version := learning(config)) <= LEARNING:
         raise BadRecord(f"its version of learning is {version}; this program knows 1 to {LEARNING}")
     return version
 
 
-def _clock(told: Mapping[str, Any]) -> dict[str, float]:
-    clock = {name: float(told[name]) for name in ("wall_clock", "frames_per_second")}
+def _clock(content: Mapping[str, Any]) -> dict[str, float]:
+    clock = {name: float(content[name]) for name in ("wall_clock", "frames_per_second")}
     if not all(0 <= value < LARGEST for value in clock.values()):
         raise BadRecord(f"clock.json tells no times: {clock}")
     return clock
@@ -151,8 +173,8 @@ def _check_settings(cell: Cell, settings: Mapping[str, Any]) -> None:
 
 
 def _check_frames(frames: Sequence[int], settings: Mapping[str, Any]) -> None:
-    """That no evaluation is missing: they come at the first iteration after every multiple of the
-    interval, and at the end."""
+    """Checks that no evaluation is missing: they are due at the first iteration after every
+    multiple of the interval, and at the end."""
     total = settings["total_frames"]
     interval = settings["evaluation_interval"]
     if not frames or frames[-1] < total:
@@ -175,54 +197,57 @@ def _iteration(settings: Mapping[str, Any]) -> int:
 
 
 def _series(
-    team: str, lines: Sequence[Any], found: Any, random: Any, settings: Any, notes: list[str]
+    team: str, lines: Sequence[Any], best: Any, random: Any, settings: Any, notes: list[str]
 ) -> Iterator[tuple[str, Series]]:
-    """Every metric of a team, its return first."""
+    """Yields every metric of a team, its return first. ``best`` is the best checkpoint's part of
+    ``absolute.json``."""
     many, few = settings["absolute_episodes"], settings["evaluation_episodes"]
     yield (
         RETURN,
         Series(
-            _episodes(found["returns"][team], f"absolute.json, return of {team}", many),
+            _episodes(best["returns"][team], f"absolute.json, return of {team}", many),
             _evaluations([line["returns"][team] for line in lines], f"return of {team}", few),
-            _episodes(found["sampled"][team], f"absolute.json, sampled return of {team}", many),
+            _episodes(best["sampled"][team], f"absolute.json, sampled return of {team}", many),
             _episodes(random["returns"][team], f"random.json, return of {team}"),
         ),
     )
-    for name in _names(lines, found):
+    for name in _names(lines, best):
         values = [line["metrics"].get(name) for line in lines]
-        last = found["metrics"].get(name)
-        if last is None or None in values:
-            notes.append(f"{name} is missing in {_place(values, last)}: left out")
+        absolute = best["metrics"].get(name)
+        if absolute is None or None in values:
+            notes.append(f"{name} is missing in {_place(values, absolute)}: left out")
             continue
         baseline = random["metrics"].get(name)
         yield (
             _word(name),
             Series(
-                _episodes(last, f"absolute.json, {name}", many),
+                _episodes(absolute, f"absolute.json, {name}", many),
                 _evaluations(values, name, few),
                 random=None if baseline is None else _episodes(baseline, f"random.json, {name}"),
             ),
         )
-    if team in found.get("cut", {}):
-        yield "cut", Series(_episodes(found["cut"][team], f"absolute.json, cut of {team}", many))
-    if team in found.get("density", {}):
-        yield "density", Series(_episodes(found["density"][team], f"absolute.json, density {team}"))
+    if team in best.get("cut", {}):
+        yield "cut", Series(_episodes(best["cut"][team], f"absolute.json, cut of {team}", many))
+    if team in best.get("density", {}):
+        yield "density", Series(_episodes(best["density"][team], f"absolute.json, density {team}"))
 
 
-def _names(lines: Sequence[Any], found: Any) -> list[str]:
-    names = {name for line in lines for name in line["metrics"]} | set(found["metrics"])
+def _names(lines: Sequence[Any], best: Any) -> list[str]:
+    """Returns the names of all metrics."""
+    names = {name for line in lines for name in line["metrics"]} | set(best["metrics"])
     return sorted(names)
 
 
 def _word(name: str) -> str:
-    """An environment's metric of the name of one of ours keeps clear of it."""
+    """Returns a metric's name in the tables, which differs from the names of our own metrics."""
     return f"{name}_metric" if name in (RETURN, "cut", "density") else name
 
 
-def _place(values: Sequence[Any], last: Any) -> str:
+def _place(values: Sequence[Any], absolute: Any) -> str:
+    """Returns the files in which a metric is missing."""
     missing = sum(value is None for value in values)
     places = [f"{missing} of {len(values)} evaluations"] if missing else []
-    return " and ".join([*places, *(["absolute.json"] if last is None else [])])
+    return " and ".join([*places, *(["absolute.json"] if absolute is None else [])])
 
 
 def _evaluations(lines: Sequence[Any], what: str, count: int) -> Episodes:
@@ -243,22 +268,24 @@ def _episodes(values: Any, where: str, count: int | None = None) -> Episodes:
 
 
 class Versioned(Protocol):
-    """What is of one version of learning."""
+    """A row or run of one version of learning."""
 
     @property
-    def learning(self) -> int: ...
+    def learning(self) -> int:
+        """The version of learning."""
+        ...
 
 
 V = TypeVar("V", bound=Versioned)
 
 
 def newest(items: Iterable[V]) -> list[V]:
-    """Those of the newest version of learning among them."""
+    """Returns the items of the newest version of learning among them."""
     items = list(items)
-    most = max((item.learning for item in items), default=0)
-    return [item for item in items if item.learning == most]
+    latest = max((item.learning for item in items), default=0)
+    return [item for item in items if item.learning == latest]
 
 
 def slug(text: str) -> str:
-    """A single lower-case word of letters and digits."""
+    """Returns a text as one lower-case word of letters and digits."""
     return re.sub(r"[^a-z0-9]", "", text.lower())

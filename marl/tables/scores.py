@@ -1,4 +1,4 @@
-"""The rows behind every table and plot: what each run scored, and what runs scored together."""
+"""The rows of every table and plot: the scores of single runs, and of several runs together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CURVE_RESAMPLES = 2000  # of every evaluation
 
 @dataclass(frozen=True)
 class Score:
-    """A statistic with its 95% interval; of one run there is none, and both ends are its value."""
+    """A statistic with its 95% interval, whose ends are the value where there is only one run."""
 
     value: float = NONE
     low: float = NONE
@@ -28,77 +28,106 @@ class Score:
 
 @dataclass(frozen=True)
 class Final:
-    """One quantity of one run: means over episodes."""
+    """One quantity of one run: means over episodes. The fields are columns of ``final.csv``."""
 
     task: str
     algorithm: str
     seed: int
     team: str
     metric: str
-    final: float  # the last evaluation's
-    absolute: float  # the best checkpoint's, played anew
-    sampled: float  # as absolute, with sampled actions
-    random: float  # random play
+    #: Mean of the last evaluation.
+    final: float
+    #: Mean of the best checkpoint, in new episodes.
+    absolute: float
+    #: Mean of the best checkpoint with sampled actions.
+    sampled: float
+    #: Mean of random play.
+    random: float
+    #: Frames played.
     frames: int
+    #: Frames of the best checkpoint.
     best_frames: int
-    wall_clock: float  # s
+    #: Seconds.
+    wall_clock: float
     frames_per_second: float
+    #: Commit of the code.
     commit: str
-    learning: int  # the version of learning
+    #: Version of learning.
+    learning: int
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One quantity of an algorithm's runs on a task."""
+    """One quantity of an algorithm's runs on a task, or on all. The fields are columns of
+    ``summary.csv``."""
 
     task: str
     team: str
     metric: str
     algorithm: str
+    #: Number of tasks.
     tasks: int
-    seeds: int  # of each task; the fewest
+    #: Seeds per task; the fewest where tasks differ.
+    seeds: int
+    #: Number of runs.
     runs: int
+    #: Mean of the last evaluations.
     final_mean: float
+    #: Interquartile mean of the last evaluations.
     final: Score
+    #: Mean of the best checkpoints.
     absolute_mean: float
+    #: Interquartile mean of the best checkpoints.
     absolute: Score
+    #: Interquartile mean of the best checkpoints with sampled actions.
     sampled: Score
+    #: Mean of random play.
     random: float
-    wall_clock: float  # s, mean
-    frames_per_second: float  # mean
-    learning: int  # the runs' version of learning
+    #: Mean seconds of a run.
+    wall_clock: float
+    #: Mean over runs.
+    frames_per_second: float
+    #: Version of learning of the runs.
+    learning: int
 
 
 @dataclass(frozen=True)
 class Point:
-    """A moment of a sample-efficiency curve."""
+    """A point of a sample-efficiency curve. The fields are columns of ``curves.csv``."""
 
     task: str
     team: str
     algorithm: str
+    #: Number of seeds.
     seeds: int
+    #: Frames at the evaluation.
     frames: int
+    #: Interquartile mean return over seeds.
     score: Score
+    #: Mean return of random play.
     random: float
+    #: Version of learning of the runs.
     learning: int
 
 
 def canonical(values: Array) -> Array:
-    """Twelve significant digits: what an order of summation may change is gone."""
+    """Returns values rounded to twelve significant digits, which no order of summation changes."""
     flat = [float(f"{value:.12g}") for value in np.ravel(values)]
     return np.array(flat, dtype=np.float64).reshape(np.shape(values))
 
 
 def mean(episodes: Episodes | None) -> float:
+    """Returns the mean over episodes; NaN for None."""
     return NONE if episodes is None else float(canonical(episodes.mean()))
 
 
 def last(series: Series) -> float:
+    """Returns the mean of the last evaluation; NaN where there is none."""
     return NONE if series.evaluations is None else mean(series.evaluations[-1])
 
 
 def score(values: Sequence[Array]) -> Score:
-    """The interquartile mean of strata, of nothing where a number is missing."""
+    """Returns the interquartile mean of strata with its interval; NaN where a number is missing."""
     if any(np.isnan(runs).any() for runs in values):
         return Score()
     low, high = statistics.interval(values)
@@ -106,7 +135,7 @@ def score(values: Sequence[Array]) -> Score:
 
 
 def finals(selection: Selection) -> list[Final]:
-    """A row for every run, team and metric."""
+    """Returns a row for every run, team and metric."""
     return [
         Final(
             run.cell.task, run.cell.algorithm, run.cell.seed, team, metric, last(series),
@@ -121,6 +150,7 @@ def finals(selection: Selection) -> list[Final]:
 
 
 def grouped(rows: Iterable[Final], *fields: str) -> dict[tuple[str, ...], list[Final]]:
+    """Returns the rows by the values of ``fields``."""
     groups: dict[tuple[str, ...], list[Final]] = {}
     for row in rows:
         groups.setdefault(tuple(getattr(row, field) for field in fields), []).append(row)
@@ -128,7 +158,7 @@ def grouped(rows: Iterable[Final], *fields: str) -> dict[tuple[str, ...], list[F
 
 
 def summaries(rows: Sequence[Final]) -> list[Summary]:
-    """A row for every task, team, metric and algorithm."""
+    """Returns a row for every task, team, metric and algorithm."""
     levels = {
         key: float(np.mean([row.random for row in newest(group)]))
         for key, group in grouped(rows, "task", "team", "metric").items()
@@ -151,12 +181,13 @@ def _summary(key: tuple[str, ...], rows: Sequence[Final], level: float) -> Summa
 
 
 def column(rows: Sequence[Final], name: str) -> Array:
+    """Returns the field ``name`` of all rows."""
     return np.array([getattr(row, name) for row in rows], dtype=np.float64)
 
 
 def curves(selection: Selection) -> list[Point]:
-    """Of every task, team and algorithm: the interquartile mean return over seeds at each
-    evaluation that all its seeds share."""
+    """Returns the points of every task, team and algorithm: the interquartile mean return over
+    seeds at each evaluation that all its seeds share."""
     runs: dict[tuple[str, str, str], list[Run]] = {}
     for run in selection.runs:
         for team in run.teams:
@@ -183,12 +214,12 @@ def _curve(
     middle = statistics.iqm([values])
     low, high = statistics.interval([values], resamples=CURVE_RESAMPLES)
     for i, frame in enumerate(frames):
-        found = Score(float(middle[i]), float(low[i]), float(high[i]))
-        yield Point(task, team, algorithm, len(runs), frame, found, level, runs[0].learning)
+        score = Score(float(middle[i]), float(low[i]), float(high[i]))
+        yield Point(task, team, algorithm, len(runs), frame, score, level, runs[0].learning)
 
 
 def _evaluations(run: Run, team: str, frames: Sequence[int]) -> Array:
-    """Mean returns ``[frames]``."""
+    """Returns the mean returns ``[frames]``."""
     evaluations = run.teams[team][RETURN].evaluations
     assert evaluations is not None
     at = [run.frames.index(frame) for frame in frames]
@@ -198,16 +229,21 @@ def _evaluations(run: Run, team: str, frames: Sequence[int]) -> Array:
 def by_task(
     rows: Iterable[Final], value: Callable[[Final], float]
 ) -> dict[str, dict[str, dict[str, Array]]]:
-    """Team -> algorithm -> task -> ``[seeds]`` of the rows' return."""
-    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    """Returns team -> algorithm -> task -> values ``[seeds]``.
+
+    Args:
+        rows: of which those of returns count.
+        value: the number of a row.
+    """
+    teams: dict[str, dict[str, dict[str, list[float]]]] = {}
     for row in rows:
         if row.metric == RETURN:
-            tasks = found.setdefault(row.team, {}).setdefault(row.algorithm, {})
+            tasks = teams.setdefault(row.team, {}).setdefault(row.algorithm, {})
             tasks.setdefault(row.task, []).append(value(row))
     return {
         team: {
             algorithm: {task: np.array(values) for task, values in tasks.items()}
             for algorithm, tasks in algorithms.items()
         }
-        for team, algorithms in found.items()
+        for team, algorithms in teams.items()
     }

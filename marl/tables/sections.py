@@ -1,4 +1,4 @@
-"""What is said of a suite: its blocks in order, for ``tables.md`` and for the page."""
+"""The document of a suite: its blocks in order, for ``tables.md`` and for the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from marl.tables.document import Block, Heading, Items, Picture, Table, Text, co
 from marl.tables.record import BUDGET, RETURN, Run
 from marl.tables.scores import Summary
 from marl.tables.selection import Selection
-from marl.tables.text import duration, interval, listed, number, standing
+from marl.tables.text import duration, interval, listed, number, seed_count
 
 HOW = (
     "A value with brackets is the interquartile mean over seeds (the mean, of fewer than four) and "
@@ -52,14 +52,15 @@ def sections(
     pictures: Iterable[str],
     notes: Iterable[str] = (),
 ) -> list[Block]:
-    """All blocks of a suite.
+    """Returns all blocks of a suite.
 
     Args:
-        rows: of every task, and of all together.
-        pictures: the names of those there are.
+        selection: its runs.
+        rows: of every task, and of all tasks together.
+        pictures: names of the plots that exist.
         notes: sentences on what is not comparable.
     """
-    there = set(pictures)
+    plots = set(pictures)
     teams, several = sorted({row.team for row in rows}), len(selection.versions) > 1
     blocks: list[Block] = [Heading(escaped(selection.name), 1), *_opening(selection)]
     blocks += [Text(HOW)] + ([Text(TEAMS)] if len(teams) > 1 else [])
@@ -71,7 +72,7 @@ def sections(
             *_by_team(together, teams, _together, several),
         ]
     for name in ("scores.png", "profiles.png", "improvement.png"):
-        blocks += _picture(name, there)
+        blocks += _picture(name, plots)
     for task in selection.tasks:
         mine = [row for row in rows if row.task == task]
         runs = [run for run in selection.runs if run.cell.task == task]
@@ -80,8 +81,8 @@ def sections(
             Text(_budget(runs)),
             *_by_team(mine, teams, _task, several),
         ]
-    if "curves.png" in there:
-        blocks += [Heading("Sample efficiency"), *_picture("curves.png", there)]
+    if "curves.png" in plots:
+        blocks += [Heading("Sample efficiency"), *_picture("curves.png", plots)]
     return [*blocks, *_remarks(selection, list(notes))]
 
 
@@ -91,8 +92,8 @@ def _opening(selection: Selection) -> Iterator[Block]:
     tasks, algorithms = len(selection.tasks), len(selection.algorithms)
     count = f"{_count(len(selection.runs), 'run')}: {_count(tasks, 'task')}, "
     count += f"{_count(algorithms, 'algorithm')}."
-    if lost := [_count(len(p), w) for p, w in _incomplete(selection) if p]:
-        count += f" {listed(lost)}: see the end."
+    if absent := [_count(len(p), w) for p, w in _incomplete(selection) if p]:
+        count += f" {listed(absent)}: see the end."
     parts = [count, learned(selection), _machines(selection.runs)]
     yield Text(" ".join(filter(None, parts)))
 
@@ -106,7 +107,7 @@ def _incomplete(selection: Selection) -> list[tuple[Sequence[object], str]]:
 
 
 def learned(selection: Selection) -> str:
-    """Which versions of learning the numbers are of; empty without any."""
+    """Returns a sentence on the numbers' versions of learning; empty without runs."""
     count = Counter(run.learning for run in selection.runs)
     if len(count) < 2:
         return "".join(f"Learning version {version}." for version in count)
@@ -123,17 +124,17 @@ def _count(number: int, word: str) -> str:
 
 
 def _machines(runs: Iterable[Run]) -> str:
-    """Where the clocks were read."""
-    found = Counter(_machine(run.provenance) for run in runs)
-    ordered = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
-    told = "; ".join(f"{escaped(name)} ({_count(count, 'run')})" for name, count in ordered)
-    return f"Clocks: {told}." if told else ""
+    """Returns a sentence on the machines that the runs were timed on."""
+    counts = Counter(_machine(run.provenance) for run in runs)
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    names = "; ".join(f"{escaped(name)} ({_count(count, 'run')})" for name, count in ordered)
+    return f"Clocks: {names}." if names else ""
 
 
-def _machine(told: Mapping[str, Any]) -> str:
-    threads = _count(told.get("threads") or 1, "thread")
-    cores = _count(told.get("cores") or 1, "core")
-    parts = [told.get("gpu"), told.get("processor"), f"{threads} of {cores}"]
+def _machine(provenance: Mapping[str, Any]) -> str:
+    threads = _count(provenance.get("threads") or 1, "thread")
+    cores = _count(provenance.get("cores") or 1, "core")
+    parts = [provenance.get("gpu"), provenance.get("processor"), f"{threads} of {cores}"]
     return ", ".join(str(part) for part in parts if part)
 
 
@@ -148,14 +149,14 @@ def _budget(runs: Sequence[Run]) -> str:
 
 
 def _options(runs: Sequence[Run]) -> list[str]:
-    """What all of a task's runs set of it beside its name."""
-    found = []
+    """Returns the options of a task that all its runs share, beside its name."""
+    options = []
     for run in runs:
         task = run.config["task"]
         steps = task.get("max_steps")
-        kept = {**task.get("kwargs", {}), **({} if steps is None else {"max_steps": steps})}
-        found.append([f"{k}={json.dumps(v)}".replace('"', "") for k, v in sorted(kept.items())])
-    return [option for option in found[0] if all(option in others for others in found)]
+        values = {**task.get("kwargs", {}), **({} if steps is None else {"max_steps": steps})}
+        options.append([f"{k}={json.dumps(v)}".replace('"', "") for k, v in sorted(values.items())])
+    return [option for option in options[0] if all(option in others for others in options)]
 
 
 # ------------------------------------------------------------------------------------- tables
@@ -164,7 +165,7 @@ def _options(runs: Sequence[Run]) -> list[str]:
 def _by_team(
     rows: Sequence[Summary], teams: Sequence[str], make: Make, several: bool
 ) -> Iterator[Block]:
-    """A table of each team, with a column for the version of learning where a suite has
+    """Yields a table of each team, with a column for the version of learning where a suite has
     ``several``."""
     for team in teams:
         mine = [row for row in rows if row.team == team]
@@ -175,12 +176,12 @@ def _by_team(
 
 
 def _together(rows: Sequence[Summary], several: bool) -> Iterator[Block]:
-    most = max(row.tasks for row in rows)
+    all_tasks = max(row.tasks for row in rows)
     table = [
         [
             escaped(row.algorithm), *[str(row.learning)] * several,
-            f"{row.tasks}{' †' if row.tasks < most else ''}", str(row.runs),
-            standing(row.seeds), number(row.final_mean), interval(row.final, row.runs),
+            f"{row.tasks}{' †' if row.tasks < all_tasks else ''}", str(row.runs),
+            seed_count(row.seeds), number(row.final_mean), interval(row.final, row.runs),
             interval(row.absolute, row.runs), interval(row.sampled, row.runs),
             duration(row.wall_clock),
         ]
@@ -188,7 +189,7 @@ def _together(rows: Sequence[Summary], several: bool) -> Iterator[Block]:
     ]  # fmt: skip
     versions = ["learning"] * several
     yield Table(["algorithm", *versions, "tasks", "runs", "seeds", *KINDS], table)
-    if any(row.tasks < most for row in rows):
+    if any(row.tasks < all_tasks for row in rows):
         yield Text("† over fewer tasks than the others: not to be compared with them.")
 
 
@@ -196,7 +197,7 @@ def _task(rows: Sequence[Summary], several: bool) -> Iterator[Block]:
     returns = [row for row in rows if row.metric == RETURN]
     table = [
         [
-            escaped(row.algorithm), *[str(row.learning)] * several, standing(row.seeds),
+            escaped(row.algorithm), *[str(row.learning)] * several, seed_count(row.seeds),
             number(row.final_mean), interval(row.final, row.seeds), bold(row, returns),
             interval(row.sampled, row.seeds), duration(row.wall_clock),
             number(row.frames_per_second),
@@ -210,15 +211,19 @@ def _task(rows: Sequence[Summary], several: bool) -> Iterator[Block]:
 
 
 def bold(row: Summary, others: Iterable[Summary]) -> str:
-    """The absolute metric, bold where the best algorithm's is within its interval, among those of
-    one version of learning."""
-    told = interval(row.absolute, row.seeds)
+    """Returns the absolute metric, bold where its interval reaches the best algorithm's.
+
+    Args:
+        row: the algorithm's.
+        others: of all algorithms on the task; those of its version of learning count.
+    """
+    text = interval(row.absolute, row.seeds)
     best = max(other.absolute.value for other in others if other.learning == row.learning)
-    return f"**{told}**" if row.absolute.high >= best else told
+    return f"**{text}**" if row.absolute.high >= best else text
 
 
 def _metrics(rows: Sequence[Summary], seeds: dict[str, int], several: bool) -> Iterator[Block]:
-    """The absolute metric's other quantities: a row for every algorithm, a column for each."""
+    """Yields the table of all other metrics: a row for each algorithm, a column for each metric."""
     names = list(dict.fromkeys(row.metric for row in rows if row.metric != RETURN))
     if not names:
         return
@@ -240,14 +245,15 @@ def _metrics(rows: Sequence[Summary], seeds: dict[str, int], several: bool) -> I
 
 
 def _metric(row: Summary, seeds: dict[str, int]) -> str:
-    """``absolute [low, high]; final``, and of how many seeds where they are fewer."""
+    """Returns ``absolute [low, high]; final``, with the number of seeds where it is smaller than
+    the return's."""
     parts = [interval(row.absolute, row.seeds), number(row.final_mean)]
     fewer = f" ({_count(row.seeds, 'seed')})" if row.seeds < seeds[row.algorithm] else ""
     return "; ".join(filter(None, parts)) + fewer
 
 
-def _picture(name: str, there: set[str]) -> list[Block]:
-    return [Picture(name, PICTURES[name]), Text(f"{PICTURES[name]}.")] if name in there else []
+def _picture(name: str, plots: set[str]) -> list[Block]:
+    return [Picture(name, PICTURES[name]), Text(f"{PICTURES[name]}.")] if name in plots else []
 
 
 # ------------------------------------------------------------------------------------- remarks
@@ -255,22 +261,21 @@ def _picture(name: str, there: set[str]) -> list[Block]:
 
 def _remarks(selection: Selection, notes: Sequence[str]) -> Iterator[Block]:
     left = [escaped(f"{cell}: {reason}") for cell, reason in selection.left_out]
-    if lost := [*left, *_older(selection), *missing(selection.missing)]:
+    if absent := [*left, *_older(selection), *missing(selection.missing)]:
         yield Heading("Left out")
-        yield Items(lost)
-    told = [*(escaped(f"{cell}: {note}") for cell, note in selection.notes), *notes]
-    if told:
+        yield Items(absent)
+    if texts := [*(escaped(f"{cell}: {note}") for cell, note in selection.notes), *notes]:
         yield Heading("Notes")
-        yield Items(told)
+        yield Items(texts)
 
 
 def missing(cells: Iterable[Cell]) -> list[str]:
-    """``missing: spread mappo, seeds 3, 4``."""
+    """Returns lines such as ``missing: spread mappo, seeds 3, 4``."""
     return [f"missing: {places}" for places in _by_seeds(cells)]
 
 
 def _older(selection: Selection) -> Iterator[str]:
-    """``spread mappo, seeds 3, 4: learning version 1, beside version 2``."""
+    """Yields lines such as ``spread mappo, seeds 3, 4: learning version 1, beside version 2``."""
     reasons: dict[str, list[Cell]] = {}
     for cell, reason in selection.older:
         reasons.setdefault(reason, []).append(cell)
@@ -279,7 +284,7 @@ def _older(selection: Selection) -> Iterator[str]:
 
 
 def _by_seeds(cells: Iterable[Cell]) -> list[str]:
-    """``spread mappo, seeds 3, 4``."""
+    """Returns lines such as ``spread mappo, seeds 3, 4``."""
     seeds: dict[tuple[str, str], list[int]] = {}
     for cell in cells:
         seeds.setdefault((cell.task, cell.algorithm), []).append(cell.seed)

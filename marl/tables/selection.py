@@ -1,4 +1,4 @@
-"""Which runs of a suite may stand beside each other, and why the others may not."""
+"""The runs of a suite that are comparable, and why the others are not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from marl.tables.record import BUDGET, Run, newest, read
 from marl.utils.moved import current
 from marl.utils.serialization import TYPE
 
-# Settings in which the seeds of one algorithm may differ: where and with what display they ran.
+# Settings in which the seeds of one algorithm may differ: where they ran and what they displayed.
 FREE = ("seed", "device", "threads", "progress", "video", "tensorboard")
 FREE += ("wandb", "wandb_project", "wandb_group", "wandb_tags", "wandb_name")
 FREE += ("checkpoints_kept", "replay_gib", "replay_checkpoint")
@@ -24,67 +24,84 @@ FREE += ("checkpoints_kept", "replay_gib", "replay_checkpoint")
 
 @dataclass(frozen=True)
 class Selection:
-    """The runs of a suite that count, and what is to be said of the rest."""
+    """The runs of a suite that count, and notes on the others."""
 
+    #: Name of the suite.
     name: str
+    #: Description of the suite, one sentence.
     about: str
-    runs: tuple[Run, ...]  # by task, algorithm and seed
-    left_out: tuple[tuple[Cell, str], ...]  # with the reason
-    notes: tuple[tuple[Cell, str], ...]  # a part of a record that does not count, or is no part
-    missing: tuple[Cell, ...]  # of the grid
-    older: tuple[tuple[Cell, str], ...] = ()  # left out for their version of learning, and why
+    #: Runs that count, by task, algorithm and seed.
+    runs: tuple[Run, ...]
+    #: Records that do not count, with the reason.
+    left_out: tuple[tuple[Cell, str], ...]
+    #: Records with a note: a metric that does not count, or a place outside the grid.
+    notes: tuple[tuple[Cell, str], ...]
+    #: Cells of the grid without a record.
+    missing: tuple[Cell, ...]
+    #: Records of an older version of learning than others, with the reason.
+    older: tuple[tuple[Cell, str], ...] = ()
 
     @property
     def tasks(self) -> list[str]:
+        """Names of the tasks, in the grid's order."""
         return list(dict.fromkeys(run.cell.task for run in self.runs))
 
     @property
     def algorithms(self) -> list[str]:
+        """Names of the algorithms, in the grid's order."""
         return list(dict.fromkeys(run.cell.algorithm for run in self.runs))
 
     @property
     def versions(self) -> list[int]:
-        """Those of learning that the runs are of."""
+        """Versions of learning of the runs, in ascending order."""
         return sorted({run.learning for run in self.runs})
 
     def teams(self) -> list[str]:
+        """Returns the names of the teams that learn."""
         return sorted({team for run in self.runs for team in run.teams})
 
 
 def select(folder: Path, suite: Suite | None = None) -> Selection:
-    """The suite in ``folder``; without ``suite`` its grid is what is there."""
+    """Returns the selection of a suite.
+
+    Args:
+        folder: of its records.
+        suite: its grid; None for all seeds of all pairs that have records.
+    """
     places = sorted(records.find(folder))
     runs: list[Run] = []
-    left: list[tuple[Cell, str]] = []
+    left_out: list[tuple[Cell, str]] = []
     for cell, path in places:
         try:
             runs.append(read(cell, path))
         except BadRecord as error:
-            left.append((cell, str(error)))
+            left_out.append((cell, str(error)))
     runs, older = _newest_learning(runs)
     for rule in (_same_task, _same_budget(suite), _same_teams, _same_configuration):
         runs, bad = rule(runs)
-        left += bad
-    found = [cell for cell, _ in places]
-    grid = suite.cells() if suite else _grid(found)
+        left_out += bad
+    existing = [cell for cell, _ in places]
+    grid = suite.cells() if suite else _grid(existing)
     runs = _ordered([_whole_metrics(run, runs) for run in runs], grid)
-    strangers = [(cell, "it is not in the suite's grid") for cell in found if cell not in set(grid)]
+    inside = set(grid)
+    outside = [(cell, "it is not in the suite's grid") for cell in existing if cell not in inside]
     return Selection(
-        folder.name, suite.about if suite else "", tuple(runs), tuple(sorted(left)),
-        (*((run.cell, note) for run in runs for note in run.notes), *strangers),
-        tuple(records.missing(found, grid)), tuple(sorted(older)),
+        folder.name, suite.about if suite else "", tuple(runs), tuple(sorted(left_out)),
+        (*((run.cell, note) for run in runs for note in run.notes), *outside),
+        tuple(records.missing(existing, grid)), tuple(sorted(older)),
     )  # fmt: skip
 
 
-def _grid(found: Iterable[Cell]) -> list[Cell]:
-    """Every seed that there is, of every algorithm on every task that there is."""
-    pairs = sorted({(cell.task, cell.algorithm) for cell in found})
-    seeds = sorted({cell.seed for cell in found})
+def _grid(existing: Iterable[Cell]) -> list[Cell]:
+    """Returns every existing seed of every existing pair of task and algorithm."""
+    existing = list(existing)
+    pairs = sorted({(cell.task, cell.algorithm) for cell in existing})
+    seeds = sorted({cell.seed for cell in existing})
     return [Cell(task, algorithm, seed) for seed in seeds for task, algorithm in pairs]
 
 
 def _ordered(runs: Iterable[Run], grid: list[Cell]) -> list[Run]:
-    """Tasks and algorithms in the order of the grid."""
+    """Returns the runs with tasks and algorithms in the order of the grid."""
     tasks = {task: i for i, task in enumerate(dict.fromkeys(cell.task for cell in grid))}
     algorithms = {name: i for i, name in enumerate(dict.fromkeys(cell.algorithm for cell in grid))}
     last = len(grid)
@@ -96,56 +113,57 @@ def _ordered(runs: Iterable[Run], grid: list[Cell]) -> list[Run]:
     return sorted(runs, key=place)
 
 
-# ------------------------------------------------------------------------- the majority's company
+# --------------------------------------------------------------------------- comparable with others
 
-Rule = tuple[list[Run], list[tuple[Cell, str]]]
+Verdict = tuple[list[Run], list[tuple[Cell, str]]]  # runs that count; others with the reason
 
 
-def _newest_learning(runs: list[Run]) -> Rule:
-    """Of every algorithm on every task the newest version of learning that has records."""
+def _newest_learning(runs: list[Run]) -> Verdict:
+    """Keeps, of every algorithm on every task, the newest version of learning with records."""
     pairs: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         pairs.setdefault((run.cell.task, run.cell.algorithm), []).append(run)
-    kept, bad = [], []
-    for members in pairs.values():
-        kept += (best := newest(members))
+    counted, bad = [], []
+    for pair in pairs.values():
+        counted += (latest := newest(pair))
         bad += [
-            (run.cell, f"learning version {run.learning}, beside version {best[0].learning}")
-            for run in members
-            if run.learning < best[0].learning
+            (run.cell, f"learning version {run.learning}, beside version {latest[0].learning}")
+            for run in pair
+            if run.learning < latest[0].learning
         ]
-    return kept, bad
+    return counted, bad
 
 
-def _same_task(runs: list[Run]) -> Rule:
+def _same_task(runs: list[Run]) -> Verdict:
     return _majority(
         runs, lambda run: run.cell.task, lambda run: run.task,
-        lambda mine, most: f"its task is {mine}; the others' in this folder is {most}",
+        lambda task, usual: f"its task is {task}; the others' in this folder is {usual}",
     )  # fmt: skip
 
 
-def _same_teams(runs: list[Run]) -> Rule:
+def _same_teams(runs: list[Run]) -> Verdict:
     return _majority(
         runs, lambda run: run.cell.task, lambda run: tuple(run.teams),
-        lambda mine, most: f"teams that learn: {_list(mine)}; in the others: {_list(most)}",
+        lambda teams, usual: f"teams that learn: {_list(teams)}; in the others: {_list(usual)}",
     )  # fmt: skip
 
 
-def _same_budget(suite: Suite | None) -> Callable[[list[Run]], Rule]:
-    def reason(mine: tuple[int, ...], most: tuple[int, ...]) -> str:
+def _same_budget(suite: Suite | None) -> Callable[[list[Run]], Verdict]:
+    def reason(budget: tuple[int, ...], usual: tuple[int, ...]) -> str:
         other = [
             f"{name} {a} (the others of this task: {b})"
-            for name, a, b in zip(BUDGET, mine, most, strict=True)
+            for name, a, b in zip(BUDGET, budget, usual, strict=True)
             if a != b
         ]
         return "another budget: " + ", ".join(other)
 
-    def wanted(run: Run) -> int:
-        """In how many settings the run's budget is the suite's."""
-        return sum(_asked(suite, run.cell.task).get(k) == v for k, v in _budget(run).items())
+    def agreement(run: Run) -> int:
+        """Returns in how many settings the run's budget is the suite's."""
+        settings = _task_settings(suite, run.cell.task)
+        return sum(settings.get(k) == v for k, v in _budget(run).items())
 
-    def rule(runs: list[Run]) -> Rule:
-        return _majority(runs, lambda run: run.cell.task, lambda run: run.budget, reason, wanted)
+    def rule(runs: list[Run]) -> Verdict:
+        return _majority(runs, lambda run: run.cell.task, lambda run: run.budget, reason, agreement)
 
     return rule
 
@@ -154,7 +172,7 @@ def _budget(run: Run) -> dict[str, int]:
     return dict(zip(BUDGET, run.budget, strict=True))
 
 
-def _asked(suite: Suite | None, task: str) -> Mapping[str, Any]:
+def _task_settings(suite: Suite | None, task: str) -> Mapping[str, Any]:
     return {**suite.settings, **suite.tasks.get(task, {})} if suite else {}
 
 
@@ -163,69 +181,69 @@ def _majority(
     group: Callable[[Run], Hashable],
     trait: Callable[[Run], Any],
     reason: Callable[[Any, Any], str],
-    wanted: Callable[[Run], int] = lambda run: 0,
-) -> Rule:
+    preference: Callable[[Run], int] = lambda run: 0,
+) -> Verdict:
     """Keeps of every group the runs with the most frequent trait among those of its newest version
-    of learning; where two are as frequent, the more ``wanted``, and then the greater, so that the
-    order of the runs does not matter."""
+    of learning. Of equally frequent traits the one with the higher ``preference`` counts, then the
+    greater one, so that the order of the runs does not matter."""
     groups: dict[Hashable, list[Run]] = {}
     for run in runs:
         groups.setdefault(group(run), []).append(run)
     votes: dict[Hashable, Counter[Any]] = {}
-    wishes: dict[Any, int] = {}
-    for place, members in groups.items():
-        for run in newest(members):
-            votes.setdefault(place, Counter())[trait(run)] += 1
-            wishes[place, trait(run)] = wanted(run)
-    most = {
-        place: max(count, key=lambda key: (count[key], wishes[place, key], key))
-        for place, count in votes.items()
+    preferences: dict[Any, int] = {}
+    for name, same_group in groups.items():
+        for run in newest(same_group):
+            votes.setdefault(name, Counter())[trait(run)] += 1
+            preferences[name, trait(run)] = preference(run)
+    usual = {
+        name: max(count, key=lambda key: (count[key], preferences[name, key], key))
+        for name, count in votes.items()
     }
-    kept = [run for run in runs if trait(run) == most[group(run)]]
+    counted = [run for run in runs if trait(run) == usual[group(run)]]
     bad = [
-        (run.cell, reason(trait(run), most[group(run)]))
+        (run.cell, reason(trait(run), usual[group(run)]))
         for run in runs
-        if trait(run) != most[group(run)]
+        if trait(run) != usual[group(run)]
     ]
-    return kept, bad
+    return counted, bad
 
 
-def _same_configuration(runs: list[Run]) -> Rule:
-    """Seeds of one algorithm on one task are set up alike; a setting that some records do not know
-    yet is no difference."""
+def _same_configuration(runs: list[Run]) -> Verdict:
+    """Keeps the seeds of one algorithm on one task whose settings are the usual ones. A setting
+    that some records do not have yet is no difference."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.cell.task, run.cell.algorithm), []).append(run)
-    kept: list[Run] = []
+    counted: list[Run] = []
     bad: list[tuple[Cell, str]] = []
     for group in groups.values():
         flat = {run.cell: dict(_flat(run.config)) for run in group}
         shared = set.intersection(*(set(settings) for settings in flat.values()))
-        most = {key: _most(flat[run.cell][key] for run in group) for key in shared}
+        usual = {key: _most_frequent(flat[run.cell][key] for run in group) for key in shared}
         for run in group:
-            mine = flat[run.cell]
-            other = [key for key in sorted(shared) if mine[key] != most[key]]
+            settings = flat[run.cell]
+            other = [key for key in sorted(shared) if settings[key] != usual[key]]
             if other:
-                bad.append((run.cell, _differs(other, mine, most)))
+                bad.append((run.cell, _difference(other, settings, usual)))
             else:
-                kept.append(run)
-    return kept, bad
+                counted.append(run)
+    return counted, bad
 
 
-def _differs(keys: list[str], mine: Mapping[str, Any], most: Mapping[str, Any]) -> str:
+def _difference(keys: list[str], settings: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
     first = keys[0]
     more = f", and {len(keys) - 1} more" if len(keys) > 1 else ""
-    return f"{first} is {mine[first]}, in the other seeds {most[first]}{more}"
+    return f"{first} is {settings[first]}, in the other seeds {usual[first]}{more}"
 
 
-def _most(values: Iterable[str]) -> str:
+def _most_frequent(values: Iterable[str]) -> str:
     count = Counter(values)
     return max(count, key=lambda value: (count[value], value))
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted keys and their values as text, without those in which seeds may differ. Of objects,
-    which name their type, each field; what else maps names to values counts as a whole."""
+    """Yields dotted keys and their values as text, without those in which seeds may differ.
+    Objects, which name their type, give each field; other mappings count as one value."""
     if isinstance(value, Mapping) and (TYPE in value or path in ("", "settings", "teams")):
         for key, inner in value.items():
             if path != "settings" or key not in FREE:
@@ -240,7 +258,7 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _whole_metrics(run: Run, runs: Iterable[Run]) -> Run:
-    """The run, with a note on each metric that others of its task have and it has not."""
+    """Returns the run with a note on each metric that only others of its task have."""
     others = {
         (team, name)
         for other in runs
@@ -250,8 +268,8 @@ def _whole_metrics(run: Run, runs: Iterable[Run]) -> Run:
         if name not in ("cut", "density")  # only some policies have them
     }
     absent = sorted({name for team, name in others if name not in run.teams[team]})
-    told = " ".join(run.notes)
-    notes = [f"{name} is missing: left out" for name in absent if f"{name} is missing" not in told]
+    known = " ".join(run.notes)
+    notes = [f"{name} is missing: left out" for name in absent if f"{name} is missing" not in known]
     return replace(run, notes=(*dict.fromkeys(run.notes), *notes))
 
 

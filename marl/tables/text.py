@@ -1,4 +1,4 @@
-"""Numbers and rows as text: rounded, so that the files are the same on every machine."""
+"""Numbers and rows as text, rounded so that the files are the same on every machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from marl.tables.scores import Score
 
 
 def digits(value: float, count: int = 5) -> str:
-    """So many significant digits; nothing for what is not there."""
+    """Returns a number with ``count`` significant digits; empty for NaN."""
     if math.isnan(value):
         return ""
     rounded = float(f"{float(f'{value:.12g}'):.{count}g}") + 0.0  # no negative zero
@@ -21,7 +21,8 @@ def digits(value: float, count: int = 5) -> str:
 
 
 def number(value: float) -> str:
-    """For the eye: four significant digits, at most three decimals, thousands in full."""
+    """Returns a number for reading: four significant digits, at most three decimals, and thousands
+    in full; empty for NaN."""
     if math.isnan(value):
         return ""
     value = float(digits(value, 8))
@@ -30,7 +31,7 @@ def number(value: float) -> str:
 
 
 def interval(score: Score, seeds: int) -> str:
-    """``value [low, high]``; of one run its value alone."""
+    """Returns ``value [low, high]``, or the value alone where there is one seed."""
     if math.isnan(score.value):
         return ""
     if seeds < 2:
@@ -39,20 +40,25 @@ def interval(score: Score, seeds: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``45 s``, ``12 min`` or ``3.4 h``."""
+    """Returns ``45 s``, ``12 min`` or ``3.4 h``."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def standing(seeds: int) -> str:
-    """The number of seeds, and what it is not enough for."""
+def seed_count(seeds: int) -> str:
+    """Returns the number of seeds, and its status where there are fewer than five."""
     word = " (preliminary)" if seeds < 3 else " (preset)" if seeds < 5 else ""
     return f"{seeds}{word}"
 
 
 def table(kind: type, rows: Iterable[Any]) -> str:
-    """CSV of dataclasses, a header in any case; a ``Score`` makes three columns."""
+    """Returns the CSV text of dataclasses, where a ``Score`` gives three columns.
+
+    Args:
+        kind: the dataclass, whose fields are the header.
+        rows: its instances.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_header(kind))
@@ -77,10 +83,10 @@ def _cells(row: Any) -> Iterator[str]:
 
 
 def rows(text: str) -> list[dict[str, str]]:
-    """The rows of a CSV file, by their columns."""
+    """Returns the rows of a CSV file (column -> cell)."""
     return list(csv.DictReader(io.StringIO(text)))
 
 
 def listed(words: Sequence[str]) -> str:
-    """``a, b and c``."""
+    """Returns ``a, b and c``."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

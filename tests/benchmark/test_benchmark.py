@@ -66,7 +66,7 @@ def test_records_failures_and_what_is_done_already(folder: Path, capsys) -> None
     change = (folder / "grid.yaml").read_text().replace("total_frames: 240", "total_frames: 480")
     (folder / "grid.yaml").write_text(change)
     code, out, _ = called(capsys, *words, "--only", "algorithm=mappo")
-    assert code == 1 and "total_frames=240 where now total_frames=480 is asked" in out
+    assert code == 1 and "total_frames=240 there, total_frames=480 now" in out
 
 
 OWN = """\
@@ -97,7 +97,7 @@ def test_a_suite_of_ones_own_needs_no_word_on_the_absolute_metric(folder: Path, 
     assert not (folder / RECORD / "video.mp4").exists()  # as the suite says
 
     code, out, _ = own(folder, capsys, ", absolute_episodes: 6")
-    assert code == 1 and "320 episodes where now absolute_episodes=6 is asked; remove it" in out
+    assert code == 1 and "and the suite sets absolute_episodes=6; remove the record" in out
     shutil.rmtree(folder / RECORD)
     metrics = (folder / RUN / "metrics.jsonl").read_bytes()
     code, out, _ = own(folder, capsys, ", absolute_episodes: 6")
@@ -115,7 +115,7 @@ def test_what_was_trained_without_the_absolute_metric_is_recorded(folder: Path, 
     ).job(suite.cells()[0])
     words = [word for word in job.words if not word.startswith("absolute")]
     assert called(capsys, "train", *words, f"directory={RUN}", "progress=false")[0] == 0
-    job.told.write_text(json.dumps(words))
+    job.words_file.write_text(json.dumps(words))
     assert not (folder / RUN / "absolute.json").exists()
     before = (folder / RUN / "evaluations.jsonl").read_bytes()
     code, out, _ = own(folder, capsys)
@@ -137,13 +137,13 @@ def test_records_and_runs_of_an_older_version_are_made_anew(folder: Path, capsys
     assert code == 0 and " train " in out
     code, out, _ = own(folder, capsys)
     assert code == 0 and "0 recorded already, 1 to do" in out
-    (line,) = [line for line in out.splitlines() if line.startswith("anew")]
-    assert "before 2: records 1 (each stays until its new one is there), runs 1 (kept" in line
+    (line,) = [line for line in out.splitlines() if line.startswith("again")]
+    assert "before 2: records 1 (each is replaced when its new one is complete), runs 1" in line
     records.check(folder / RECORD)
     assert learning_of(folder / RECORD) == learning_of(folder / RUN) == LEARNING
     assert learning_of(folder / f"{RUN}.learning-1") == 1
     out = own(folder, capsys)[1]
-    assert "1 recorded already, 0 to do" in out and "anew" not in out
+    assert "1 recorded already, 0 to do" in out and "again " not in out
 
 
 def test_a_pruned_run_keeps_its_best_policy(folder: Path, capsys) -> None:
@@ -162,7 +162,7 @@ def test_a_pruned_run_keeps_its_best_policy(folder: Path, capsys) -> None:
     ("words", "said"),
     [
         (["benchmark", "smok"], "unknown benchmark 'smok'; did you mean 'smoke'?"),
-        (["benchmark", "none.yaml"], "there is no benchmark file 'none.yaml'"),
+        (["benchmark", "none.yaml"], "the benchmark file 'none.yaml' does not exist"),
         (["benchmark", "grid.yaml", "--only", "algorithm=mapo"], "did you mean 'mappo'?"),
     ],
 )

@@ -57,7 +57,7 @@ def test_the_sums_are_those_of_sha256sum(run: Path, tmp_path: Path) -> None:
 
 def test_no_record_is_written_over(run: Path, tmp_path: Path) -> None:
     to = records.write(run, tmp_path / "suite", CELL)
-    with pytest.raises(UserError, match="holds a record already"):
+    with pytest.raises(UserError, match="already holds a record"):
         records.write(run, tmp_path / "suite", CELL)
     (to / records.SUMS).unlink()  # what was cut off while it was written is
     records.check(records.write(run, tmp_path / "suite", CELL))
@@ -66,7 +66,7 @@ def test_no_record_is_written_over(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [*records.RESULTS, "provenance.json"])
 def test_a_run_without_its_results_leaves_no_record(run: Path, tmp_path: Path, name: str) -> None:
     (run / name).unlink()
-    with pytest.raises(UserError, match=f"has no {name}, which a record needs"):
+    with pytest.raises(UserError, match=f"has no {name}, which a record requires"):
         records.write(run, tmp_path / "suite", CELL)
     assert list(records.find(tmp_path / "suite")) == []
 
@@ -83,10 +83,10 @@ def test_an_older_version_gives_way_when_the_new_record_is_whole(run: Path, tmp_
     assert records.write(run, tmp_path / "suite", CELL) == to
     records.check(to)
     assert learning_of(to) == 2 and [path.name for path in to.parent.iterdir()] == [to.name]
-    with pytest.raises(UserError, match="holds a record already"):  # nor does 2 give way to 2
+    with pytest.raises(UserError, match="already holds a record"):  # nor does 2 give way to 2
         records.write(run, tmp_path / "suite", CELL)
     (run / "config.json").write_text("{}\n")
-    with pytest.raises(UserError, match="holds a record already"):  # or to 1
+    with pytest.raises(UserError, match="already holds a record"):  # or to 1
         records.write(run, tmp_path / "suite", CELL)
 
 

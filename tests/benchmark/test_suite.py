@@ -78,7 +78,7 @@ def test_only_chooses(tmp_path: Path, only: list[str], left: int) -> None:
         (["one"], "unknown filter 'one'"),
         (["task=ones"], "unknown task 'ones' in suite 'grid'; did you mean 'one'?"),
         (["seed=4"], "unknown seed '4'"),
-        (["task=two,algorithm=ippo"], "no run that is"),
+        (["task=two,algorithm=ippo"], "no run with"),
     ],
 )
 def test_a_wrong_choice_is_told(tmp_path: Path, only: list[str], said: str) -> None:
@@ -89,14 +89,14 @@ def test_a_wrong_choice_is_told(tmp_path: Path, only: list[str], said: str) -> N
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("seeds: [3, 5]", "seeds: 0", "seeds must be a number"),
-        ("seeds: [3, 5]", "seeds: [one]", "seeds must be a number"),
+        ("seeds: [3, 5]", "seeds: 0", "seeds must be their number"),
+        ("seeds: [3, 5]", "seeds: [one]", "seeds must be their number"),
         ("about:", "abuot:", "unknown key 'abuot'.*did you mean 'about'"),
         ("two/ippo", "two/ipo", "unknown cell 'two/ipo'; did you mean 'two/ippo'"),
-        ("  one: {", "  One: {", "'One' must be lower case"),
+        ("  one: {", "  One: {", "'One' must be of lower-case"),
         ("gamma: 1}", "seed: 1}", "settings sets seed"),
         ("settings: {total_frames: 1_000, gamma: 1}", "settings: 5", "must map settings"),
-        ("tasks:\n", "tasks: {\n", "is no YAML"),
+        ("tasks:\n", "tasks: {\n", "is not YAML, in line 5"),
         ("gamma: 1}", "absolute_episodes: 0}", "settings sets absolute_episodes=0, but a record"),
         ("gamma: 3}", "absolute_episodes: 0}", "algorithms.mappo sets absolute_episodes=0"),
     ],
@@ -108,5 +108,5 @@ def test_a_wrong_file_is_told(tmp_path: Path, before: str, after: str, said: str
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no benchmark file"):
+    with pytest.raises(UserError, match="does not exist"):
         read(tmp_path / "none.yaml")

@@ -137,14 +137,15 @@ def test_every_part_of_a_sweep_is_looked_at(tmp_path: Path, part: str) -> None:
     path = tmp_path / "theirs.yaml"
     path.write_text(yaml.safe_dump(searched(**SWEEPS[part])))
     with pytest.raises(UserError, match="by which code from elsewhere may be imported"):
-        file_settings.check(path, sweep.FOLDER, load(path).given())
+        file_settings.check(path, sweep.FOLDER, load(path).all_settings())
 
 
 def test_the_packages_own_files_need_no_trust() -> None:
     for name in benchmark.names():
-        file_settings.check(Path("x.yaml"), Path("elsewhere"), benchmark.find(name).given())
+        file_settings.check(Path("x.yaml"), Path("elsewhere"), benchmark.find(name).all_settings())
     for name in sweep.names():
-        file_settings.check(Path("x.yaml"), Path("elsewhere"), load(sweep.find(name)).given())
+        settings = load(sweep.find(name)).all_settings()
+        file_settings.check(Path("x.yaml"), Path("elsewhere"), settings)
 
 
 def test_the_command_line(tmp_path: Path) -> None:

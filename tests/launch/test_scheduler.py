@@ -104,7 +104,7 @@ def test_a_run_that_another_launcher_holds_is_waited_for(tmp_path: Path) -> None
     """Never two processes in one directory; and what the first left is looked at again."""
     job = stub(tmp_path, "a", "wait")
     first = JobScheduler([job], 1)
-    first._start()  # and then its launcher is gone
+    first._start_jobs()  # and then its launcher is gone
     holder = first.running[0].process
     assert holder is not None
     second = JobScheduler([job], 1)
@@ -126,7 +126,7 @@ def test_a_launcher_takes_what_another_leaves(tmp_path: Path) -> None:
     """A run that another launcher holds takes none of our places, while that one lives."""
     held, free = stub(tmp_path, "a", "wait"), stub(tmp_path, "b")
     first = JobScheduler([held], 1)
-    first._start()
+    first._start_jobs()
     ends: list[str] = []
 
     def watch(scheduler: JobScheduler) -> None:
@@ -142,7 +142,7 @@ def test_a_launcher_takes_what_another_leaves(tmp_path: Path) -> None:
 def test_what_a_killed_launcher_left_counts_among_those_at_once(tmp_path: Path) -> None:
     held, free = stub(tmp_path, "a", "wait"), stub(tmp_path, "b")
     first = JobScheduler([held], 1)
-    first._start()
+    first._start_jobs()
     gone = subprocess.Popen(["true"])
     gone.wait()
     held.lock.write_text(f"{socket.gethostname()} {gone.pid}\n")  # as if it had been the launcher
@@ -165,7 +165,7 @@ def test_what_another_launcher_did_is_not_done_again(tmp_path: Path) -> None:
     jobs = [stub(tmp_path, name) for name in "abc"]
     kept: list[str] = []
     scheduler = JobScheduler(
-        jobs, 1, lambda job: kept.append(job.name), ended=lambda job: job.name == "b"
+        jobs, 1, lambda job: kept.append(job.name), is_done=lambda job: job.name == "b"
     )
     scheduler.run(every=0.01)
     assert statuses(scheduler) == dict.fromkeys("abc", "done")
@@ -174,7 +174,7 @@ def test_what_another_launcher_did_is_not_done_again(tmp_path: Path) -> None:
 
 def test_what_another_launcher_ends_meanwhile_has_not_failed(tmp_path: Path) -> None:
     job = stub(tmp_path, "a", "fail")  # as resuming a pruned run does
-    scheduler = JobScheduler([job], 1, ended=lambda job: job.directory.is_dir())
+    scheduler = JobScheduler([job], 1, is_done=lambda job: job.directory.is_dir())
     scheduler.run(every=0.01)
     assert statuses(scheduler) == {"a": "done"}
 
@@ -184,7 +184,7 @@ def test_a_run_begun_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> 
     scheduler = JobScheduler([stub(tmp_path, "a", "x=2")], 1)
     scheduler.run(every=0.01)
     (outcome,) = scheduler.outcomes
-    assert outcome.status == "failed" and "x=1 where now x=2 is asked" in outcome.why
+    assert outcome.status == "failed" and "x=1 there, x=2 now" in outcome.why
     again = JobScheduler([stub(tmp_path, "a", "x=1")], 1)
     again.run(every=0.01)
     assert statuses(again) == {"a": "done"}
@@ -253,10 +253,10 @@ def test_a_run_goes_on_to_the_episodes_that_are_asked_for(tmp_path: Path) -> Non
     job.directory.mkdir()
     (job.directory / "config.json").write_text('{"learning": 2}')
     assert job.command()[4:] == ["resume", str(job.directory), "absolute_episodes=8"]
-    job.told.write_text(json.dumps(["task=a"]))
+    job.words_file.write_text(json.dumps(["task=a"]))
     assert job.other_settings() == ""
-    job.told.write_text(json.dumps(["task=b", "absolute_episodes=8"]))
-    assert "task=b where now task=a" in job.other_settings()
+    job.words_file.write_text(json.dumps(["task=b", "absolute_episodes=8"]))
+    assert "task=b there, task=a now" in job.other_settings()
 
 
 def test_the_rest_of_a_suite_is_estimated() -> None:

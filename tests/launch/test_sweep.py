@@ -37,7 +37,7 @@ def load(folder: Path, **changes: Any) -> Sweep:
 def drawn(given: dict[str, Any], count: int = 2000) -> list[Any]:
     source = Random(0)
     one = parameter("x", given)
-    return [one.draw(source) for _ in range(count)]
+    return [one.sample(source) for _ in range(count)]
 
 
 # --------------------------------------------------------------------------------- distributions
@@ -89,7 +89,7 @@ def test_numbers_are_short_enough_to_copy() -> None:
         ({"min": 1.0}, "is uniform and needs max"),
         ({"min": "1e-3", "max": 1}, "write 0.001"),
         ({"min": "low", "max": 1}, "the text 'low', not a number"),
-        ({"distribution": "log_uniform_values", "min": 0, "max": 1}, "a logarithm"),
+        ({"distribution": "log_uniform_values", "min": 0, "max": 1}, "a min above 0"),
         ({"distribution": "beta"}, "unknown distribution 'beta' of parameter 'x'; choose from con"),
         ({"distribution": "int_uniform", "min": 0.5, "max": 1}, "not a whole number"),
         ({"distribution": "q_uniform", "min": 0, "max": 1, "q": 0}, "must be above 0"),
@@ -132,7 +132,7 @@ def test_draws_differ_and_end_with_their_number(tmp_path: Path) -> None:
 
 
 def test_draws_need_a_number(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="needs --count K"):
+    with pytest.raises(UserError, match="add --count K"):
         load(tmp_path, run_cap=None).points()
 
 
@@ -158,13 +158,16 @@ def test_commands_are_those_of_wandbs_agent(tmp_path: Path) -> None:
         ({"metric": "return"}, "metric is 'return'; expected"),
         ({"metric": {"name": "x", "goal": "maximise"}}, "did you mean 'maximize'?"),
         ({"parameters": None}, "there is no parameters"),
-        ({"parameters": {"directory": {"value": "x"}}}, "leave out the parameter 'directory'"),
-        ({"parameters": {"+x": {"value": "x"}}}, "'+x' is no name"),
-        ({"method": "grid", "parameters": {"x": {"min": 0.1, "max": 1.0}}}, "a grid cannot"),
+        ({"parameters": {"directory": {"value": "x"}}}, "leave out 'directory'"),
+        ({"parameters": {"+x": {"value": "x"}}}, "'+x' is not a parameter"),
+        (
+            {"method": "grid", "parameters": {"x": {"min": 0.1, "max": 1.0}}},
+            "no finite list",
+        ),
         ({"paramters": {}}, "unknown key 'paramters'; did you mean 'parameters'?"),
         ({"run_cap": 0}, "run_cap is 0"),
         ({"command": None}, "there is no command"),
-        ({"command": ["marl", "train", "${args}"]}, "which trains nothing"),
+        ({"command": ["marl", "train", "${args}"]}, "which does not train"),
         ({"command": ["${evn}", "train", "${args_no_hyphens}"]}, "did you mean '${env}'?"),
         ({"early_terminate": {"type": "median"}}, "expected {type: hyperband"),
         ({"early_terminate": {"type": "hyperband"}}, "needs min_iter, or max_iter and s"),
@@ -181,7 +184,7 @@ def test_files_that_make_no_sense(tmp_path: Path, changes: dict, said: str) -> N
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    for text, said in (("a: [1", "is no YAML, in line 1"), ("- a", "is no sweep")):
+    for text, said in (("a: [1", "is not YAML, in line 1"), ("- a", "is not a sweep")):
         (tmp_path / "bad.yaml").write_text(text)
         with pytest.raises(UserError, match=said):
             sweep.load(tmp_path / "bad.yaml")

@@ -26,9 +26,9 @@ OFFPOLICY = {"algorithm.warmup": 50, "algorithm.batch_size": 8}
 
 def extremes(one: Parameter) -> list[Any]:
     """All values of a choice, both ends of a range."""
-    if "min" in one.given:
-        return [one.given["min"], one.given["max"]]
-    return one.given.get("values", [one.given.get("value")])
+    if "min" in one.spec:
+        return [one.spec["min"], one.spec["max"]]
+    return one.spec.get("values", [one.spec.get("value")])
 
 
 def words(found: sweep.Sweep, point: dict[str, Any], **more: Any) -> list[str]:

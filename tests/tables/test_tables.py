@@ -119,7 +119,7 @@ def test_versions_of_learning_are_never_mixed_in_a_number(capsys, results: Path)
     code, out, err = tables(capsys, results)
     assert (code, err) == (0, "")
     assert "toy: 18 runs, 0 left out, 0 missing; learning 1 and 2" in out
-    assert "older    2 records are left out beside those of a newer version of learning" in out
+    assert "older    2 records are left out, because the same task" in out
     assert tables(capsys, results, "--check") == (0, "", "")
 
     found = {
@@ -210,7 +210,7 @@ def bare(path: Path) -> None:
         ("toy/curves.csv", Path.unlink, "is missing"),
         ("toy/marl_eval.json", alter, "line"),
         ("toy/scores.png", Path.unlink, "is missing"),
-        ("toy/scores.png", bare, "tells no checksum"),
+        ("toy/scores.png", bare, "has no checksum"),
         ("toy/scores.png", other_data, "was drawn from other data than summary.csv should hold"),
         ("index.html", alter, "line"),
         ("../README.md", alter, "line"),
@@ -233,7 +233,7 @@ def test_check_sees_a_new_record_and_what_nothing_is_left_of(capsys, results: Pa
         if cell.algorithm == "ippo" or cell.seed == 5:
             (path / records.SUMS).unlink()
     code, _, err = tables(capsys, results, "--check")
-    assert code == 1 and "improvement.png is there, but nothing is left to show in it" in err
+    assert code == 1 and "improvement.png exists, but there is nothing to show in it" in err
     assert tables(capsys, results)[0] == 0 and not (results / "toy/improvement.png").exists()
     assert tables(capsys, results, "--check")[0] == 0
 
@@ -269,7 +269,7 @@ def test_without_suites(capsys, tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["toi"], "unknown suite 'toi' in "),
-        (["--results", "nowhere"], "there is no folder 'nowhere' of results"),
+        (["--results", "nowhere"], "results folder 'nowhere' does not exist"),
     ],
 )
 def test_mistakes_are_one_sentence(capsys, results: Path, words: list[str], said: str) -> None:
@@ -383,7 +383,7 @@ def test_the_export_leaves_out_what_others_lack(tmp_path: Path) -> None:
 
 def test_pictures_carry_their_data(results: Path) -> None:
     for picture, csv in publish.DRAWN.items():
-        told = plots.carried(results / "toy" / picture)
+        told = plots.embedded_checksum(results / "toy" / picture)
         assert told == plots.checksum((results / "toy" / csv).read_text())
         pixels = np.asarray(Image.open(results / "toy" / picture).convert("L"))
         assert pixels.std() > 5, f"{picture} is blank"

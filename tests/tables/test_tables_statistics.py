@@ -10,7 +10,14 @@ import pytest
 from scipy import stats
 
 from marl.tables import statistics
-from marl.tables.statistics import draws, improvement, improvement_interval, interval, iqm, profile
+from marl.tables.statistics import (
+    improvement,
+    improvement_interval,
+    interval,
+    iqm,
+    profile,
+    sample_indices,
+)
 
 RANDOM = np.random.default_rng(7)
 
@@ -40,9 +47,9 @@ def naive(tasks: list[list[float]], indices: list[np.ndarray], resample: int) ->
 
 
 def test_the_bootstrap_is_a_naive_loops() -> None:
-    """Of the same draws: each task's runs by themselves, as many as there are."""
+    """Of the same sample_indices: each task's runs by themselves, as many as there are."""
     tasks = [[1.0, 4, 2, 8, 5], [10.0, 30, 20], [0.5, 0.25, 0.75, 1.0]]
-    indices = list(draws((5, 3, 4), 400))
+    indices = list(sample_indices((5, 3, 4), 400))
     for index, runs in zip(indices, tasks, strict=True):
         assert index.shape == (400, len(runs)) and set(index.ravel()) == set(range(len(runs)))
     found = sorted(naive(tasks, indices, i) for i in range(400))
@@ -62,11 +69,11 @@ def test_the_interval_is_that_of_all_draws_there_are() -> None:
 
 def test_draws_are_the_same_for_ever_and_even() -> None:
     """Of bits that NumPy promises to keep; a change of them changes every committed interval."""
-    (index,) = draws((5,), 3)
+    (index,) = sample_indices((5,), 3)
     bits = np.random.PCG64(0).random_raw(15)
     assert index.ravel().tolist() == [int(b) % 5 for b in bits]
     assert index.tolist() == [[1, 2, 4, 3, 1], [4, 2, 2, 3, 1], [0, 4, 2, 4, 3]]
-    share = np.bincount(draws((5,), 20_000)[0].ravel()) / 100_000
+    share = np.bincount(sample_indices((5,), 20_000)[0].ravel()) / 100_000
     assert share == pytest.approx(np.full(5, 0.2), abs=0.006)
 
 
@@ -95,7 +102,7 @@ def test_improvement_is_mann_whitneys() -> None:
 def test_improvements_interval_draws_both_sides() -> None:
     x, y = np.array([1.0, 3, 5]), np.array([2.0, 4])
     low, high = improvement_interval([x], [y], resamples=300)
-    first, second = draws((3, 2), 300)
+    first, second = sample_indices((3, 2), 300)
     found = [float(improvement([x[i]], [y[j]])) for i, j in zip(first, second, strict=True)]
     cuts = quantiles(found, n=40, method="inclusive")
     assert (low, high) == pytest.approx((cuts[0], cuts[-1]), rel=1e-12)
