@@ -1,4 +1,4 @@
-"""``marl train --explain``: what each option is, where it stands now, and its usual range."""
+"""The flag ``marl train --explain``: prints each option with its value, type and documentation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 from marl.cli.compose import RunConfig, composed
 from marl.envs.task import Task
 from marl.errors import UserError, unknown
-from marl.training.settings import Settings
 from marl.training.teams import Team
 from marl.utils.field_docs import Option, options
 
@@ -29,11 +28,11 @@ def explain(words: Sequence[str]) -> int:
     Raises:
         UserError: the section or key does not exist, or a setting is wrong.
     """
-    wanted, settings = _split(words)
+    section, settings = _split(words)
     run = composed(settings)
-    matches = [option for option in run_options(run) if _matches(option, wanted)]
+    matches = [option for option in run_options(run) if _matches(option, section)]
     if not matches:
-        raise unknown("section or option", wanted, [*SECTIONS, *(o.key for o in run_options(run))])
+        raise unknown("section or option", section, [*SECTIONS, *(o.key for o in run_options(run))])
     width = min(shutil.get_terminal_size().columns, 100)
     for option in matches:
         print("\n".join(described(option, width)))
@@ -43,6 +42,7 @@ def explain(words: Sequence[str]) -> int:
 def run_options(run: RunConfig) -> Iterator[Option]:
     """Yields every option of a run: its own, its task's, algorithm's, networks' and teams'."""
     yield from options(run.settings())
+    yield from (option for option in options(run) if option.key == "directory")
     task, critic = run.task or Task(name=""), run.critic_model or run.model
     sections = {
         "task": task,
@@ -58,13 +58,18 @@ def run_options(run: RunConfig) -> Iterator[Option]:
 
 
 def described(option: Option, width: int) -> Iterator[str]:
-    """Yields the lines that tell one option, at most ``width`` characters each."""
+    """Yields the lines that describe one option.
+
+    Args:
+        option: the option.
+        width: of a line, in characters.
+    """
     yield f"{option.key}={_plain(option.value)}   ({option.type})"
     yield from textwrap.wrap(option.doc, width, initial_indent=" " * 4, subsequent_indent=" " * 4)
 
 
 def _plain(value: Any) -> str:
-    """The value as it is typed on the command line."""
+    """Returns a value as it is typed on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)
@@ -80,7 +85,7 @@ def _split(words: Sequence[str]) -> tuple[str, list[str]]:
     return section, settings
 
 
-def _matches(option: Option, wanted: str) -> bool:
-    if wanted == "run":
-        return option.key.split(".")[0] in {field.name for field in dataclasses.fields(Settings)}
-    return not wanted or option.key == wanted or option.key.startswith(f"{wanted}.")
+def _matches(option: Option, section: str) -> bool:
+    if section == "run":
+        return option.key.split(".")[0] not in SECTIONS
+    return not section or option.key == section or option.key.startswith(f"{section}.")

@@ -114,9 +114,9 @@ class Search:
         Returns:
             The signals that arrived.
         """
-        left = [trial for trial in self.trials if trial.status == "waiting"]
-        scheduler = JobScheduler([trial.job for trial in left], parallel, places=places)
-        with ProgressView("sweep", len(self.trials), len(self.trials) - len(left)) as view:
+        waiting = [trial for trial in self.trials if trial.status == "waiting"]
+        scheduler = JobScheduler([trial.job for trial in waiting], parallel, places=places)
+        with ProgressView("sweep", len(self.trials), len(self.trials) - len(waiting)) as view:
             self.write()
 
             def watch(scheduler: JobScheduler) -> None:
@@ -206,8 +206,8 @@ class Search:
         self.directory.mkdir(parents=True, exist_ok=True)
         metric = {"name": self.sweep.metric, "goal": self.sweep.goal}
         rows = self.rows()
-        whole = {"asked": self.identity, "metric": metric, "runs": rows}
-        write_json(self.directory / "sweep.json", whole)
+        content = {"asked": self.identity, "metric": metric, "runs": rows}
+        write_json(self.directory / "sweep.json", content)
         text = io.StringIO()
         flat = [{**row, **row["parameters"]} for row in rows]
         columns = [key for key in flat[0] if key not in ("why", "parameters")]

@@ -38,7 +38,7 @@ def measure(options: Namespace) -> int:
             "task": run.task.name,
             "num_envs": run.num_envs,
             "settings": options.settings,
-            **(environment(run, options) if options.environment else whole(run, options)),
+            **(environment(run, options) if options.environment else training(run, options)),
             "megabytes": peak_megabytes(),
             **provenance(),
         }
@@ -79,7 +79,7 @@ def iterations(options: Namespace) -> Iterator[int]:
             )
 
 
-def whole(run: compose.RunConfig, options: Namespace) -> dict[str, Any]:
+def training(run: compose.RunConfig, options: Namespace) -> dict[str, Any]:
     """Returns the figures of training.
 
     Args:

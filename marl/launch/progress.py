@@ -49,11 +49,11 @@ def rounding(requested: int, iteration: int) -> str:
     """
     if requested % iteration == 0:
         return ""
-    total = whole(requested, iteration)
+    total = whole_iterations(requested, iteration)
     return f"{total:,} for the {requested:,} asked, in whole iterations of {iteration:,}"
 
 
-def whole(requested: int, iteration: int) -> int:
+def whole_iterations(requested: int, iteration: int) -> int:
     """Returns ``requested`` frames, rounded up to whole iterations of ``iteration`` frames."""
     return -(-requested // iteration) * iteration
 
@@ -74,7 +74,7 @@ def run_progress(directory: Path) -> RunProgress:
     evaluations = _last_lines(directory / "evaluations.jsonl", 1 << 20)
     returns = evaluations[-1]["returns"] if evaluations else {}
     words = [f"{name} {sum(values) / len(values):.2f}" for name, values in returns.items()]
-    total = whole(requested, iteration)
+    total = whole_iterations(requested, iteration)
     return RunProgress(frames, total, speed, ", ".join(words), requested, iteration)
 
 

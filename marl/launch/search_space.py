@@ -224,6 +224,6 @@ def _implied(spec: Spec) -> str:
     if "values" in spec:
         return "categorical_w_probabilities" if "probabilities" in spec else "categorical"
     if "min" in spec or "max" in spec:
-        whole = all(isinstance(spec.get(key, 0), int) for key in RANGE)
-        return "int_uniform" if whole else "uniform"
+        integers = all(isinstance(spec.get(key, 0), int) for key in RANGE)
+        return "int_uniform" if integers else "uniform"
     return "constant"

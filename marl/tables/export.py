@@ -36,13 +36,13 @@ def _complete(runs: Sequence[Run], notes: list[str]) -> list[Run]:
     tasks = {run.cell.task for run in runs}
     cells = {(run.cell.task, run.cell.algorithm, run.cell.seed) for run in runs}
     algorithms = dict.fromkeys(run.cell.algorithm for run in runs)
-    whole = [a for a in algorithms if {t for t, b, _ in cells if b == a} == tasks]
-    pairs = [{s for t, b, s in cells if (t, b) == (task, a)} for a in whole for task in tasks]
+    complete = [a for a in algorithms if {t for t, b, _ in cells if b == a} == tasks]
+    pairs = [{s for t, b, s in cells if (t, b) == (task, a)} for a in complete for task in tasks]
     seeds = set.intersection(*pairs) if pairs else set()
-    _note(notes, "algorithms that lack a task", [a for a in algorithms if a not in whole])
-    incomplete = {s for _, a, s in cells if a in whole} - seeds
+    _note(notes, "algorithms that lack a task", [a for a in algorithms if a not in complete])
+    incomplete = {s for _, a, s in cells if a in complete} - seeds
     _note(notes, "seeds that some algorithm lacks", [str(seed) for seed in sorted(incomplete)])
-    return [run for run in runs if run.cell.algorithm in whole and run.cell.seed in seeds]
+    return [run for run in runs if run.cell.algorithm in complete and run.cell.seed in seeds]
 
 
 def _note(notes: list[str], what: str, names: Sequence[str]) -> None:

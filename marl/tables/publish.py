@@ -15,13 +15,19 @@ from marl.tables.document import Block
 from marl.tables.selection import Selection, select
 
 # Plot -> the file that it is drawn from.
-DRAWN = {
+PLOT_DATA = {
     "scores.png": "summary.csv",
     "profiles.png": "profiles.csv",
     "improvement.png": "improvement.csv",
     "curves.png": "curves.csv",
 }
-WRITTEN = ("tables.md", "final.csv", *DRAWN.values(), *DRAWN, "marl_eval.json")  # in a suite
+WRITTEN = (
+    "tables.md",
+    "final.csv",
+    *PLOT_DATA.values(),
+    *PLOT_DATA,
+    "marl_eval.json",
+)  # in a suite
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Published:
             if checksum is None:
                 yield f"{folder / name} is missing, or has no checksum of its data"
             elif checksum != plots.checksum(csv):
-                yield f"{folder / name} was drawn from other data than {DRAWN[name]} should hold"
+                yield f"{folder / name} was drawn from other data than that of {PLOT_DATA[name]}"
         for path in self.stale(folder):
             yield f"{path} exists, but there is nothing to show in it"
 
@@ -131,10 +137,10 @@ def publish(folder: Path, suite: Suite | None) -> Published:
         "profiles.csv": text.table(comparisons.Level, comparisons.profiles(rows)),
         "improvement.csv": text.table(comparisons.Improvement, better),
     }
-    drawn = {name: texts[csv] for name, csv in DRAWN.items() if _drawable(name, texts[csv])}
-    blocks = sections.sections(selection, summary, drawn, [*comparisons.remarks(rows), *notes])
+    pictures = {name: texts[csv] for name, csv in PLOT_DATA.items() if _drawable(name, texts[csv])}
+    blocks = sections.sections(selection, summary, pictures, [*comparisons.remarks(rows), *notes])
     texts = {"tables.md": document.markdown(blocks), **texts, "marl_eval.json": exported}
-    return Published(selection, blocks, summary, texts, drawn)
+    return Published(selection, blocks, summary, texts, pictures)
 
 
 def _drawable(name: str, csv: str) -> bool:
@@ -151,8 +157,8 @@ def overview(results: Path, suites: Sequence[Published]) -> dict[Path, str]:
     path = results.absolute().parent / "README.md"
     if path.exists():
         block = readme.table([(each.selection, each.summary) for each in suites], results.name)
-        if (whole := readme.inserted(path.read_text(), block)) is not None:
-            texts[path] = whole
+        if (readme_text := readme.inserted(path.read_text(), block)) is not None:
+            texts[path] = readme_text
     return texts
 
 

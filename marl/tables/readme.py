@@ -61,11 +61,15 @@ def _suite(selection: Selection, rows: Sequence[Summary], folder: str) -> Iterat
 
 
 def _cells(task: str, team: str, rows: Sequence[Summary], selection: Selection) -> Iterator[str]:
-    mine = {row.algorithm: row for row in rows if (row.task, row.team) == (task, team)}
+    by_algorithm = {row.algorithm: row for row in rows if (row.task, row.team) == (task, team)}
     several = len(selection.versions) > 1
     for algorithm in selection.algorithms:
-        yield _cell(mine[algorithm], mine.values(), several) if algorithm in mine else ""
-    yield number(next(iter(mine.values())).random)
+        yield (
+            _cell(by_algorithm[algorithm], by_algorithm.values(), several)
+            if algorithm in by_algorithm
+            else ""
+        )
+    yield number(next(iter(by_algorithm.values())).random)
 
 
 def _cell(row: Summary, others: Iterable[Summary], several: bool) -> str:

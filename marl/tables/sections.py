@@ -74,12 +74,12 @@ def sections(
     for name in ("scores.png", "profiles.png", "improvement.png"):
         blocks += _picture(name, plots)
     for task in selection.tasks:
-        mine = [row for row in rows if row.task == task]
+        selected = [row for row in rows if row.task == task]
         runs = [run for run in selection.runs if run.cell.task == task]
         blocks += [
             Heading(escaped(task)),
             Text(_budget(runs)),
-            *_by_team(mine, teams, _task, several),
+            *_by_team(selected, teams, _task, several),
         ]
     if "curves.png" in plots:
         blocks += [Heading("Sample efficiency"), *_picture("curves.png", plots)]
@@ -168,11 +168,11 @@ def _by_team(
     """Yields a table of each team, with a column for the version of learning where a suite has
     ``several``."""
     for team in teams:
-        mine = [row for row in rows if row.team == team]
-        if mine and len(teams) > 1:
+        selected = [row for row in rows if row.team == team]
+        if selected and len(teams) > 1:
             yield Heading(f"Team {escaped(team)}", 3)
-        if mine:
-            yield from make(mine, several)
+        if selected:
+            yield from make(selected, several)
 
 
 def _together(rows: Sequence[Summary], several: bool) -> Iterator[Block]:
@@ -260,8 +260,8 @@ def _picture(name: str, plots: set[str]) -> list[Block]:
 
 
 def _remarks(selection: Selection, notes: Sequence[str]) -> Iterator[Block]:
-    left = [escaped(f"{cell}: {reason}") for cell, reason in selection.left_out]
-    if absent := [*left, *_older(selection), *missing(selection.missing)]:
+    left_out = [escaped(f"{cell}: {reason}") for cell, reason in selection.left_out]
+    if absent := [*left_out, *_older(selection), *missing(selection.missing)]:
         yield Heading("Left out")
         yield Items(absent)
     if texts := [*(escaped(f"{cell}: {note}") for cell, note in selection.notes), *notes]:

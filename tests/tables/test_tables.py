@@ -211,7 +211,7 @@ def bare(path: Path) -> None:
         ("toy/marl_eval.json", alter, "line"),
         ("toy/scores.png", Path.unlink, "is missing"),
         ("toy/scores.png", bare, "has no checksum"),
-        ("toy/scores.png", other_data, "was drawn from other data than summary.csv should hold"),
+        ("toy/scores.png", other_data, "was drawn from other data than that of summary.csv"),
         ("index.html", alter, "line"),
         ("../README.md", alter, "line"),
     ],
@@ -382,7 +382,7 @@ def test_the_export_leaves_out_what_others_lack(tmp_path: Path) -> None:
 
 
 def test_pictures_carry_their_data(results: Path) -> None:
-    for picture, csv in publish.DRAWN.items():
+    for picture, csv in publish.PLOT_DATA.items():
         told = plots.embedded_checksum(results / "toy" / picture)
         assert told == plots.checksum((results / "toy" / csv).read_text())
         pixels = np.asarray(Image.open(results / "toy" / picture).convert("L"))
