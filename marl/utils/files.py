@@ -14,11 +14,6 @@ from typing import IO, BinaryIO
 
 from marl.errors import UserError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 #: The file in a run directory whose lock the process that trains there holds.
 LOCK = ".lock"
 
@@ -112,8 +107,10 @@ def take_lock(file: IO[str], shared: bool = False) -> bool:
 
 
 def _lock(file: IO[str], shared: bool) -> None:
-    if fcntl is None:
-        raise OSError(errno.ENOSYS, "Windows has none of this kind")
+    try:
+        import fcntl
+    except ImportError:
+        raise OSError(errno.ENOSYS, "Windows has none of this kind") from None
     fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
