@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from marl.algorithm import Context
 from marl.algorithms.off_policy import OffPolicyConfig, ReplayLearner
-from marl.critics.action_value import Actions, exchanged, joint_actions, q_critics
+from marl.critics.action_value import Actions, joint_actions, q_critics, replace_action
 from marl.critics.inputs import SCOPES
 from marl.errors import UserError
 from marl.learning.losses import masked_mean
@@ -216,7 +216,7 @@ class ActorCritic(ReplayLearner):
         for agent in update_order(len(self.agents), self.context.generator):
             step = self.step_of_agent[agent]
             loss[agent], log_prob[agent], new = step(batch, noise, peer_noise, action)
-            action = exchanged(action, *self.agents[agent], new)
+            action = replace_action(action, *self.agents[agent], new)
         log_probs = torch.stack([log_prob[agent] for agent in range(len(self.agents))], dim=-1)
         return torch.stack(list(loss.values())).mean(), log_probs
 
@@ -262,7 +262,7 @@ class ActorCritic(ReplayLearner):
         Returns:
             Q of that agent, ``[K, M]``.
         """
-        joint = {**batch.action, **exchanged(action, *self.agents[agent], fresh)}
+        joint = {**batch.action, **replace_action(action, *self.agents[agent], fresh)}
         return self.critic(batch.obs, joint)[..., agent if self.critic.heads > 1 else 0]
 
     def q_per_agent(self, q: Tensor, alive: Tensor | None) -> Tensor:

@@ -139,7 +139,7 @@ class HAPPO(MAPPO):
     def _part(self, agent: int, batch: Batch, memory: Memory) -> tuple[Batch, Memory]:
         """Returns the agent's part of the rollout and of the memories, ``[T, B, 1, ...]``."""
         policy, column = self.agent_policies[agent], slice(agent, agent + 1)
-        obs, action, aux = policy.own(batch.obs, batch.action, batch.aux)
+        obs, action, aux = policy.select(batch.obs, batch.action, batch.aux)
         part = replace(
             batch,
             obs=obs,
@@ -149,7 +149,7 @@ class HAPPO(MAPPO):
             alive=None if batch.alive is None else batch.alive[..., column],
             advantage=batch.advantage[..., column if self.critic.heads > 1 else slice(None)],
         )
-        return part, Memory(policy.own_carry(memory.actor), {})
+        return part, Memory(policy.select_carry(memory.actor), {})
 
     def _actor_step(
         self,

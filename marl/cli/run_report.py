@@ -66,7 +66,7 @@ def print_replay(experiment: Experiment) -> None:
 
 def print_images(experiment: Experiment) -> None:
     """Prints how the teams that learn read images, and other observations with many features."""
-    from marl.networks.encoders import reading
+    from marl.networks.encoders import describe_input
     from marl.networks.perceptron import Perceptron
 
     lines: dict[str, None] = {}  # an ordered set
@@ -76,7 +76,7 @@ def print_images(experiment: Experiment) -> None:
             continue
         for group in team.groups or []:
             lines |= dict.fromkeys(
-                filter(None, (reading(experiment.env.groups[group], m) for m in models))
+                filter(None, (describe_input(experiment.env.groups[group], m) for m in models))
             )
     for line in lines:
         print(f"images   {line}", flush=True)

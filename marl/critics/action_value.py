@@ -1,47 +1,69 @@
-"""Action-value critics with an explicit scope: what a critic reads of observations and actions, and
-whose value it gives.
+"""Action-value critics, with an explicit scope: what a critic reads, and whose value it gives.
 
-Actions come as critics read them (``AgentGroup.action.encode``), ``[..., N, A]`` by group. They may
-have one axis more than the observations, behind the shared ones: then the value is given for every
-entry of it.
+Actions are encoded (``AgentGroup.action.encode``), ``[..., N, A]`` by group. They may have one axis
+more than the observations, after the first one: then there is a value for every entry of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from marl.critics.inputs import CriticScope, HeadIndex, JointObservation
 from marl.errors import UserError
-from marl.networks.base import Model, Network, build_for, outputs
+from marl.networks.base import Model, Network, apply_network, build_for
 from marl.networks.by_group import ByGroup
 from marl.types import AgentGroup, Observation, TensorSpec
 
-Actions = Mapping[str, Tensor]  # group -> [..., N, A], encoded
+#: Group -> encoded actions ``[..., N, A]``.
+Actions: TypeAlias = Mapping[str, Tensor]
 
 
 class QCritic(Protocol):
-    """Q ``[..., H]`` with H the heads: the team's agents, or one for all."""
+    """A function of observation and joint action that estimates the return; an ``nn.Module``.
+
+    Attributes:
+        heads: H, the number of heads: the team's agents, or one for all of them.
+    """
 
     heads: int
 
     def __call__(self, obs: Observation, action: Actions, each: bool = False) -> Tensor:
-        """With ``each`` a central critic's head h reads the h-th joint action of ``[..., H, N,
-        A]``, and so does a single head, for every h."""
+        """Computes action values.
+
+        Args:
+            obs: any leading axes.
+            action: encoded actions by group, ``[..., N, A]``.
+            each: True if ``action`` is ``[..., H, N, A]``, one joint action for each head. A
+                central critic's head h reads the h-th of them, and a single head reads all.
+
+        Returns:
+            ``[..., H]``.
+        """
         ...
 
 
 class LocalQ(nn.Module):
-    """Scope ``agent``: every agent's value of its own observation and action."""
+    """Critic of scope ``agent``: every agent's value from its own observation and action.
+
+    Args:
+        groups: the groups whose agents are valued.
+        model: hyperparameters of the networks, one per group.
+
+    Raises:
+        UserError: a group observes images.
+    """
 
     def __init__(self, groups: Mapping[str, AgentGroup], model: Model):
         super().__init__()
         self.groups = dict(groups)
         if any(len(group.observation.shape) > 1 for group in groups.values()):
-            raise UserError("critic 'agent' reads no images off-policy; take critic 'team'")
+            raise UserError(
+                "critic 'agent' reads no images with off-policy algorithms; take critic 'team'"
+            )
         self.networks = ByGroup(
             {n: build_for(model, g, 1, more=g.action.encoded_size) for n, g in groups.items()}
         )
@@ -54,20 +76,19 @@ class LocalQ(nn.Module):
             if agent_action.dim() > agent_obs.dim():
                 agent_obs = agent_obs.unsqueeze(1).expand(*agent_action.shape[:-1], -1)
             x = torch.cat([agent_obs, agent_action], dim=-1)
-            values.append(outputs(self.networks[name], x, obs.graph)[0].squeeze(-1))
+            values.append(apply_network(self.networks[name], x, obs.graph)[0].squeeze(-1))
         return torch.cat(values, dim=-1)
 
 
 class CentralQ(nn.Module):
-    """Scopes ``team``, ``all`` and ``state``: values of the joint observation (or the state) and
-    the joint action of groups.
+    """Critic of scopes ``team``, ``all`` and ``state``: values of joint observation and action.
 
     Args:
-        groups: whose observations and actions it reads.
-        state_size: S of the state ``[..., S]`` that it reads in place of observations; None to read
+        groups: the groups whose observations and actions are read.
+        state_size: S of the state ``[..., S]`` that is read in place of observations; None to read
             those.
         heads: H of its values ``[..., H]``.
-        model: its network's.
+        model: hyperparameters of the network.
     """
 
     def __init__(
@@ -99,7 +120,11 @@ class CentralQ(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """``K`` critics alike, of different weights: ``[K, ..., H]``."""
+    """``K`` critics of one kind with different weights, whose values are ``[K, ..., H]``.
+
+    Args:
+        critics: the critics.
+    """
 
     def __init__(self, critics: list[nn.Module]):
         super().__init__()
@@ -120,20 +145,21 @@ def q_critics(
     heads: int,
     model: Model,
 ) -> Ensemble:
-    """Returns ``count`` critics of ``scope`` for ``team``, alike but for their weights.
+    """Builds critics of a scope for a team, which differ in their weights only.
 
     Args:
         count: K of their values ``[K, ..., H]``.
         scope: what they read.
         team: the groups whose agents they value.
         everyone: all groups of the environment.
-        state_size: S of ``Observation.state [..., S]``; None where there is none.
-        heads: H: 1, or one for each agent of the team. Local critics have one for each whatever
-            this says.
-        model: their networks'.
+        state_size: S of ``Observation.state [..., S]``; None in environments without a state.
+        heads: H of their values: 1, or one for each agent of the team. Local critics always have
+            one for each agent.
+        model: hyperparameters of their networks.
 
     Raises:
-        UserError: the scope reads a state and the environment has none; or a network with memory.
+        UserError: the scope reads a state and the environment has none; or the networks have a
+            memory.
     """
 
     def critic() -> nn.Module:
@@ -142,19 +168,26 @@ def q_critics(
         groups, size = scope.acting_groups(team, everyone), scope.state_size(state_size)
         return CentralQ(groups, state_size=size, heads=heads, model=model)
 
-    built = Ensemble([critic() for _ in range(count)])
-    if any(getattr(layer, "carry_size", 0) for layer in built.modules()):
+    critics = Ensemble([critic() for _ in range(count)])
+    if any(getattr(layer, "carry_size", 0) for layer in critics.modules()):
         raise UserError(
             "off-policy critics have no memory yet; set model.gru=0, or critic_model.gru=0 where "
             "a critic_model is chosen"
         )
-    return built
+    return critics
 
 
 def joint_actions(fresh: Actions, base: Actions) -> dict[str, Tensor]:
-    """For every agent the joint action in which it plays ``fresh`` and all others ``base``: ``[...,
-    H, N, A]`` by group, H counting the agents of ``fresh``'s groups. Groups that ``fresh`` lacks
-    play ``base``, which may have H too: a joint action for each."""
+    """Returns for every agent the joint action in which it plays ``fresh`` and all others ``base``.
+
+    Args:
+        fresh: ``[..., N, A]`` by group; H counts the agents of these groups.
+        base: ``[..., N, A]`` by group, or ``[..., H, N, A]`` with a joint action for each agent.
+            Groups that ``fresh`` lacks always play ``base``.
+
+    Returns:
+        ``[..., H, N, A]`` by group.
+    """
     first, total = {}, 0
     for name, action in fresh.items():
         first[name] = total
@@ -173,8 +206,15 @@ def joint_actions(fresh: Actions, base: Actions) -> dict[str, Tensor]:
     return joint
 
 
-def exchanged(actions: Actions, group: str, row: int, action: Tensor) -> dict[str, Tensor]:
-    """Returns ``actions [M, N, A]`` by group with one agent's ``action [M, 1, A]`` in its place."""
+def replace_action(actions: Actions, group: str, row: int, action: Tensor) -> dict[str, Tensor]:
+    """Returns joint actions with one agent's action replaced.
+
+    Args:
+        actions: ``[M, N, A]`` by group.
+        group: the agent's group.
+        row: the agent's index in its group.
+        action: the agent's action, ``[M, 1, A]``.
+    """
     team = actions[group]
     changed = torch.cat([team[:, :row], action, team[:, row + 1 :]], dim=1).contiguous()
     return {**actions, group: changed}

@@ -1,6 +1,6 @@
-"""Value critics with an explicit scope: what a critic reads, and whose value it gives.
+"""Value critics, with an explicit scope: what a critic reads, and whose value it gives.
 
-A critic's values have shape ``[..., K]``, one per *head*: the team's agents in the order of its
+Values have shape ``[..., K]``, with one *head* for each agent of the team in the order of its
 groups, or a single head where one number serves the whole team (a central critic under a team
 reward).
 """
@@ -15,38 +15,56 @@ from torch import Tensor, nn
 
 from marl.critics.inputs import CriticScope, HeadIndex, JointObservation
 from marl.errors import UserError
-from marl.networks.base import Model, Network, build_for, outputs
+from marl.networks.base import Model, Network, apply_network, build_for
 from marl.networks.by_group import ByGroup
 from marl.policies.base import initial_carry
 from marl.types import AgentGroup, Carry, Observation, TensorSpec
 
 
 class ValueCritic(Protocol):
+    """A function of the observation that estimates the return; an ``nn.Module``."""
+
     @property
     def heads(self) -> int:
-        """K."""
+        """K, the number of heads."""
         ...
 
     @property
     def last_layers(self) -> list[nn.Module]:
-        """The linear layers that give the values, of all its networks.
+        """Linear layers that give the values, one for each of the critic's networks.
 
         Raises:
-            UserError: a network does not name its own.
+            UserError: a network does not name its last layer.
         """
         ...
 
-    def initial_carry(self, num_envs: int) -> Carry: ...
+    def initial_carry(self, num_envs: int) -> Carry:
+        """Returns zero memories for ``num_envs`` environments; empty without memory."""
+        ...
 
     def __call__(
         self, obs: Observation, carry: Carry, start: Tensor | None
     ) -> tuple[Tensor, Carry]:
-        """Values ``[..., K]`` and memories after the last step."""
+        """Computes the values of all steps.
+
+        Args:
+            obs: ``[T, B, ...]``; any leading axes without memory.
+            carry: the memories before the first step.
+            start: ``[T, B]`` bool, True where an episode begins; None without memory.
+
+        Returns:
+            The values ``[T, B, K]``, and the memories after the last step.
+        """
         ...
 
 
 class LocalCritic(nn.Module):
-    """Scope ``agent``: every agent's value from its own observation."""
+    """Critic of scope ``agent``: every agent's value from its own observation.
+
+    Args:
+        groups: the groups whose agents are valued.
+        model: hyperparameters of the networks, one per group.
+    """
 
     def __init__(self, groups: Mapping[str, AgentGroup], model: Model):
         super().__init__()
@@ -66,7 +84,7 @@ class LocalCritic(nn.Module):
     def forward(self, obs: Observation, carry: Carry, start: Tensor | None) -> tuple[Tensor, Carry]:
         values, memories = [], {}
         for name in self.groups:
-            value, memory = outputs(
+            value, memory = apply_network(
                 self.networks[name], obs.groups[name].obs, obs.graph, carry.get(name), start
             )
             values.append(value.squeeze(-1))
@@ -76,15 +94,15 @@ class LocalCritic(nn.Module):
 
 
 class CentralCritic(nn.Module):
-    """Scopes ``team``, ``all`` and ``state``: values from the joint observation of groups, or from
-    the environment's state.
+    """Critic of scopes ``team``, ``all`` and ``state``: values from a joint observation.
 
     Args:
-        groups: whose observations it reads.
-        state_size: S of the state ``[..., S]`` that it reads in place of them; None to read them.
-        heads: K of its values ``[..., K]``: 1 is the team's value; several are its agents', which a
-            one-hot index in the input distinguishes.
-        model: its network's.
+        groups: the groups whose observations are read.
+        state_size: S of the state ``[..., S]`` that is read in place of observations; None to read
+            those.
+        heads: K of its values ``[..., K]``. One head gives the team's value; several give those of
+            its agents, which a one-hot index in the input tells apart.
+        model: hyperparameters of the network.
     """
 
     def __init__(
@@ -137,16 +155,16 @@ def value_critic(
     heads: int,
     model: Model,
 ) -> ValueCritic:
-    """Returns the critic of ``scope`` for ``team``.
+    """Builds the critic of a scope for a team.
 
     Args:
-        scope: what it reads.
+        scope: what the critic reads.
         team: the groups whose agents it values.
         everyone: all groups of the environment.
-        state_size: S of ``Observation.state [..., S]``; None where there is none.
+        state_size: S of ``Observation.state [..., S]``; None in environments without a state.
         heads: K of its values ``[..., K]``: 1, or one for each agent of the team. A local critic
-            has one for each whatever this says.
-        model: its network's.
+            always has one for each agent.
+        model: hyperparameters of its networks.
 
     Raises:
         UserError: the scope reads a state, and the environment has none.

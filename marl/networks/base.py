@@ -1,8 +1,8 @@
-"""Networks over ``[..., N, features]``: shared by a group's agents, or one set of weights per
-agent.
+"""The protocol of models and the base class of networks.
 
 A network maps ``(x [T, B, N, *shape], carry [B, N, H] or None, start [T, B])`` to
-``(out [T, B, N, outputs], carry)``. One without memory takes any leading axes and ignores the rest.
+``(out [T, B, N, outputs], carry)``, with weights that are shared by a group's agents or one set per
+agent. A network without memory takes any leading axes and ignores ``carry`` and ``start``.
 """
 
 from __future__ import annotations
@@ -19,26 +19,44 @@ from marl.types import AgentGroup, EntityGraph, TensorSpec
 
 
 class Model(Protocol):
-    """Hyperparameters that build networks; a dataclass. Your own class can stand in its place.
-    Only central critics over images ask for ``encoder``, of one group's images."""
+    """Hyperparameters of networks: a dataclass that builds them. It may be a user's own class."""
 
-    def encoder(self, inputs: TensorSpec, agents: int) -> Flat | Convolutions: ...
+    def encoder(self, inputs: TensorSpec, agents: int) -> Flat | Convolutions:
+        """Builds the encoder of one group's images; only central critics over images ask for it.
 
-    def build(
-        self, inputs: TensorSpec, outputs: int, agents: int, gain: float = 1.0
-    ) -> Network: ...
+        Args:
+            inputs: one agent's observation.
+            agents: N, the number of agents.
+        """
+        ...
+
+    def build(self, inputs: TensorSpec, outputs: int, agents: int, gain: float = 1.0) -> Network:
+        """Builds a network.
+
+        Args:
+            inputs: one agent's input.
+            outputs: length of the last axis of the output.
+            agents: N, the number of agents.
+            gain: of the orthogonal initialisation of the last layer.
+        """
+        ...
 
 
 def per_agent(model: Model) -> Model:
-    """``model`` with weights of every agent's own, where it has a word for it."""
+    """Returns ``model`` with one set of weights per agent, if it has a field ``sharing``."""
     return replace(model, sharing="per_agent") if hasattr(model, "sharing") else model  # type: ignore[type-var]  # a dataclass
 
 
 class Network(nn.Module):
-    """The base of what a model builds; ``carry_size`` is H, 0 without memory. One that
-    ``reads_graph`` takes ``graph`` too, and ``rows`` for some of the group's agents only.
-    ``head`` is the linear layer (``weight``, ``bias``) that gives the outputs; only critics of
-    normalised values need one."""
+    """Base class of what a model builds.
+
+    A network may have ``head``, the linear layer (``weight``, ``bias``) that gives its outputs.
+    Only critics of normalised values require one.
+
+    Attributes:
+        carry_size: H, the length of an agent's memory; 0 without memory.
+        reads_graph: True if ``forward`` also takes ``graph``, and ``rows`` for some of the agents.
+    """
 
     carry_size = 0
     reads_graph = False
@@ -46,24 +64,55 @@ class Network(nn.Module):
     def forward(
         self, x: Tensor, carry: Tensor | None = None, start: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
+        """Computes the outputs of all agents.
+
+        Args:
+            x: ``[T, B, N, *shape]``.
+            carry: memories before the first step, ``[B, N, H]``; None without memory.
+            start: ``[T, B]`` bool, True where an episode begins; None without memory.
+
+        Returns:
+            The outputs ``[T, B, N, outputs]``, and the memories after the last step or None.
+        """
         raise NotImplementedError
 
 
 def build_for(
     model: Model, group: AgentGroup, outputs: int, gain: float = 1.0, more: int = 0
 ) -> Network:
-    """A network for the agents of ``group``, with ``more`` features behind their observations; one
-    that reads the graph, or normalises observations, where the model says so."""
+    """Builds a network for the agents of a group.
+
+    It reads the graph, or normalises observations, if the model says so.
+
+    Args:
+        model: hyperparameters of the network.
+        group: the agents and their observations.
+        outputs: length of the last axis of the output.
+        gain: of the orthogonal initialisation of the last layer.
+        more: number of features that are appended to each observation.
+
+    Raises:
+        UserError: the model cannot read these observations, or requires a graph that does not
+            exist.
+    """
     if getattr(model, "normalize_obs", False):
         return NormalizedNetwork(model, group, outputs, gain, more)
     if getattr(model, "reads_graph", False):
         return model.build_for(group, outputs, gain, more)  # type: ignore[attr-defined]  # it reads
-    seen = TensorSpec((group.observation.size + more,)) if more else group.observation
-    return model.build(seen, outputs, group.size, gain)
+    spec = TensorSpec((group.observation.size + more,)) if more else group.observation
+    return model.build(spec, outputs, group.size, gain)
 
 
 class NormalizedNetwork(Network):
-    """A network of any model behind the running normalisation of its group's observations."""
+    """A network of any model after running normalisation of its group's observations.
+
+    Args:
+        model: hyperparameters of the network.
+        group: the agents and their observations.
+        outputs: length of the last axis of the output.
+        gain: of the orthogonal initialisation of the last layer.
+        more: number of features that are appended to each observation, and not normalised.
+    """
 
     def __init__(self, model: Model, group: AgentGroup, outputs: int, gain: float, more: int):
         super().__init__()
@@ -76,6 +125,7 @@ class NormalizedNetwork(Network):
 
     @property
     def head(self) -> nn.Module | None:
+        """The linear layer that gives the outputs; None if the network does not name it."""
         return getattr(self.network, "head", None)
 
     def forward(
@@ -85,28 +135,43 @@ class NormalizedNetwork(Network):
 
 
 def observation_norm(group: AgentGroup) -> ObservationNorm:
-    """Raises UserError for images."""
+    """Builds the running normalisation of a group's observations.
+
+    Raises:
+        UserError: the group observes images.
+    """
     if group.observation.is_image:
         raise UserError(
-            f"normalize_obs=true is for vectors, and {group.name!r} observes images, which are "
-            "scaled by their bounds; leave it false"
+            f"normalize_obs=true is only for vectors, and {group.name!r} observes images, which "
+            "are scaled by their bounds; leave normalize_obs=false"
         )
     return ObservationNorm(group.observation, group.name)
 
 
-def normalized(network: nn.Module, x: Tensor) -> Tensor:
-    """Observations as ``network`` reads them."""
+def network_input(network: nn.Module, x: Tensor) -> Tensor:
+    """Returns observations ``x [..., N, *shape]`` as the layers of ``network`` read them."""
     return network.norm(x) if isinstance(network, NormalizedNetwork) else x
 
 
-def outputs(
+def apply_network(
     network: nn.Module,
     x: Tensor,
     graph: EntityGraph | None,
     carry: Tensor | None = None,
     start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """What ``network`` makes of ``x`` and, if it reads it, the graph."""
+    """Computes a network's outputs, with the graph if the network reads it.
+
+    Args:
+        network: a ``Network``.
+        x: ``[T, B, N, *shape]``, or any leading axes for networks without memory.
+        graph: ``Observation.graph`` with the same leading axes.
+        carry: memories before the first step, ``[B, N, H]``.
+        start: ``[T, B]`` bool, True where an episode begins.
+
+    Returns:
+        The outputs ``[T, B, N, outputs]``, and the memories after the last step or None.
+    """
     if getattr(network, "reads_graph", False):
         return network(x, carry, start, graph=graph)
     return network(x, carry, start)

@@ -1,4 +1,4 @@
-"""Modules by the names of agent groups, which are the environment's and may be any text."""
+"""Modules by the names of agent groups, which an environment chooses and which may be any text."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ from collections.abc import ItemsView, Iterator, KeysView, Mapping
 
 from torch import nn
 
-_TAKEN = nn.ModuleDict()  # its attributes are names that torch refuses for a module
+_RESERVED = nn.ModuleDict()  # its attributes are the names that torch refuses for a module
 
 
 def module_key(name: str) -> str:
-    """Returns the name of a group's module: the group's own, but where torch refuses that
-    (``train``, ``drone.1``) another."""
-    if name and "." not in name and not hasattr(_TAKEN, name):
+    """Returns the name of a group's module in ``state_dict``.
+
+    It is the group's own name, or another where torch refuses that (``train``, ``drone.1``).
+    """
+    if name and "." not in name and not hasattr(_RESERVED, name):
         return name
     return "group:" + name.replace("%", "%25").replace(".", "%2E")
 
 
 class ByGroup(nn.ModuleDict):
-    """A ``ModuleDict`` whose keys are names of groups; in ``state_dict`` they stand under
-    ``module_key`` of them."""
+    """A ``ModuleDict`` whose keys are names of groups.
+
+    Args:
+        modules: the modules by the names of the groups, which ``state_dict`` replaces by
+            ``module_key``.
+    """
 
     def __init__(self, modules: Mapping[str, nn.Module]):
         super().__init__()

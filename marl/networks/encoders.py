@@ -1,4 +1,4 @@
-"""What stands before a network's layers: observations of any shape to one vector of features."""
+"""Encoders, which turn observations of any shape into one vector of features per agent."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from marl.types import AgentGroup, TensorSpec
 if TYPE_CHECKING:
     from marl.networks.perceptron import Perceptron
 
-LARGE = 1024  # numbers in an observation from which on it is said that they are flattened
+#: Size of an observation from which a run reports that the observation is flattened.
+LARGE = 1024
 
 
 class Flat(nn.Module):
-    """An observation of any shape as one vector, images scaled."""
+    """Encoder of an observation of any shape as one vector; images are scaled to 0..1.
+
+    Args:
+        inputs: one agent's observation.
+    """
 
     def __init__(self, inputs: TensorSpec):
         super().__init__()
@@ -26,14 +31,20 @@ class Flat(nn.Module):
         self.scaling = Scaling(inputs) if inputs.is_image else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns ``x [..., *shape]`` as ``[..., features]``."""
         if self.axes == 1:
             return x
         return (x.float() if self.scaling is None else self.scaling(x)).flatten(-self.axes)
 
 
 class Scaling(nn.Module):
-    """Images from their bounds to 0..1, as floats; without bounds as they are. Channels come last,
-    or before ``after`` other axes, and lie ``times`` after each other."""
+    """Scaling of images from their bounds to 0..1, as floats; infinite bounds change nothing.
+
+    Args:
+        inputs: one agent's image.
+        times: how many times the channels follow each other in their axis.
+        after: number of axes that follow the axis of channels; 0 if it is the last one.
+    """
 
     def __init__(self, inputs: TensorSpec, times: int = 1, after: int = 0):
         super().__init__()
@@ -42,10 +53,10 @@ class Scaling(nn.Module):
         low, span = [low for low, _ in pairs], [high - low or 1.0 for low, high in pairs]
         self.low: Tensor | None
         self.span: Tensor | None
-        for name, values, nothing in (("low", low, 0.0), ("span", span, 1.0)):
-            kept = torch.tensor(values).repeat(times).reshape(-1, *[1] * after)
-            needed = any(value != nothing for value in values)
-            self.register_buffer(name, kept if needed else None, persistent=False)
+        for name, values, neutral in (("low", low, 0.0), ("span", span, 1.0)):
+            buffer = torch.tensor(values).repeat(times).reshape(-1, *[1] * after)
+            needed = any(value != neutral for value in values)
+            self.register_buffer(name, buffer if needed else None, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.float()
@@ -54,7 +65,18 @@ class Scaling(nn.Module):
 
 
 class Convolutions(nn.Module):
-    """Images ``[..., N, H, W, C]`` to features; per-agent weights are one grouped convolution."""
+    """Encoder of images ``[..., N, H, W, C]`` as ``[..., N, features]``.
+
+    Weights per agent are one grouped convolution.
+
+    Args:
+        model: the convolutions' ``channels``, ``kernels`` and ``strides``, and ``sharing``.
+        inputs: one agent's image.
+        agents: N, the number of agents.
+
+    Raises:
+        UserError: the images are too small for the convolutions.
+    """
 
     def __init__(self, model: Perceptron, inputs: TensorSpec, agents: int):
         super().__init__()
@@ -74,8 +96,8 @@ class Convolutions(nn.Module):
         if height < 1 or width < 1:
             raise UserError(
                 f"images of {inputs.shape[0]}x{inputs.shape[1]} pixels are too small for "
-                f"model.kernels={model.kernels}, strides={model.strides}; take smaller ones, or "
-                "model.images=flatten"
+                f"model.kernels={model.kernels}, model.strides={model.strides}; take smaller ones, "
+                "or model.images=flatten"
             )
         self.features = height * width * model.channels[-1]
 
@@ -88,21 +110,27 @@ class Convolutions(nn.Module):
         return images.reshape(*batch, self.features)
 
 
-def reading(group: AgentGroup, model: Perceptron) -> str | None:
-    """How ``model`` reads the observations of ``group``, to be said before training; None where
-    that goes without saying."""
+def describe_input(group: AgentGroup, model: Perceptron) -> str | None:
+    """Returns one line about how a model reads a group's observations, to be shown before training.
+
+    None for vectors, and for other small observations that are not images.
+
+    Args:
+        group: the agents and their observations.
+        model: hyperparameters of the networks.
+    """
     spec = group.observation
     size = "x".join(map(str, spec.shape))
     flat = f"flattened to {spec.size:,} numbers for fully connected layers"
     if not spec.is_image:
-        advice = "if they are an image, let it have a third axis, of channels, and take model=cnn"
+        advice = "if they are images, give them a third axis, of channels, and take model=cnn"
         large = len(spec.shape) > 1 and spec.size >= LARGE
         return f"{group.name}: {size} numbers, {flat}; {advice}" if large else None
     finite = all(map(math.isfinite, (*spec.low, *spec.high)))
     scaled = f"read from {min(spec.low):g}..{max(spec.high):g}" if finite else "without bounds"
-    words = f"{group.name}: images of {size}, {scaled}, "
+    line = f"{group.name}: images of {size}, {scaled}, "
     if model.convolves(spec):
-        return words + f"through {len(model.channels)} convolutions"
+        return line + f"through {len(model.channels)} convolutions"
     if model.images == "flatten":
-        return words + flat + ("; model=cnn convolves them" if spec.size >= LARGE else "")
-    return words + flat + ": too small (height x width) for model.kernels and strides"
+        return line + flat + ("; model=cnn convolves them" if spec.size >= LARGE else "")
+    return line + flat + ", for they are too small for model.kernels and model.strides"

@@ -1,9 +1,9 @@
 """Networks that read the graph of entities: InforMARL (Nayak et al. 2023, section 4).
 
-Every agent, the *ego*, sees all entities relative to itself. First each entity that is heard sends
-a message of its features, kind and distance, and messages are summed; then graph transformers (Shi
-et al. 2021, UniMP, equations 1-4) pass on what was gathered, hop by hop. With no transformer an
-agent knows of nothing beyond its own radius.
+Every agent, the *ego*, sees all entities relative to itself. First each entity within reach sends a
+message of its features, kind and distance, and messages are summed. Then graph transformers (Shi et
+al. 2021, UniMP, equations 1-4) pass on what was gathered, hop by hop. Without transformers an agent
+learns of nothing beyond its own radius.
 
 Both forms compute the same: *dense* over all pairs with a mask, *sparse* over the edges of each
 ego's surroundings through torch-geometric. Axis letters: ``E`` entities, ``I`` egos, ``R``
@@ -23,25 +23,37 @@ from torch.func import functional_call
 
 from marl.errors import UserError, unknown
 from marl.networks.base import Network
-from marl.networks.entity_graph import agents_of, edges, egos_of, surroundings
+from marl.networks.entity_graph import agent_indices, edges, ego_indices, surroundings
 from marl.networks.layers import layer_norm, linear
 from marl.networks.perceptron import Perceptron, PerceptronNetwork
 from marl.types import AgentGroup, EntityGraph, EntitySpec, TensorSpec, constant, tree_map
 
 FORMS = ("auto", "dense", "sparse")
-SMALL = 15  # entities up to which dense is faster (measured: results/informarl/crossover.jsonl)
+#: Number of entities up to which dense is faster (measured: results/informarl/crossover.jsonl).
+SMALL = 15
 
 
 @dataclass
 class InforMARL(Perceptron):
-    """A perceptron (or GRU) behind a graph encoder: of an agent's observation and of its own node;
-    in central critics of the mean over all agents' nodes. The paper's has two layers in all."""
+    """A perceptron (or GRU) after a graph encoder.
 
-    width: int = 16  # features of a node
-    transformers: int = 1  # graph transformers after the first layer: how many hops further
-    heads: int = 3  # of their attention, averaged
-    nearest: int = 0  # how many of the nearest one hears at most; 0 for all within the radius
-    form: str = "auto"  # dense, sparse (torch-geometric), or by the number of entities
+    It reads an agent's observation and the agent's own node; in central critics, the mean over all
+    agents' nodes. The network of the paper has two graph layers in all.
+    """
+
+    #: Features of a node. The paper's: 16.
+    width: int = 16
+    #: Number of graph transformers after the first layer; each passes information one hop further.
+    #: The paper's: 1.
+    transformers: int = 1
+    #: Attention heads of each graph transformer, whose results are averaged. The paper's: 3.
+    heads: int = 3
+    #: Largest number of entities that one entity receives messages from, the nearest ones; 0 for
+    #: all within the radius.
+    nearest: int = 0
+    #: Computation: ``dense``, ``sparse`` (by torch-geometric, only with ``sharing=shared``), or
+    #: ``auto``, which is sparse above 15 entities.
+    form: str = "auto"
 
     reads_graph = True
 
@@ -50,32 +62,59 @@ class InforMARL(Perceptron):
         if self.form not in FORMS:
             raise unknown("form", self.form, FORMS)
         if self.form == "sparse" and self.sharing == "per_agent":
-            raise UserError("form=sparse needs shared weights; set form=dense or sharing=shared")
+            raise UserError(
+                "form=sparse works only with shared weights; set form=dense or sharing=shared"
+            )
         if self.width < 1 or self.heads < 1 or self.transformers < 0 or self.nearest < 0:
             raise UserError(
-                f"model sizes must be positive, not width={self.width}, heads={self.heads}, "
-                f"transformers={self.transformers}, nearest={self.nearest}"
+                f"width={self.width} and heads={self.heads} must be positive, and "
+                f"transformers={self.transformers} and nearest={self.nearest} at least 0"
             )
 
     def encoder_of(self, group: AgentGroup, stacked: int | None = None) -> GraphEncoder:
-        """Raises UserError in tasks without a graph."""
+        """Builds a graph encoder for the agents of a group.
+
+        Args:
+            group: the agents.
+            stacked: number of egos that get weights of their own; None for shared weights.
+
+        Raises:
+            UserError: the task has no graph.
+        """
         if group.entities is None:
             raise UserError(
-                "this model reads a graph of entities, and the task gives none; take a task that "
-                "does, such as navigation/target, or another model"
+                "this model reads a graph of entities, and the task has none; take a task with "
+                "one, such as navigation/target, or another model"
             )
         return GraphEncoder(self, group.entities, stacked)
 
     def build_for(
         self, group: AgentGroup, outputs: int, gain: float = 1.0, more: int = 0
     ) -> GraphNetwork:
-        """A network for the agents of ``group``; ``more`` features are appended to their
-        observations."""
+        """Builds a network for the agents of a group.
+
+        Args:
+            group: the agents.
+            outputs: length of the last axis of the output.
+            gain: of the orthogonal initialisation of the last layer.
+            more: number of features that are appended to each observation.
+        """
         return GraphNetwork(self, group, outputs, gain, more)
 
 
 class GraphNetwork(Network):
-    """Each agent's own node beside what else it sees, through a perceptron."""
+    """A perceptron over each agent's observation and its own node.
+
+    Args:
+        model: hyperparameters.
+        group: the agents.
+        outputs: length of the last axis of the output.
+        gain: of the orthogonal initialisation of the last layer.
+        more: number of features that are appended to each observation.
+
+    Raises:
+        UserError: the group observes images, or the task has no graph.
+    """
 
     reads_graph = True
 
@@ -94,6 +133,7 @@ class GraphNetwork(Network):
 
     @property
     def head(self) -> nn.Module:
+        """The linear layer that gives the outputs."""
         return self.rest.head
 
     def forward(
@@ -104,16 +144,33 @@ class GraphNetwork(Network):
         graph: EntityGraph | None = None,
         rows: slice = slice(None),
     ) -> tuple[Tensor, Tensor | None]:
-        """``x [..., N, *]`` of the group's agents ``rows``."""
+        """Computes the outputs of some of the group's agents.
+
+        Args:
+            x: ``[..., N, O]`` of the agents ``rows``.
+            carry: memories before the first step, ``[B, N, H]``.
+            start: ``[T, B]`` bool, True where an episode begins.
+            graph: the entities, with the same leading axes.
+            rows: the agents, among those of the group.
+
+        Returns:
+            The outputs ``[..., N, outputs]``, and the memories after the last step or None.
+        """
         assert graph is not None, "this network reads the graph"
-        own = self.encoder.own(graph, egos_of(graph, self.group)[rows])
-        if x.dim() > own.dim():  # several actions for one observation
-            own = own.unsqueeze(1).expand(*x.shape[:-1], -1)
-        return self.rest(torch.cat([x, own], dim=-1), carry, start)
+        ego = self.encoder.encode_egos(graph, ego_indices(graph, self.group)[rows])
+        if x.dim() > ego.dim():  # several actions for one observation
+            ego = ego.unsqueeze(1).expand(*x.shape[:-1], -1)
+        return self.rest(torch.cat([x, ego], dim=-1), carry, start)
 
 
 class GraphEncoder(nn.Module):
-    """Entities to features. With ``stacked`` every ego has weights of its own."""
+    """Features of entities as egos see them.
+
+    Args:
+        model: hyperparameters.
+        spec: the entities.
+        stacked: number of egos that get weights of their own; None for shared weights.
+    """
 
     def __init__(self, model: InforMARL, spec: EntitySpec, stacked: int | None):
         super().__init__()
@@ -129,47 +186,66 @@ class GraphEncoder(nn.Module):
             [GraphTransformer(width, model.heads, stacked) for _ in range(model.transformers)]
         )
 
-    def own(self, graph: EntityGraph, egos: Sequence[int]) -> Tensor:
-        """Every ego's own node, ``[..., I, H]``."""
-        if self._sparse(graph):
-            return _uncompiled(self._sparse_own)(graph, egos)
-        return self._dense(graph, egos, own=True).squeeze(-3)
+    def encode_egos(self, graph: EntityGraph, egos: Sequence[int]) -> Tensor:
+        """Computes every ego's own node.
 
-    def pooled(self, graph: EntityGraph) -> Tensor:
-        """The mean over all receivers' nodes as all agents see them, ``[..., H]``."""
-        egos = agents_of(graph)
+        Args:
+            graph: the entities, with any leading axes.
+            egos: indices of the egos among the entities.
+
+        Returns:
+            ``[..., I, H]``.
+        """
+        if self._is_sparse(graph):
+            return _disable_compiler(self._sparse_egos)(graph, egos)
+        return self._dense_nodes(graph, egos, own=True).squeeze(-3)
+
+    def pool(self, graph: EntityGraph) -> Tensor:
+        """Computes the mean over all receivers' nodes as all agents see them, ``[..., H]``."""
+        egos = agent_indices(graph)
         rows = constant(tuple(egos), graph.kind)
-        nodes = self._dense(graph, egos, own=False)  # [..., R, I, H]
-        there = graph.mask if not graph.directed else graph.mask[..., rows]
-        both = (there.unsqueeze(-1) & graph.mask[..., rows].unsqueeze(-2)).unsqueeze(-1)
+        nodes = self._dense_nodes(graph, egos, own=False)  # [..., R, I, H]
+        present = graph.mask if not graph.directed else graph.mask[..., rows]
+        both = (present.unsqueeze(-1) & graph.mask[..., rows].unsqueeze(-2)).unsqueeze(-1)
         return (nodes * both).sum((-3, -2)) / both.sum((-3, -2)).clamp(min=1)
 
-    def _sparse(self, graph: EntityGraph) -> bool:
+    def _is_sparse(self, graph: EntityGraph) -> bool:
         if self.form == "auto":
             return self.stacked is None and graph.mask.shape[-1] > SMALL
         return self.form == "sparse"
 
     def features(self, graph: EntityGraph) -> tuple[Tensor, Tensor]:
-        """Places in space ``[..., E, 3 D]``, to be taken relative to an ego, and kinds ``[..., E,
-        kinds]``."""
+        """Returns velocities, positions and goals, and kinds.
+
+        Returns:
+            ``[..., E, 3 D]``, to be taken relative to an ego, and one-hot kinds
+            ``[..., E, kinds]``.
+        """
         places = torch.cat([graph.velocity, graph.position, graph.goal], dim=-1)
         kinds = nn.functional.one_hot(graph.kind, self.kinds)
         return places, kinds.to(places.dtype)
 
     def message(self, features: Tensor, distance: Tensor) -> Tensor:
-        """What an entity tells over a distance: ``[..., H]`` from ``[..., 3 D + kinds]`` and
-        ``[..., 1]``."""
+        """Computes the messages that entities send.
+
+        Args:
+            features: of the senders, ``[..., 3 D + kinds]``.
+            distance: to the receivers, ``[..., 1]``.
+
+        Returns:
+            ``[..., H]``.
+        """
         x = self.norms[0](torch.relu(self.of_features(features) + self.of_distance(distance)))
         return self.norms[1](torch.relu(self.second(x)))
 
     # ---------------------------------------------------------------------------------------- dense
 
-    def _dense(self, graph: EntityGraph, egos: Sequence[int], own: bool) -> Tensor:
-        """Nodes ``[..., R, I, H]``; with ``own`` each ego's own only, R being 1."""
-        heard, distance = edges(graph, self.nearest)
-        count, rows = heard.shape[-1], constant(tuple(egos), graph.kind)
-        hears = agents_of(graph) if graph.directed else range(count)
-        receivers = constant(tuple(hears), graph.kind)
+    def _dense_nodes(self, graph: EntityGraph, egos: Sequence[int], own: bool) -> Tensor:
+        """Returns nodes ``[..., R, I, H]``; with ``own`` only each ego's own, and R is 1."""
+        edge, distance = edges(graph, self.nearest)
+        count, rows = edge.shape[-1], constant(tuple(egos), graph.kind)
+        receiving = agent_indices(graph) if graph.directed else range(count)
+        receivers = constant(tuple(receiving), graph.kind)
         places, kinds = self.features(graph)
         relative = places.unsqueeze(-2) - places[..., rows, :].unsqueeze(-3)  # [..., E, I, 3 D]
         kinds = kinds.unsqueeze(-2).expand(*relative.shape[:-1], -1)
@@ -179,52 +255,58 @@ class GraphEncoder(nn.Module):
         for stage in range(len(self.transformers) + 1):
             last = own and stage == len(self.transformers)
             at = rows if last else receivers
-            arcs = [x[..., at, :].unsqueeze(-1) for x in (heard, distance)]  # [..., R, E, 1]
+            arcs = [x[..., at, :].unsqueeze(-1) for x in (edge, distance)]  # [..., R, E, 1]
             if last:
                 arcs = [x.transpose(-3, -1) for x in arcs]  # [..., 1, E, I]
-            ears, away = (x.unsqueeze(-1) for x in arcs)
+            mask, length = (x.unsqueeze(-1) for x in arcs)
             if nodes is None:
-                nodes = self._gathered(features, ears, away)
+                nodes = self._sum_messages(features, mask, length)
                 continue
             senders = nodes.new_zeros(*nodes.shape[:-3], count, *nodes.shape[-2:])
             senders = senders.index_copy(-3, receivers, nodes)
-            asking = nodes
+            query = nodes
             if last:
-                asking = nodes[..., among, torch.arange(len(rows), device=rows.device), :]
-                asking = asking.unsqueeze(-3)
-            nodes = self.transformers[stage - 1](asking, senders, ears, away)
+                query = nodes[..., among, torch.arange(len(rows), device=rows.device), :]
+                query = query.unsqueeze(-3)
+            nodes = self.transformers[stage - 1](query, senders, mask, length)
         assert nodes is not None
         return nodes
 
-    def _gathered(self, features: Tensor, ears: Tensor, away: Tensor) -> Tensor:
-        """The sums of all messages heard, ``[..., R, I, H]``."""
-        away = away.expand(*away.shape[:-2], features.shape[-2], 1)
-        return (self.message(features, away) * ears).sum(-3)
+    def _sum_messages(self, features: Tensor, mask: Tensor, length: Tensor) -> Tensor:
+        """Returns the sums of all messages that are received, ``[..., R, I, H]``."""
+        length = length.expand(*length.shape[:-2], features.shape[-2], 1)
+        return (self.message(features, length) * mask).sum(-3)
 
     # --------------------------------------------------------------------------------------- sparse
 
-    def _sparse_own(self, graph: EntityGraph, egos: Sequence[int]) -> Tensor:
+    def _sparse_egos(self, graph: EntityGraph, egos: Sequence[int]) -> Tensor:
         batch = graph.mask.shape[:-1]
-        flat = _flat(graph)
+        flat = _flatten(graph)
         near = surroundings(flat, egos, len(self.transformers) + 1, self.nearest)
         places, kinds = (x.flatten(0, 1) for x in self.features(flat))
         ego_entity = near.entity[near.own]
         relative = places[near.entity] - places[ego_entity[near.ego]]
         features = torch.cat([relative, kinds[near.entity]], dim=-1)
         sender, receiver = near.edge_index
-        away = near.distance.unsqueeze(-1)
-        told = self.message(features[sender], away)
-        nodes = told.new_zeros(len(near.ego), told.shape[-1]).index_add(0, receiver, told)
+        length = near.distance.unsqueeze(-1)
+        messages = self.message(features[sender], length)
+        nodes = messages.new_zeros(len(near.ego), messages.shape[-1])
+        nodes = nodes.index_add(0, receiver, messages)
         for transformer in self.transformers:
-            nodes = transformer.sparse(nodes, near.edge_index, away)  # type: ignore[operator]  # a GraphTransformer
+            nodes = transformer.sparse(nodes, near.edge_index, length)  # type: ignore[operator]  # a GraphTransformer
         return nodes[near.own].unflatten(0, (*batch, len(egos)))
 
 
 class GraphTransformer(nn.Module):
-    """TransformerConv with distances on the edges and a weight for the root (Shi et al. 2021):
+    """TransformerConv with distances on the edges and a weight for the root (Shi et al. 2021).
 
     out_i = relu(W_s x_i + mean over heads of sum_j a_ij (W_v x_j + w_e d_ij)),
     a_ij = softmax over j of (W_q x_i) (W_k x_j + w_e d_ij) / sqrt(H)
+
+    Args:
+        width: H, the number of features.
+        heads: number of attention heads.
+        stacked: number of egos that get weights of their own; None for shared weights.
     """
 
     def __init__(self, width: int, heads: int, stacked: int | None):
@@ -236,43 +318,55 @@ class GraphTransformer(nn.Module):
         self.skip = linear(width, width, stacked, 1.0)
         weight = torch.randn(heads * width) / math.sqrt(width)
         self.edge = nn.Parameter(weight if stacked is None else weight.repeat(stacked, 1))
-        self._conv: list[Any] = []  # torch-geometric's, made when first used
+        self._conv: list[Any] = []  # torch-geometric's module, built by ``sparse``
 
-    def forward(self, x: Tensor, senders: Tensor, ears: Tensor, away: Tensor) -> Tensor:
-        """``x [..., R, I, H]``, ``senders [..., E, I, H]``, ``ears`` and ``away [..., R, E, 1 or I,
-        1]``."""
+    def forward(self, x: Tensor, senders: Tensor, mask: Tensor, distance: Tensor) -> Tensor:
+        """Computes the receivers' next nodes, over all pairs.
+
+        Args:
+            x: the receivers' nodes, ``[..., R, I, H]``.
+            senders: all entities' nodes, ``[..., E, I, H]``.
+            mask: the edges, ``[..., R, E, 1 or I, 1]`` bool.
+            distance: the lengths of the edges, ``[..., R, E, 1 or I, 1]``.
+        """
         parts = (self.heads, self.width)
         query = self.query(x).unflatten(-1, parts).unsqueeze(-4)  # [..., R, 1, I, heads, H]
         key, value = (f(senders).unflatten(-1, parts) for f in (self.key, self.value))
         edge = self.edge.unflatten(-1, parts)  # [(I,) heads, H]
-        score = (query * key.unsqueeze(-5)).sum(-1) + away * (query * edge).sum(-1)
-        score = (score / math.sqrt(self.width)).masked_fill(~ears, -1e9)
-        attention = torch.softmax(score, dim=-3).masked_fill(~ears, 0.0)  # [..., R, E, I, heads]
-        found = (attention.unsqueeze(-1) * value.unsqueeze(-5)).sum(-4)
-        found = found + (attention * away).sum(-3).unsqueeze(-1) * edge
-        return torch.relu(self.skip(x) + found.mean(-2))
+        score = (query * key.unsqueeze(-5)).sum(-1) + distance * (query * edge).sum(-1)
+        score = (score / math.sqrt(self.width)).masked_fill(~mask, -1e9)
+        attention = torch.softmax(score, dim=-3).masked_fill(~mask, 0.0)  # [..., R, E, I, heads]
+        out = (attention.unsqueeze(-1) * value.unsqueeze(-5)).sum(-4)
+        out = out + (attention * distance).sum(-3).unsqueeze(-1) * edge
+        return torch.relu(self.skip(x) + out.mean(-2))
 
     def sparse(self, x: Tensor, edge_index: Tensor, distance: Tensor) -> Tensor:
-        """``x [M, H]``, ``edge_index [2, L]``, ``distance [L, 1]``."""
+        """Computes the next nodes over a list of edges.
+
+        Args:
+            x: ``[M, H]``.
+            edge_index: senders and receivers, ``[2, L]`` int64.
+            distance: ``[L, 1]``.
+        """
         from torch_geometric.nn import TransformerConv
 
         if not self._conv:
             self._conv.append(
                 TransformerConv(self.width, self.width, self.heads, concat=False, edge_dim=1)
             )
-        own = {"query": self.query, "key": self.key, "value": self.value, "skip": self.skip}
+        layers = {"query": self.query, "key": self.key, "value": self.value, "skip": self.skip}
         weights: dict[str, Tensor] = {"lin_edge.weight": self.edge.unsqueeze(-1)}
-        weights |= {f"lin_{n}.{k}": v for n, m in own.items() for k, v in m.named_parameters()}
+        weights |= {f"lin_{n}.{k}": v for n, m in layers.items() for k, v in m.named_parameters()}
         return torch.relu(functional_call(self._conv[0], weights, (x, edge_index, distance)))
 
 
-def _uncompiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """For sizes that differ at every call: there is nothing that a compiler could reuse."""
+def _disable_compiler(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Keeps a function out of the graph: sizes differ at every call, so nothing could be reused."""
     disable: Any = torch.compiler.disable
     return disable(function) if torch.compiler.is_compiling() else function
 
 
-def _flat(graph: EntityGraph) -> EntityGraph:
-    """With one leading axis."""
+def _flatten(graph: EntityGraph) -> EntityGraph:
+    """Returns the graph with one leading axis."""
     axes = graph.mask.dim() - 1
     return tree_map(lambda x: x.flatten(0, axes - 1) if axes else x.unsqueeze(0), graph)

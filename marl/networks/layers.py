@@ -1,4 +1,4 @@
-"""What networks are made of: layers over ``[..., N, features]``, shared or of every agent's own."""
+"""Layers over ``[..., N, features]``, shared by all agents or with one set of weights per agent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def fast_tanh(x: Tensor) -> Tensor:
-    """tanh x = 2 sigmoid(2x) - 1, to 3e-7: some four times as fast as torch's tanh on a CPU."""
+    """Computes tanh x = 2 sigmoid(2x) - 1, to 3e-7; about four times as fast as torch on a CPU."""
     return torch.sigmoid(2 * x).mul_(2).sub_(1)
 
 
@@ -30,17 +30,27 @@ class FastTanh(torch.autograd.Function):
 
 
 class Tanh(nn.Module):
+    """The hyperbolic tangent, by ``fast_tanh`` on a CPU."""
+
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
             return x.tanh()
         return FastTanh.apply(x) if torch.is_grad_enabled() else fast_tanh(x)  # type: ignore[return-value]  # a Tensor
 
 
+#: Activation functions by the names that configurations use.
 ACTIVATIONS = {"tanh": Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU, "gelu": nn.GELU}
 
 
 def linear(inputs: int, outputs: int, stacked: int | None, gain: float) -> nn.Module:
-    """A linear layer with orthogonal weights; one per agent where ``stacked`` tells how many."""
+    """Builds a linear layer with orthogonal weights and zero bias.
+
+    Args:
+        inputs: number of input features.
+        outputs: number of output features.
+        stacked: number of agents that get weights of their own; None for shared weights.
+        gain: of the orthogonal initialisation.
+    """
     layers = [nn.Linear(inputs, outputs) for _ in range(stacked or 1)]
     for layer in layers:
         nn.init.orthogonal_(layer.weight, gain)
@@ -49,7 +59,11 @@ def linear(inputs: int, outputs: int, stacked: int | None, gain: float) -> nn.Mo
 
 
 class StackedLinear(nn.Module):
-    """``N`` linear layers in one batched product: ``[..., N, in] -> [..., N, out]``."""
+    """``N`` linear layers in one batched product: ``[..., N, in] -> [..., N, out]``.
+
+    Args:
+        layers: one layer per agent, whose weights are copied.
+    """
 
     def __init__(self, layers: list[nn.Linear]):
         super().__init__()
@@ -63,11 +77,22 @@ class StackedLinear(nn.Module):
 
 
 def layer_norm(size: int, stacked: int | None) -> nn.Module:
+    """Builds a LayerNorm over features.
+
+    Args:
+        size: number of features.
+        stacked: number of agents that get weights of their own; None for shared weights.
+    """
     return nn.LayerNorm(size) if stacked is None else StackedLayerNorm(size, stacked)
 
 
 class StackedLayerNorm(nn.Module):
-    """LayerNorm over features, with every agent's own gain and offset."""
+    """LayerNorm over features, with a gain and an offset per agent: ``[..., N, F] -> [..., N, F]``.
+
+    Args:
+        size: F, the number of features.
+        agents: N, the number of agents.
+    """
 
     def __init__(self, size: int, agents: int):
         super().__init__()
@@ -79,8 +104,15 @@ class StackedLayerNorm(nn.Module):
 
 
 class GRU(nn.Module):
-    """A gated recurrent unit whose memory is zeroed where an episode starts (Cho et al. 2014), with
-    a LayerNorm on its output as in on-policy."""
+    """A gated recurrent unit (Cho et al. 2014) whose memory is set to zero where an episode starts.
+
+    A LayerNorm follows its output, as in on-policy (Yu et al. 2022).
+
+    Args:
+        inputs: number of input features.
+        units: H, the length of the memory.
+        stacked: number of agents that get weights of their own; None for shared weights.
+    """
 
     def __init__(self, inputs: int, units: int, stacked: int | None):
         super().__init__()
@@ -91,6 +123,16 @@ class GRU(nn.Module):
     def forward(
         self, x: Tensor, carry: Tensor | None, start: Tensor | None
     ) -> tuple[Tensor, Tensor]:
+        """Computes the features of all steps.
+
+        Args:
+            x: ``[T, B, N, F]``.
+            carry: memories before the first step, ``[B, N, H]``.
+            start: ``[T, B]`` bool, True where an episode begins.
+
+        Returns:
+            The features ``[T, B, N, H]``, and the memories after the last step ``[B, N, H]``.
+        """
         assert carry is not None and start is not None, "a recurrent network needs carry and start"
         gates = self.of_input(x)  # all steps at once: [T, B, N, 3H]
         keep = (~start)[..., None, None]
@@ -101,7 +143,12 @@ class GRU(nn.Module):
         return self.norm(torch.stack(outputs)), carry
 
     def cell(self, gates: Tensor, carry: Tensor) -> Tensor:
-        """One step: reset gate r, update gate z, candidate n; h' = (1 - z) n + z h."""
+        """Computes one step: reset gate r, update gate z, candidate n; h' = (1 - z) n + z h.
+
+        Args:
+            gates: the input's part of r, z and n, ``[B, N, 3H]``.
+            carry: the memories h, ``[B, N, H]``.
+        """
         reset_x, update_x, new_x = gates.chunk(3, dim=-1)
         reset_h, update_h, new_h = self.of_carry(carry).chunk(3, dim=-1)
         update = torch.sigmoid(update_x + update_h)

@@ -1,4 +1,4 @@
-"""Running normalisation of observations: each feature by its mean and deviation so far."""
+"""Running normalisation of observations: each feature by its mean and standard deviation so far."""
 
 from __future__ import annotations
 
@@ -11,30 +11,36 @@ from torch import Tensor, nn
 from marl.types import Observation, TensorSpec
 from marl.utils import distributed
 
-CLIP = 10.0  # deviations
-SMALLEST = 1e-4  # deviation that is divided by
+#: Largest absolute value of a normalised feature, in standard deviations.
+CLIP = 10.0
+#: Smallest standard deviation to divide by.
+SMALLEST = 1e-4
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of samples: how many, and per feature their mean and summed squared distances from it, all in
-    float64."""
+    """Number, mean and summed squared deviations of samples, in float64."""
 
-    count: Tensor  # []
-    mean: Tensor  # [F]
-    square: Tensor  # [F]
+    #: ``[]``.
+    count: Tensor
+    #: ``[F]``.
+    mean: Tensor
+    #: ``[F]``, sum over the samples of (x - mean)^2.
+    square: Tensor
 
 
 class ObservationNorm(nn.Module):
-    """Maps observations ``[..., *shape]`` to ``[..., features]``: less the running mean, divided by
-    the running deviation, clipped to 10 of them; only clipped before there are samples. What stands
-    behind a vector's features (an action, a message) stays as it is.
+    """Running normalisation of observations: ``[..., *shape] -> [..., features]``.
 
-    The moments are buffers: they travel with the weights, and ``observe`` moves them.
+    A feature minus its running mean is divided by its running standard deviation and clipped to 10
+    of them; before there are samples it is only clipped. What is appended to a vector's features
+    (an action, a message) stays as it is.
+
+    The moments are buffers: they are saved with the weights, and ``observe`` updates them.
 
     Args:
-        spec: one observation.
-        source: the group that observes it; None for the environment's state.
+        spec: one agent's observation, or the state.
+        source: name of the group that observes it; None for the environment's state.
     """
 
     def __init__(self, spec: TensorSpec, source: str | None):
@@ -44,7 +50,7 @@ class ObservationNorm(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mean", zeros)
         self.register_buffer("square", zeros.clone())
-        self.register_buffer("center", torch.zeros(spec.size))  # what the input is read with
+        self.register_buffer("center", torch.zeros(spec.size))  # mean and 1 / deviation in float32
         self.register_buffer("scale", torch.ones(spec.size))
         self.count: Tensor
         self.mean: Tensor
@@ -54,13 +60,13 @@ class ObservationNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x if self.axes == 1 else x.flatten(-self.axes)
-        own, more = x[..., : self.features], x[..., self.features :]
-        own = ((own - self.center) * self.scale).clamp(-CLIP, CLIP)
-        return torch.cat([own, more], dim=-1) if more.shape[-1] else own
+        features, more = x[..., : self.features], x[..., self.features :]
+        features = ((features - self.center) * self.scale).clamp(-CLIP, CLIP)
+        return torch.cat([features, more], dim=-1) if more.shape[-1] else features
 
     @torch.no_grad()
     def add(self, new: Moments) -> None:
-        """Merges more samples into the moments (Chan et al. 1983), in place."""
+        """Merges the moments of more samples into its own (Chan et al. 1983), in place."""
         total = self.count + new.count
         share, gap = new.count / total.clamp_min(1), new.mean - self.mean
         self.square.add_(new.square + gap.square() * self.count * share)
@@ -72,21 +78,21 @@ class ObservationNorm(nn.Module):
 
 
 def observe(networks: Iterable[nn.Module], obs: Observation) -> None:
-    """Takes the observations of all living agents, of all ranks, into the moments of every
-    ObservationNorm in ``networks``.
+    """Adds the observations of all living agents, of all ranks, to the moments of networks.
 
     Args:
+        networks: modules, of which every ``ObservationNorm`` is updated.
         obs: ``[T, B, ...]``, or any leading axes.
     """
-    taken: dict[str | None, Moments] = {}
+    by_source: dict[str | None, Moments] = {}
     for norm in nn.ModuleList(networks).modules():
         if isinstance(norm, ObservationNorm):
-            if norm.source not in taken:
-                taken[norm.source] = _observed(obs, norm)
-            norm.add(taken[norm.source])
+            if norm.source not in by_source:
+                by_source[norm.source] = _source_moments(obs, norm)
+            norm.add(by_source[norm.source])
 
 
-def _observed(obs: Observation, norm: ObservationNorm) -> Moments:
+def _source_moments(obs: Observation, norm: ObservationNorm) -> Moments:
     if norm.source is None:
         assert obs.state is not None, "the environment gives a state"
         return moments(obs.state, None)
@@ -96,8 +102,12 @@ def _observed(obs: Observation, norm: ObservationNorm) -> Moments:
 
 @torch.no_grad()
 def moments(x: Tensor, mask: Tensor | None) -> Moments:
-    """Of ``x [..., F]`` where ``mask [...]`` is True, over all ranks: in two passes, so that the
-    mean's size does not matter."""
+    """Computes moments over all ranks, in two passes, so that the size of the mean does not matter.
+
+    Args:
+        x: ``[..., F]``.
+        mask: ``[...]`` bool, True for samples; None if all are.
+    """
     rows = x.flatten(0, -2).double()
     weight = torch.ones_like(rows[:, :1]) if mask is None else mask.reshape(-1, 1).double()
     count, total = distributed.totals([weight.sum(), (rows * weight).sum(0)])

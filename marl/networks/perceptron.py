@@ -15,28 +15,42 @@ from marl.networks.layers import ACTIVATIONS, GRU, layer_norm, linear
 from marl.types import TensorSpec
 
 SHARING = ("shared", "per_agent")
-
-
 IMAGES = ("auto", "convolve", "flatten")
 
 
 @dataclass
 class Perceptron:
-    """Fully connected layers, behind a convolutional encoder where the input is an image, before a
-    GRU where ``gru`` is not 0. on-policy's recipe is layer_norm and input_norm on, gru 64."""
+    """Fully connected layers, after convolutions if the input is an image, before an optional GRU.
 
-    hidden: list[int] = field(default_factory=lambda: [64, 64])  # units of each layer
-    activation: str = "tanh"  # tanh, relu, elu, silu or gelu
-    layer_norm: bool = False  # after every activation
-    input_norm: bool = False  # LayerNorm over an agent's observation
-    gru: int = 0  # units of the recurrent layer, 0 for none
-    sharing: str = "shared"  # weights: shared, or per_agent
-    normalize_obs: bool = False  # vectors by the mean and deviation of all observations so far
-    agent_id: bool = False  # append the agent's one-hot index to its input
-    images: str = "auto"  # convolve, flatten, or auto: convolve those that are large enough
-    channels: list[int] = field(default_factory=lambda: [16, 32, 32])  # of each convolution
-    kernels: list[int] = field(default_factory=lambda: [8, 4, 3])  # width of each, pixels
-    strides: list[int] = field(default_factory=lambda: [4, 2, 1])  # of each, pixels
+    The recipe of on-policy (Yu et al. 2022) is ``layer_norm`` and ``input_norm`` on and ``gru`` 64.
+    """
+
+    #: Units of each hidden layer. Usual: two layers of 64 to 256.
+    hidden: list[int] = field(default_factory=lambda: [64, 64])
+    #: Activation function: ``tanh``, ``relu``, ``elu``, ``silu`` or ``gelu``.
+    activation: str = "tanh"
+    #: Adds a LayerNorm after every activation.
+    layer_norm: bool = False
+    #: Adds a LayerNorm over each agent's observation, before the first layer.
+    input_norm: bool = False
+    #: Units of the recurrent layer after the hidden layers; 0 for none. Usual 64 to 128.
+    gru: int = 0
+    #: Weights of a group's agents: ``shared`` by all of them, or ``per_agent``.
+    sharing: str = "shared"
+    #: Normalises observations by the mean and standard deviation of all observations so far; only
+    #: for vectors.
+    normalize_obs: bool = False
+    #: Appends the agent's one-hot index to its input, which tells agents with shared weights apart.
+    agent_id: bool = False
+    #: Treatment of images: ``convolve``, ``flatten``, or ``auto``, which convolves those that are
+    #: large enough for ``kernels`` and ``strides``.
+    images: str = "auto"
+    #: Output channels of each convolution, as many as ``kernels`` and ``strides``.
+    channels: list[int] = field(default_factory=lambda: [16, 32, 32])
+    #: Width of each convolution's square kernel, in pixels.
+    kernels: list[int] = field(default_factory=lambda: [8, 4, 3])
+    #: Stride of each convolution, in pixels.
+    strides: list[int] = field(default_factory=lambda: [4, 2, 1])
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -47,23 +61,32 @@ class Perceptron:
             raise unknown("images", self.images, IMAGES)
         if self.gru < 0 or any(units < 1 for units in self.hidden):
             raise UserError(
-                f"model sizes must be positive, not hidden={self.hidden}, gru={self.gru}"
+                f"hidden={self.hidden} must hold positive numbers, and gru={self.gru} must be at "
+                "least 0"
             )
         if not len(self.channels) == len(self.kernels) == len(self.strides):
-            raise UserError("model.channels, kernels and strides must be equally long")
+            raise UserError(
+                f"channels={self.channels}, kernels={self.kernels} and strides={self.strides} must "
+                "have the same length: one number per convolution"
+            )
 
     def encoder(self, inputs: TensorSpec, agents: int) -> Flat | Convolutions:
-        """Convolutions, or one vector of all numbers."""
+        """Builds convolutions, or what flattens an observation to one vector.
+
+        Args:
+            inputs: one agent's observation.
+            agents: N, the number of agents.
+        """
         return Convolutions(self, inputs, agents) if self.convolves(inputs) else Flat(inputs)
 
     def convolves(self, inputs: TensorSpec) -> bool:
-        """Whether ``inputs`` are images that go through convolutions."""
+        """Returns whether observations of this specification go through convolutions."""
         if not inputs.is_image or self.images == "flatten":
             return False
         return self.images == "convolve" or min(self.convolved(inputs)) > 0
 
     def convolved(self, inputs: TensorSpec) -> tuple[int, int]:
-        """Height and width of what the convolutions leave of images; below 1 for too small ones."""
+        """Returns height and width of images after the convolutions; below 1 for too small ones."""
         height, width = inputs.shape[:2]
         for kernel, stride in zip(self.kernels, self.strides, strict=True):
             height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
@@ -74,6 +97,16 @@ class Perceptron:
 
 
 class PerceptronNetwork(Network):
+    """The network of a ``Perceptron``.
+
+    Args:
+        model: its hyperparameters.
+        inputs: one agent's input.
+        outputs: length of the last axis of the output.
+        agents: N, the number of agents.
+        gain: of the orthogonal initialisation of the last layer.
+    """
+
     def __init__(
         self, model: Perceptron, inputs: TensorSpec, outputs: int, agents: int, gain: float
     ):
@@ -104,7 +137,16 @@ class PerceptronNetwork(Network):
 
 
 def mlp(model: Perceptron, size: int, stacked: int | None) -> tuple[nn.Sequential, int]:
-    """The hidden layers, and the size of what comes out."""
+    """Builds the hidden layers of a ``Perceptron``.
+
+    Args:
+        model: its hyperparameters.
+        size: number of input features.
+        stacked: number of agents that get weights of their own; None for shared weights.
+
+    Returns:
+        The layers, and the number of their output features.
+    """
     layers: list[nn.Module] = [layer_norm(size, stacked)] if model.input_norm else []
     gain = 5 / 3 if model.activation == "tanh" else math.sqrt(2)
     for units in model.hidden:

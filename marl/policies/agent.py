@@ -1,4 +1,4 @@
-"""One agent of a team, with weights of its own, as a policy that is updated alone."""
+"""One agent of a team as a policy of its own, for algorithms that update agents one by one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from marl.types import Aux, Carry, EntityGraph, Noise, Observation, tree_map, ze
 
 
 class AgentPolicy:
-    """One agent of an IndependentPolicy whose agents have weights of their own, to be moved alone.
+    """One agent of an ``IndependentPolicy`` whose agents have weights of their own.
 
-    Its parameters are its rows of the stacked ones: leaves that share their memory, so that a step
-    of theirs is seen by the whole policy and nobody else's weights move. Everything is ``[..., 1,
-    *]``, an axis N of one agent.
+    Its parameters are its rows of the stacked ones: leaves that share their memory, so that an
+    update of them changes the whole policy, and no other agent's weights. All tensors are
+    ``[..., 1, *]``, with an axis N of one agent.
+
+    Args:
+        policy: the team's policy.
+        group: name of the agent's group.
+        row: the agent's index in its group.
 
     Raises:
-        UserError: weights that agents share, or that are not stacked agent by agent (images).
+        UserError: agents share weights, or weights are not stacked by agent (convolutions).
     """
 
     def __init__(self, policy: IndependentPolicy, group: str, row: int):
@@ -32,56 +37,92 @@ class AgentPolicy:
         size = policy.groups[group].size
         self.axis = -1 - len(policy.groups[group].observation.shape)  # N, in observations
         named = dict(self.network.named_parameters())
-        if any(value.shape[0] != size for value in named.values()) or not own_weights(self.network):
+        stacked = all(value.shape[0] == size for value in named.values())
+        if not (stacked and has_own_weights(self.network)):
             raise UserError(
                 f"agents of {group!r} cannot be updated one after the other: each needs weights of "
                 "its own (model.sharing=per_agent), and convolutions of images are not supported "
                 "(model.images=flatten reads images as numbers)"
             )
         self.weights = {k: v.detach()[self.rows].requires_grad_() for k, v in named.items()}
-        buffers = dict(self.network.named_buffers())  # others than ids are of all agents alike
+        buffers = dict(self.network.named_buffers())  # all but ids are the same for all agents
         self.constants = {k: v[self.rows] for k, v in buffers.items() if k.endswith("agent_id")}
 
     @property
     def parameters(self) -> list[Tensor]:
+        """Weights of the agent, as leaves."""
         return list(self.weights.values())
 
     def rsample(
         self, obs: Observation, noise: Noise, params: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As ``DifferentiablePolicy``'s, of this agent."""
-        group, drawn = obs.groups[self.group], noise.get(self.group)
-        mask, drawn = (
-            None if x is None else x[..., self.rows, :] for x in (group.action_mask, drawn)
+        """Samples the agent's encoded action, with gradient; see ``DifferentiablePolicy.rsample``.
+
+        Args:
+            obs: ``[..., N, *shape]`` by group.
+            noise: what the team's policy drew, ``[..., N, ...]`` by group.
+            params: what ``distribution_params`` returned for ``obs``; None to compute it.
+
+        Returns:
+            The encoded action ``[..., 1, A]`` and its log-probability ``[..., 1]``, both 0 if the
+            agent is absent.
+        """
+        group, group_noise = obs.groups[self.group], noise.get(self.group)
+        mask, agent_noise = (
+            None if x is None else x[..., self.rows, :] for x in (group.action_mask, group_noise)
         )
         alive = None if group.alive is None else group.alive[..., self.rows]
         params = self.distribution_params(obs) if params is None else params
-        action, log_prob = self.distribution.rsample(params, mask, drawn)
+        action, log_prob = self.distribution.rsample(params, mask, agent_noise)
         return zero_absent(action, alive), zero_absent(log_prob, alive)
 
     def distribution_params(self, obs: Observation) -> Tensor:
-        """As ``DifferentiablePolicy``'s, of this agent, ``[..., 1, P]``."""
+        """Computes the parameters of the agent's action distribution, ``[..., 1, P]``.
+
+        Args:
+            obs: ``[..., N, *shape]`` by group.
+        """
         x = obs.groups[self.group].obs.narrow(self.axis, self.rows.start, 1)
         return self._params(x, obs.graph, None, None)
 
-    def own(
+    def select(
         self, obs: Observation, action: Mapping[str, Tensor], aux: Aux
     ) -> tuple[Observation, Mapping[str, Tensor], Aux]:
-        """What of a rollout ``[T, B, N, ...]`` is the agent's, ``[T, B, 1, ...]``: no copies."""
+        """Selects the agent's part of a rollout, without copies.
+
+        Args:
+            obs: ``[T, B, N, *shape]`` by group.
+            action: ``[T, B, N, *action shape]`` by group.
+            aux: ``[T, B, N, *]`` by group.
+
+        Returns:
+            The same with ``[T, B, 1, *]``, of the agent's group only.
+        """
         parts = (obs.groups[self.group], action[self.group], aux[self.group])
-        obs_of_group, own_action, own_aux = tree_map(lambda x: x[:, :, self.rows], parts)
+        agent_obs, agent_action, agent_aux = tree_map(lambda x: x[:, :, self.rows], parts)
         name = self.group
         graph = obs.graph if self.network.reads_graph else None
-        return Observation({name: obs_of_group}, None, graph), {name: own_action}, {name: own_aux}
+        return Observation({name: agent_obs}, None, graph), {name: agent_action}, {name: agent_aux}
 
-    def own_carry(self, carry: Carry) -> Carry:
-        """Its memories, ``[B, N, H]`` to ``[B, 1, H]``."""
+    def select_carry(self, carry: Carry) -> Carry:
+        """Selects the agent's memories ``[B, 1, H]`` from those of the team, ``[B, N, H]``."""
         return {n: memory[:, self.rows] for n, memory in carry.items() if n == self.group}
 
     def evaluate(
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
     ) -> tuple[Tensor, Tensor]:
-        """As ``Policy``'s, of what is its ``own``: ``[..., 1]`` both."""
+        """Computes the log-probability and the entropy of the agent's actions, with gradient.
+
+        Args:
+            obs: what ``select`` returned, ``[T, B, 1, *shape]``.
+            action: what ``select`` returned, ``[T, B, 1, *action shape]``.
+            carry: what ``select_carry`` returned, ``[B, 1, H]``.
+            start: ``[T, B]`` bool, True where an episode begins.
+            aux: what ``select`` returned, ``[T, B, 1, *]``.
+
+        Returns:
+            Both ``[T, B, 1]``.
+        """
         group = obs.groups[self.group]
         params = self._params(group.obs, obs.graph, carry.get(self.group), start)
         return self.distribution.evaluate(
@@ -92,24 +133,24 @@ class AgentPolicy:
         self, x: Tensor, graph: EntityGraph | None, memory: Tensor | None, start: Tensor | None
     ) -> Tensor:
         state = {**self.weights, **self.constants}
-        reads = {"graph": graph, "rows": self.rows} if self.network.reads_graph else {}
-        return functional_call(self.network, state, (x, memory, start), reads)[0]
+        options = {"graph": graph, "rows": self.rows} if self.network.reads_graph else {}
+        return functional_call(self.network, state, (x, memory, start), options)[0]
 
 
-def own_weights(network: nn.Module) -> bool:
-    """Whether every agent has weights of its own."""
+def has_own_weights(network: nn.Module) -> bool:
+    """Returns whether every agent has weights of its own."""
     return any(isinstance(layer, StackedLinear) for layer in network.modules())
 
 
 def agent_policies(policy: Policy) -> list[AgentPolicy]:
-    """All agents of an independent policy, in the order of the groups.
+    """Returns all agents of an independent policy, in the order of the groups.
 
     Raises:
-        UserError: a policy whose agents have none of their own, or share weights.
+        UserError: the policy is not independent, or its agents share weights.
     """
     if not isinstance(policy, IndependentPolicy):
         raise UserError(
-            f"the agents of a {type(policy).__name__} do not move one after the other, for they "
+            f"agents of a {type(policy).__name__} cannot be updated one after the other, for they "
             "have no policies of their own; take an algorithm that updates them together"
         )
     return [

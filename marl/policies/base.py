@@ -1,4 +1,4 @@
-"""What a policy of a whole team is, and how one acts. Algorithms name these two only."""
+"""The protocol of policies. Algorithms name ``Policy`` and ``DifferentiablePolicy`` only."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from marl.types import (
     zero_absent,
 )
 
-NOTHING: Noise = {}
+EMPTY: Mapping[str, Tensor] = {}
 
 
 class Policy(Protocol):
-    """The policy of a whole team: mappings by group go in and come out.
+    """The policy of a whole team. Arguments and results are mappings by group.
 
     Attributes:
-        groups: the team's, by name.
-        aux_keys: names of the entries of ``aux`` that a replay stores with every step; a
+        groups: the groups of the team, by name.
+        aux_keys: names of the entries of ``aux`` that a replay stores with every step. A
             ``DifferentiablePolicy`` gets them back in ``noise``, under ``<group>/<name>``.
     """
 
@@ -38,56 +38,128 @@ class Policy(Protocol):
 
     @abstractmethod
     def initial_carry(self, num_envs: int) -> Carry:
-        """Zero memories, ``[B, N, H]``; empty without memory."""
+        """Returns memories of zeros.
+
+        Args:
+            num_envs: B, the number of environments.
+
+        Returns:
+            ``[B, N, H]`` by group; empty for a policy without memory.
+        """
 
     @abstractmethod
     def noise(self, num_envs: int, generator: torch.Generator) -> Noise:
-        """The random numbers behind one step of ``num_envs`` environments."""
+        """Draws the random numbers that decide the actions of one step.
+
+        They are drawn outside ``act``, so that ``act`` is a function of its arguments, which can be
+        compiled and captured.
+
+        Args:
+            num_envs: B, the number of environments.
+            generator: the generator to draw from, on the device of the result.
+
+        Returns:
+            ``[B, N, ...]`` by group; a policy may add entries under other names.
+        """
 
     @abstractmethod
     def act(self, obs: Observation, carry: Carry, start: Tensor, noise: Noise | None) -> PolicyStep:
-        """One step over ``[B, N]``; the greedy action where ``noise`` is None."""
+        """Chooses the actions of one step.
+
+        Args:
+            obs: the observations of at least the team's groups, ``[B, N, ...]`` each.
+            carry: the memories before the step, ``[B, N, H]`` by group; those of other teams are
+                ignored.
+            start: ``[B]`` bool, True where the step is the first of an episode; memories are set to
+                zero there.
+            noise: what ``noise`` drew; None for greedy actions.
+
+        Returns:
+            Actions and log-probabilities of the team's groups, the memories after the step, and
+            what ``evaluate`` needs beside them.
+        """
 
     @abstractmethod
     def evaluate(
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        """Log-probabilities and entropies by group, ``[T, B, N]`` (any leading axes without
-        memory), of actions that were taken with ``aux``."""
+        """Computes log-probabilities and entropies of actions that were taken, with gradient.
+
+        A policy without memory takes any leading axes in place of ``[T, B]``.
+
+        Args:
+            obs: ``[T, B, N, ...]`` by group, what the agents acted on.
+            action: ``[T, B, N, *action shape]`` by group.
+            carry: the memories before the first step, ``[B, N, H]`` by group.
+            start: ``[T, B]`` bool, True where an episode begins.
+            aux: what ``act`` returned, with the leading axes ``[T, B]``.
+
+        Returns:
+            Log-probabilities and entropies, ``[T, B, N]`` by group.
+        """
 
     @abstractmethod
     def remember(
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
     ) -> Carry:
-        """The memories after steps ``[T, B]`` in which these actions were taken; empty without
-        memory."""
+        """Computes the memories after steps in which the given actions were taken.
+
+        Args:
+            obs: ``[T, B, N, ...]`` by group, what the agents acted on.
+            action: ``[T, B, N, *action shape]`` by group.
+            carry: the memories before the first step, ``[B, N, H]`` by group.
+            start: ``[T, B]`` bool, True where an episode begins.
+            aux: what ``act`` returned, with the leading axes ``[T, B]``.
+
+        Returns:
+            ``[B, N, H]`` by group; empty for a policy without memory.
+        """
 
 
 class DifferentiablePolicy(nn.Module, Policy):
-    """A policy with weights, through whose actions losses differentiate, each step by itself and
-    without memory."""
+    """A policy with weights, whose actions losses differentiate: one step each, without memory."""
 
     @abstractmethod
-    def distribution_params(self, obs: Observation, noise: Noise = NOTHING) -> dict[str, Tensor]:
-        """The parameters of the action distributions, ``[..., N, P]`` by group."""
+    def distribution_params(self, obs: Observation, noise: Noise = EMPTY) -> dict[str, Tensor]:
+        """Computes the parameters of the action distributions.
+
+        Args:
+            obs: ``[..., N, *shape]`` by group.
+            noise: what ``noise`` drew, for policies whose parameters depend on it.
+
+        Returns:
+            ``[..., N, P]`` by group; ``Distribution.parameters`` is P.
+        """
 
     @abstractmethod
     def rsample(
         self, obs: Observation, noise: Noise, params: Mapping[str, Tensor] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Samples actions as critics read them, ``[..., N, A]`` by group, with gradient.
+        """Samples encoded actions, with gradient (see ``Distribution.rsample``).
 
         Args:
-            noise: as ``noise`` gives it; groups that it lacks are greedy.
-            params: what ``distribution_params`` gave of ``obs`` and ``noise``, if it was asked.
+            obs: ``[..., N, *shape]`` by group.
+            noise: what ``noise`` drew; groups that it lacks act greedily.
+            params: what ``distribution_params`` returned for ``obs`` and ``noise``; None to compute
+                it.
 
         Returns:
-            The actions and their log-probabilities ``[..., N]``, both 0 of absent agents.
+            Encoded actions ``[..., N, A]`` and their log-probabilities ``[..., N]`` by group, both
+            0 for absent agents.
         """
 
 
 def initial_carry(networks: ByGroup, groups: Mapping[str, AgentGroup], num_envs: int) -> Carry:
-    """Zero memories of the networks that have one, ``[B, N, H]`` by group."""
+    """Returns memories of zeros for the networks that have one.
+
+    Args:
+        networks: a ``Network`` per group.
+        groups: the groups.
+        num_envs: B, the number of environments.
+
+    Returns:
+        ``[B, N, H]`` by group.
+    """
     device = next(networks.parameters()).device
     return {
         name: torch.zeros(num_envs, group.size, networks[name].carry_size, device=device)  # type: ignore[arg-type]  # Network
@@ -105,7 +177,16 @@ def act(
     generator: torch.Generator,
     explore: bool,
 ) -> PolicyStep:
-    """One step of ``policy`` without gradient, greedy unless it explores."""
+    """Chooses a policy's actions of one step, without gradient.
+
+    Args:
+        policy: the policy.
+        obs: the observations, ``[B, N, ...]`` by group.
+        carry: the memories before the step, ``[B, N, H]`` by group.
+        start: ``[B]`` bool, True where the step is the first of an episode.
+        generator: the generator of the noise.
+        explore: True to sample actions, False for greedy ones.
+    """
     noise = policy.noise(start.shape[0], generator) if explore else None
     return policy.act(obs, carry, start, noise)
 
@@ -114,15 +195,26 @@ def act(
 def encoded_actions(
     policies: Mapping[str, Policy], obs: Observation, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """What all of these (by team) do in ``obs``, as critics read it, zeros of the absent, by group.
+    """Samples encoded actions of several policies.
+
+    Args:
+        policies: the policies by team.
+        obs: the observations, ``[B, N, ...]`` by group.
+        generator: the generator of the noise.
+
+    Returns:
+        ``[B, N, A]`` by group, zeros for absent agents.
 
     Raises:
-        UserError: a policy with memory.
+        UserError: a policy has a memory.
     """
     actions: dict[str, Tensor] = {}
     for name, policy in policies.items():
         if policy.initial_carry(1):
-            raise UserError(f"critic 'all' cannot ask team {name!r} what it does: it has a memory")
+            raise UserError(
+                f"critic 'all' reads the actions of all teams, and the policy of team {name!r} has "
+                "a memory, which it cannot use there; take critic 'team', or a model with gru=0"
+            )
         batch = len(obs.groups[next(iter(policy.groups))].obs)
         start = torch.ones(batch, dtype=torch.bool, device=generator.device)
         action = act(policy, obs, {}, start, generator, explore=True).action
@@ -133,8 +225,16 @@ def encoded_actions(
 def encode(
     groups: Mapping[str, AgentGroup], action: Mapping[str, Tensor], obs: Observation
 ) -> dict[str, Tensor]:
-    """Actions taken in ``obs`` as critics read them, ``[..., N, A]`` by group: zeros of absent
-    agents, whatever was stored for them."""
+    """Encodes actions as critics read them.
+
+    Args:
+        groups: the groups to encode.
+        action: ``[..., N, *action shape]`` by group.
+        obs: the observations in which they were taken, which tell who was absent.
+
+    Returns:
+        ``[..., N, A]`` by group, zeros for absent agents.
+    """
     return {
         name: zero_absent(group.action.encode(action[name]), obs.groups[name].alive)
         for name, group in groups.items()

@@ -1,12 +1,12 @@
-"""Joint policies along a Bayesian network (Chen & Zhang 2023, eq. 2):
+"""Joint policies along a Bayesian network (Chen & Zhang 2023, eq. 2)::
 
     pi(a|o) = prod_i pi_i(a_i | o_i, o_k and a_k of every parent k of i)
 
 over an acyclic graph of a team's agents, across its groups. Without edges it is an independent
-policy. Sampling is ancestral: with its noise given an action is a function of its parents', so that
-all agents act at once, again and again, each time on what the others did last; after as many
-rounds as the longest path has agents, nothing changes any more. The log-probability needs a single
-round, on the actions that were taken.
+policy. Sampling is ancestral. Given its noise, an action is a function of the parents' actions, so
+that all agents act at once, several times, each time on the actions of the round before; after as
+many rounds as the longest path has agents the actions no longer change. The log-probability needs
+a single round, on the actions that were taken.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from marl.errors import UserError
-from marl.networks.base import Model, build_for, normalized, outputs
+from marl.networks.base import Model, apply_network, build_for, network_input
 from marl.networks.by_group import ByGroup
 from marl.networks.layers import linear
-from marl.policies.base import NOTHING, encode
+from marl.policies.base import EMPTY, encode
 from marl.policies.dag import (
     BayesianNetworkConfig,
     Bernoulli,
     DagSampler,
-    Draw,
     Fixed,
+    GraphNoise,
     Learned,
     density,
 )
@@ -46,24 +46,38 @@ from marl.types import (
     tree_map,
 )
 
-GRAPH = "graph/"  # before the names of a graph's random numbers, in noise and in aux
+#: Prefix of the names of a graph's random numbers, in noise and in aux.
+GRAPH = "graph/"
 
 
 class JointPolicy(NetworkPolicy):
-    """Behind its own observation every agent reads what its parents saw and did, in
-    ``joint.features`` numbers. ``without_graph`` leaves all edges out: nobody knows of anybody.
+    """A policy whose agents also read what their parents observed and did.
 
-    The random numbers behind the graph are kept in the ``aux`` of the first group, from which
-    ``evaluate`` draws the same graph again, with the parameters as they are then.
+    The parents' messages, ``joint.features`` numbers, are appended to each agent's observation.
 
-    Parents' actions are read as critics read them: vectors in [-1, 1] whatever their bounds, zeros
-    of the absent. Checkpoints without ``version`` were trained on vectors in the environment's own
-    units and on the absent's actions too, and go on so.
+    The random numbers of the graph are stored in the ``aux`` of the first group, from which
+    ``evaluate`` computes the same graph again, with the current parameters.
+
+    Parents' actions are encoded as critics read them: vectors in [-1, 1] whatever their bounds, and
+    zeros for absent agents. Checkpoints without ``version`` were trained on vectors in the
+    environment's unit and on the actions of absent agents too, and continue so.
+
+    Args:
+        groups: the groups of the team.
+        model: hyperparameters of the networks.
+        joint: hyperparameters of the graph and the messages.
+        make: returns the distribution over the actions of a specification.
+
+    Attributes:
+        without_graph: True removes all edges, so that no agent reads anything of another.
+
+    Raises:
+        UserError: a group observes images.
     """
 
     without_graph = False
-    version: Tensor  # of how actions are read
-    own_units = False  # version 1
+    version: Tensor  # of the encoding of actions
+    own_units = False  # True in version 1
 
     def __init__(
         self,
@@ -78,11 +92,11 @@ class JointPolicy(NetworkPolicy):
         super().__init__(groups, make, lambda g, size: build_for(model, g, size, 0.01, more))
         self.first = next(iter(groups))
         sizes = {n: g.observation.size + g.action.encoded_size for n, g in groups.items()}
-        self.messages = ByGroup(  # of every sender, of weights of its own
+        self.messages = ByGroup(  # every sender has weights of its own
             {n: linear(sizes[n], joint.features, g.size, 2**0.5) for n, g in groups.items()}
         )
         self.bias = nn.Parameter(torch.zeros(joint.features))
-        self.graphs = graphs(joint, groups)
+        self.graphs = dag_sampler(joint, groups)
         self.sizes = [group.size for group in groups.values()]
         self.register_buffer("version", torch.tensor(2))
 
@@ -103,61 +117,78 @@ class JointPolicy(NetworkPolicy):
     # ------------------------------------------------------------------------------------ the graph
 
     def noise(self, num_envs: int, generator: torch.Generator) -> Noise:
-        drawn = self.graphs.noise(num_envs, generator)
+        graph_noise = self.graphs.noise(num_envs, generator)
         return {
             **super().noise(num_envs, generator),
-            **{GRAPH + name: value for name, value in drawn.items()},
+            **{GRAPH + name: value for name, value in graph_noise.items()},
         }
 
-    def graph(self, obs: Observation, noise: Draw | None) -> Tensor:
-        """``G [..., N, N]``, ``G[k, i]`` of agents in the order of the groups; ``noise`` under
-        prefixed names, greedy where it is None or holds none."""
-        seen = torch.cat([self._read(name, obs).flatten(-2) for name in self.groups], dim=-1)
-        drawn = {k.removeprefix(GRAPH): v for k, v in (noise or {}).items() if k.startswith(GRAPH)}
-        found = self.graphs(seen, drawn or None)
-        return torch.zeros_like(found) if self.without_graph else found
+    def graph(self, obs: Observation, noise: GraphNoise | None) -> Tensor:
+        """Computes the graph, over agents in the order of the groups.
 
-    def _step_aux(self, noise: Noise | None, actions: Aux) -> Aux:
-        """What of one step ``evaluate`` needs."""
-        drawn = {k: v for k, v in (noise or {}).items() if k.startswith(GRAPH)}
-        first = {**actions[self.first], **drawn}
-        return {**actions, self.first: first}
+        Args:
+            obs: ``[..., N, *shape]`` by group.
+            noise: random numbers by prefixed name, as in ``noise`` and ``aux``; None, or without
+                such names, for the likeliest graph.
+
+        Returns:
+            ``[..., N, N]``, 1 at ``[k, i]`` where k is a parent of i.
+        """
+        context = torch.cat([self._read(name, obs).flatten(-2) for name in self.groups], dim=-1)
+        noise = {k.removeprefix(GRAPH): v for k, v in _of_graph(noise).items()}
+        graph = self.graphs(context, noise or None)
+        return torch.zeros_like(graph) if self.without_graph else graph
+
+    def _step_aux(self, noise: Noise | None, aux: Aux) -> Aux:
+        """Returns the ``aux`` of a step, with the random numbers of the graph."""
+        return {**aux, self.first: {**aux[self.first], **_of_graph(noise)}}
 
     def density(self, obs: Observation, aux: Aux) -> Tensor:
-        """The share of the possible edges that are there, ``[...]``, with gradient."""
+        """Computes the number of edges over the largest possible one, with gradient.
+
+        Args:
+            obs: ``[..., N, *shape]`` by group.
+            aux: what ``act`` returned.
+
+        Returns:
+            ``[...]``.
+        """
         return density(self.graph(obs, aux[self.first]))
 
     # ------------------------------------------------------------------------------------- policies
 
     def _read(self, name: str, obs: Observation) -> Tensor:
-        """The group's observations as its network reads them."""
-        return normalized(self.networks[name], obs.groups[name].obs.float())
+        """Returns a group's observations as its network reads them."""
+        return network_input(self.networks[name], obs.groups[name].obs.float())
 
     def _messages(
         self, obs: Observation, action: Mapping[str, Tensor], graph: Tensor
     ) -> dict[str, Tensor]:
-        """What every agent's parents tell it, ``[..., N, features]`` by group: a layer over all
-        agents' observations and encoded actions, those of others than parents masked."""
+        """Returns the messages of every agent's parents, ``[..., N, features]`` by group.
+
+        It is one layer over all agents' observations and encoded actions, of which those of agents
+        other than the parents are masked.
+        """
         sent = [
             layer(torch.cat([self._read(name, obs), action[name]], dim=-1))
             for name, layer in self.messages.items()
         ]
-        heard = torch.relu(graph.mT @ torch.cat(sent, dim=-2) + self.bias)
-        return dict(zip(self.groups, heard.split(self.sizes, dim=-2), strict=True))
+        received = torch.relu(graph.mT @ torch.cat(sent, dim=-2) + self.bias)
+        return dict(zip(self.groups, received.split(self.sizes, dim=-2), strict=True))
 
     def _params(
         self,
         obs: Observation,
         action: Mapping[str, Tensor],
         graph: Tensor,
-        carry: Carry = NOTHING,
+        carry: Carry = EMPTY,
         start: Tensor | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The distributions' parameters where these (encoded) actions are taken, and memories."""
+        """Returns the distributions' parameters given encoded actions, and memories."""
         messages, params, memories = self._messages(obs, action, graph), {}, {}
         for name in self.groups:
             x = torch.cat([obs.groups[name].obs.float(), messages[name]], dim=-1)
-            params[name], memory = outputs(
+            params[name], memory = apply_network(
                 self.networks[name], x, obs.graph, carry.get(name), start
             )
             if memory is not None:
@@ -165,7 +196,7 @@ class JointPolicy(NetworkPolicy):
         return params, memories
 
     def _no_action(self, obs: Observation) -> dict[str, Tensor]:
-        """No action at all, encoded: where rounds begin."""
+        """Returns zeros in place of encoded actions, for the first round."""
         return {
             name: obs.groups[name].obs.new_zeros(
                 *obs.groups[name].obs.shape[:-1], group.action.encoded_size, dtype=torch.float32
@@ -189,7 +220,7 @@ class JointPolicy(NetworkPolicy):
         return PolicyStep(action, log_prob, memories, self._step_aux(noise, aux))
 
     def _team_obs(self, obs: Observation) -> Observation:
-        """What the team reads."""
+        """Returns the team's part of an observation."""
         return Observation({name: obs.groups[name] for name in self.groups}, None, obs.graph)
 
     def remember(
@@ -198,8 +229,13 @@ class JointPolicy(NetworkPolicy):
         graph = self.graph(obs, aux[self.first])
         return self._params(obs, self._encode(action, obs), graph, carry, start)[1]
 
-    def distribution_params(self, obs: Observation, noise: Noise = NOTHING) -> dict[str, Tensor]:
-        """See ``DifferentiablePolicy``; of the last round, without memory."""
+    def distribution_params(self, obs: Observation, noise: Noise = EMPTY) -> dict[str, Tensor]:
+        """Computes the distributions' parameters in the last round.
+
+        Args:
+            obs: ``[..., N, *shape]`` by group.
+            noise: what ``noise`` drew; groups that it lacks act greedily.
+        """
         graph, action, params = self.graph(obs, noise), self._no_action(obs), {}
         for _ in range(self.graphs.depth):
             params, _ = self._params(obs, action, graph)
@@ -215,7 +251,19 @@ class JointPolicy(NetworkPolicy):
     def evaluate_with_features(
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]:
-        """As ``evaluate``, and the ``graph [..., N, N]`` that the actions were taken along."""
+        """Computes what ``evaluate`` does, and the graph along which actions were taken.
+
+        Args:
+            obs: ``[T, B, N, *shape]`` by group.
+            action: ``[T, B, N, *action shape]`` by group.
+            carry: the memories before the first step, ``[B, N, H]`` by group.
+            start: ``[T, B]`` bool, True where an episode begins.
+            aux: what ``act`` returned, with the leading axes ``[T, B]``.
+
+        Returns:
+            Log-probabilities and entropies, ``[T, B, N]`` by group, and features: the entry
+            ``graph`` is ``[T, B, N, N]``.
+        """
         graph, log_prob, entropy = self.graph(obs, aux[self.first]), {}, {}
         params, _ = self._params(obs, self._encode(action, obs), graph, carry, start)
         for name in self.groups:
@@ -225,8 +273,18 @@ class JointPolicy(NetworkPolicy):
         return log_prob, entropy, {"graph": graph}
 
 
-def graphs(joint: BayesianNetworkConfig, groups: Mapping[str, AgentGroup]) -> DagSampler:
-    """The graphs that ``joint`` names, over all agents of ``groups``."""
+def _of_graph(noise: GraphNoise | None) -> dict[str, Tensor]:
+    """Returns the random numbers of a graph, by their prefixed names."""
+    return {k: v for k, v in (noise or {}).items() if k.startswith(GRAPH)}
+
+
+def dag_sampler(joint: BayesianNetworkConfig, groups: Mapping[str, AgentGroup]) -> DagSampler:
+    """Builds the sampler of the graphs over all agents.
+
+    Args:
+        joint: hyperparameters; ``graph`` names the sampler.
+        groups: the groups of the team.
+    """
     agents = sum(group.size for group in groups.values())
     context = sum(group.size * group.observation.size for group in groups.values())
     ones = torch.ones(agents, agents)
@@ -249,7 +307,17 @@ def team_policy(
     joint: BayesianNetworkConfig,
     make: Callable[[ActionSpec], Distribution] = distribution,
 ) -> IndependentPolicy | JointPolicy:
-    """A joint policy, or independent ones where no graph is named."""
+    """Builds a joint policy, or an independent one with ``joint.graph=none``.
+
+    Args:
+        groups: the groups of the team.
+        model: hyperparameters of the networks.
+        joint: hyperparameters of the graph.
+        make: returns the distribution over the actions of a specification.
+
+    Raises:
+        UserError: a joint policy with images.
+    """
     if joint.graph == "none":
         return IndependentPolicy(groups, model, make)
     return JointPolicy(groups, model, joint, make)

@@ -1,5 +1,8 @@
-"""What deterministic policies do: numbers by ``tanh`` with noise from outside, choices drawn and
-read straight through or relaxed. See ``marl.policies.distributions`` for the protocol."""
+"""Distributions of deterministic policies, as in ``marl.policies.distributions``.
+
+Vectors are ``tanh`` of the network's outputs plus exploration noise. Choices are sampled, and
+losses read them straight through or relaxed.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,13 @@ class Relaxed(Categorical):
 
 @dataclass(frozen=True)
 class Deterministic:
-    """A vector within bounds, ``tanh`` of what the network gives, plus noise in half ranges,
-    clipped. It has no density: log-probabilities are 0."""
+    """A vector within bounds: ``tanh`` of the network's outputs plus noise, clipped.
 
+    Noise is in the unit of half the range of the bounds. There is no density, and log-probabilities
+    are 0.
+    """
+
+    #: The bounds.
     box: Continuous
 
     @property
@@ -63,13 +70,24 @@ class Deterministic:
 
 
 def deterministic(spec: ActionSpec, soft: bool = False) -> Distribution:
-    """For deterministic policies over ``spec``; choices are drawn, and read ``soft`` or hard."""
+    """Returns the distribution of a deterministic policy over the actions of a specification.
+
+    Args:
+        spec: the actions.
+        soft: True if losses read choices relaxed, False for straight through.
+
+    Raises:
+        UserError: ``soft`` with several choices per agent.
+    """
     match spec:
         case Continuous():
             return Deterministic(spec)
         case Discrete() if soft:
             return Relaxed(spec.n)
         case MultiDiscrete() if soft:
-            raise UserError("gumbel=soft knows one choice per agent; take gumbel=hard")
+            raise UserError(
+                "gumbel=soft works only with one choice per agent, and this task has several; "
+                "take gumbel=hard"
+            )
         case _:
             return distribution(spec)

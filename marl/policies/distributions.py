@@ -1,8 +1,7 @@
-"""Action distributions: numbers from a network in, actions and log-probabilities out.
+"""Action distributions: from a network's outputs to actions and their log-probabilities.
 
-Each is a stateless object for one action spec. Noise comes from outside, so that the same function
-runs eager and compiled; nothing is validated and nothing waits for the device. Leading axes are
-free: ``[..., N]``.
+Each is an object without state for one action specification. Noise is drawn outside, so that the
+same function runs eager and compiled. Nothing is validated, and nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -18,49 +17,86 @@ from torch import Tensor
 
 from marl.types import ActionSpec, Continuous, Discrete, MultiDiscrete
 
-ActionSample = tuple[Tensor, Tensor, Mapping[str, Tensor]]  # action, log_prob [..., N], aux
+#: Actions ``[..., N, *action shape]``, their log-probabilities ``[..., N]``, and ``aux``.
+ActionSample: TypeAlias = tuple[Tensor, Tensor, Mapping[str, Tensor]]
 
 
 class Distribution(Protocol):
-    """How actions of one spec are drawn from what a network gives.
+    """The distribution over the actions of one specification, given a network's outputs.
 
-    In all methods ``params`` are the network's outputs ``[..., N, P]``, ``mask`` is True where a
-    choice is allowed, ``[..., N, choices]``, or None where all are, and ``noise`` is what ``noise``
-    gave, ``[..., N, ...]``, or None for the mode.
+    All methods take any leading axes in place of ``...``.
     """
 
     @property
     def parameters(self) -> int:
-        """P, how many numbers per agent the network must give."""
+        """P, the number of parameters per agent, which are the network's outputs."""
         ...
 
     def noise(self, batch: Sequence[int], generator: torch.Generator) -> Tensor:
-        """The random numbers behind ``batch`` actions, ``[*batch, ...]``."""
+        """Draws the random numbers that decide actions.
+
+        Args:
+            batch: the leading axes of the actions, ``[..., N]``.
+            generator: the generator to draw from, on the device of the result.
+
+        Returns:
+            ``[*batch, *]``, with as many numbers per action as the distribution needs.
+        """
         ...
 
     def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> ActionSample:
-        """Samples the environment's actions, ``[..., N, *action shape]``; returns them, their
-        log-probabilities ``[..., N]``, and what ``evaluate`` needs besides."""
+        """Samples actions of the environment.
+
+        Args:
+            params: parameters of the distribution, ``[..., N, P]``.
+            mask: ``[..., N, choices]`` bool, True where a choice is allowed; None if all are.
+            noise: what ``noise`` drew, ``[..., N, *]``; None for the mode.
+
+        Returns:
+            The actions ``[..., N, *action shape]``, their log-probabilities ``[..., N]``, and
+            ``aux``, the tensors that ``evaluate`` needs beside the actions.
+        """
         ...
 
     def evaluate(
         self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Log-probability of an action that ``sample`` gave with ``aux``, and the entropy, both
-        ``[..., N]``."""
+        """Computes log-probabilities of actions, and entropies, with gradient.
+
+        Args:
+            params: parameters of the distribution, ``[..., N, P]``.
+            mask: ``[..., N, choices]`` bool, True where a choice is allowed; None if all are.
+            action: the actions that ``sample`` returned, ``[..., N, *action shape]``.
+            aux: the ``aux`` that ``sample`` returned with them.
+
+        Returns:
+            Both ``[..., N]``, in nats.
+        """
         ...
 
     def rsample(
         self, params: Tensor, mask: Tensor | None, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The action that ``sample`` gives, encoded as critics read it, ``[..., N, A]``, and its
-        log-probability, with gradient: of choices straight through their relaxation (Jang et al.
-        2017, Gumbel-softmax of temperature 1), of numbers by reparametrisation."""
+        """Samples encoded actions, with gradient.
+
+        The actions are those of ``sample`` for the same arguments, encoded by ``ActionSpec``'s
+        ``encode`` as critics read them. The gradient of choices goes straight through their
+        relaxation (Jang et al. 2017, Gumbel-softmax of temperature 1), that of vectors through the
+        reparametrisation.
+
+        Args:
+            params: parameters of the distribution, ``[..., N, P]``.
+            mask: ``[..., N, choices]`` bool, True where a choice is allowed; None if all are.
+            noise: what ``noise`` drew, ``[..., N, *]``; None for the mode.
+
+        Returns:
+            The encoded actions ``[..., N, A]``, and their log-probabilities ``[..., N]``.
+        """
         ...
 
 
 def distribution(spec: ActionSpec) -> Distribution:
-    """The distribution over the actions of ``spec``."""
+    """Returns the distribution over the actions of a specification."""
     match spec:
         case Discrete():
             return Categorical(spec.n)
@@ -71,14 +107,25 @@ def distribution(spec: ActionSpec) -> Distribution:
 
 
 def gumbel(batch: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Standard Gumbel noise."""
+    """Draws standard Gumbel noise ``[*batch]``.
+
+    Args:
+        batch: the shape of the result.
+        generator: the generator to draw from, on the device of the result.
+    """
     exponential = torch.empty(*batch, device=generator.device).exponential_(generator=generator)
     return -exponential.clamp_min(1e-20).log()
 
 
 def masked_log_softmax(logits: Tensor, mask: Tensor | None) -> Tensor:
-    """Log-probabilities with (all but) none on what ``mask`` forbids; no NaN in entropy or
-    gradient."""
+    """Returns log-probabilities, about -1e9 where a choice is forbidden.
+
+    Entropies and gradients stay finite.
+
+    Args:
+        logits: ``[..., choices]``.
+        mask: ``[..., choices]`` bool, True where a choice is allowed; None if all are.
+    """
     if mask is not None:
         logits = torch.where(mask, logits, -1e9)
     return logits.log_softmax(-1)
@@ -86,8 +133,9 @@ def masked_log_softmax(logits: Tensor, mask: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class Categorical:
-    """One choice among ``n``, masked; drawn by the Gumbel-max trick."""
+    """One choice among ``n``, masked, sampled by the Gumbel-max trick."""
 
+    #: Number of choices.
     n: int
 
     @property
@@ -118,8 +166,9 @@ class Categorical:
 
 @dataclass(frozen=True)
 class MultiCategorical:
-    """Independent choices, the k-th among ``nvec[k]``; log-probabilities add up."""
+    """Independent choices, the k-th among ``nvec[k]``, whose log-probabilities add up."""
 
+    #: Number of choices of each index.
     nvec: tuple[int, ...]
 
     @property
@@ -150,8 +199,8 @@ class MultiCategorical:
         self, params: Tensor, mask: Tensor | None, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         parts = self._log_probs(params, mask)
-        drawn = [0.0] * len(parts) if noise is None else noise.split(self.nvec, -1)
-        actions = [straight_through(p + n) for p, n in zip(parts, drawn, strict=True)]
+        noises = [0.0] * len(parts) if noise is None else noise.split(self.nvec, -1)
+        actions = [straight_through(p + n) for p, n in zip(parts, noises, strict=True)]
         each = [(a * p).sum(-1) for a, p in zip(actions, parts, strict=True)]
         return torch.cat(actions, dim=-1), torch.stack(each).sum(0)
 
@@ -181,15 +230,17 @@ _WEIGHTS = (
 
 @dataclass(frozen=True)
 class TanhGaussian:
-    """A Gaussian squashed by tanh into [-1, 1] and scaled to the bounds of ``box``; ``aux`` keeps
-    the action before the squashing.
+    """A Gaussian squashed by tanh into [-1, 1] and scaled to bounds.
 
-    The network gives mean and raw scale; the standard deviation is ``softplus(raw + c)``, 1 at raw
-    = 0. The log-density counts the squashing (Haarnoja et al. 2018, appendix C) and is that in
-    [-1, 1], so that it and the entropy are the same in all units of the action; a dimension whose
-    bounds are the same counts 0. The entropy has no closed form; its log-Jacobian is integrated
-    with 5 Gauss-Hermite nodes, good to 0.02 nats up to a deviation of 1.7."""
+    The network gives mean and raw scale; the standard deviation is ``softplus(raw + c)``, which is
+    1 at raw = 0. ``aux`` holds the action before the squashing. The log-density includes the
+    squashing (Haarnoja et al. 2018, appendix C) and is that in [-1, 1], so that log-density and
+    entropy do not depend on the unit of the action; a dimension whose bounds are equal counts 0.
+    The entropy has no closed form: its log-Jacobian is integrated with 5 Gauss-Hermite nodes, with
+    an error below 0.02 nats up to a standard deviation of 1.7.
+    """
 
+    #: The bounds.
     box: Continuous
 
     min_std = 1e-4
@@ -202,7 +253,7 @@ class TanhGaussian:
         return torch.randn(*batch, *self.box.shape, generator=generator, device=generator.device)
 
     def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> ActionSample:
-        raw, log_prob = self._draw(params, noise)
+        raw, log_prob = self._sample(params, noise)
         return self.box.decode(raw.tanh()), log_prob, {"raw": raw}
 
     def evaluate(
@@ -214,10 +265,10 @@ class TanhGaussian:
     def rsample(
         self, params: Tensor, mask: Tensor | None, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        raw, log_prob = self._draw(params, noise)
+        raw, log_prob = self._sample(params, noise)
         return self.box.zero_fixed(raw.tanh()), log_prob
 
-    def _draw(self, params: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _sample(self, params: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         mean, std = self._mean_std(params)
         raw = mean if noise is None else mean + std * noise
         return raw, self._log_prob(mean, std, raw)
@@ -239,14 +290,14 @@ class TanhGaussian:
 
 
 def straight_through(scores: Tensor) -> Tensor:
-    """One-hot of the largest of ``scores [..., A]``, with the gradient of their softmax."""
+    """Returns the largest of ``scores [..., A]`` as one-hot, with the gradient of their softmax."""
     soft = scores.softmax(-1)
     hard = F.one_hot(scores.argmax(-1), scores.shape[-1]).to(soft)
     return hard - soft.detach() + soft
 
 
 def _log_tanh_slope(raw: Tensor) -> Tensor:
-    """log(1 - tanh(x)^2), stable for large |x|."""
+    """Returns log(1 - tanh(x)^2), stable for large absolute values of x."""
     return 2.0 * (math.log(2.0) - raw - F.softplus(-2.0 * raw))
 
 

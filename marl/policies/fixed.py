@@ -13,7 +13,11 @@ from marl.types import AgentGroup, Aux, Carry, Metrics, Observation, PolicyStep,
 
 
 class FixedPolicy(Policy):
-    """The base of policies without weights and memory, from whose actions nothing learns."""
+    """Base class of policies without weights and without memory, which cannot learn.
+
+    Args:
+        groups: the groups of the team.
+    """
 
     def __init__(self, groups: Mapping[str, AgentGroup]):
         self.groups = dict(groups)
@@ -24,7 +28,7 @@ class FixedPolicy(Policy):
     def evaluate(
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        raise NotImplementedError("nothing learns from the probabilities of a fixed policy")
+        raise NotImplementedError("a fixed policy has no probabilities to learn from")
 
     def remember(
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
@@ -33,8 +37,12 @@ class FixedPolicy(Policy):
 
 
 class Scripted:
-    """A team whose policy stays as it is; ``explore`` overrides the word of whoever asks it to
-    act."""
+    """An ``Algorithm`` whose policy never changes.
+
+    Args:
+        policy: the policy.
+        explore: replaces the argument ``explore`` of ``act``; None leaves it as it is.
+    """
 
     learns = False
 

@@ -1,4 +1,4 @@
-"""Decentralized policies: each agent from its own observation."""
+"""Decentralized policies: each agent acts on its own observation."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from marl.networks.base import Model, build_for, outputs
-from marl.policies.base import NOTHING
+from marl.networks.base import Model, apply_network, build_for
+from marl.policies.base import EMPTY
 from marl.policies.distributions import Distribution, distribution
 from marl.policies.network import NetworkPolicy
 from marl.types import (
@@ -23,7 +23,13 @@ from marl.types import (
 
 
 class IndependentPolicy(NetworkPolicy):
-    """Every agent acts on its own observation; one network per group."""
+    """Every agent acts on its own observation; one network per group.
+
+    Args:
+        groups: the groups of the team.
+        model: hyperparameters of the networks.
+        make: returns the distribution over the actions of a specification.
+    """
 
     def __init__(
         self,
@@ -37,7 +43,7 @@ class IndependentPolicy(NetworkPolicy):
         action, log_prob, aux, new_carry = {}, {}, {}, {}
         for name in self.groups:
             group = obs.groups[name]
-            params, memory = outputs(
+            params, memory = apply_network(
                 self.networks[name],
                 group.obs.unsqueeze(0),
                 tree_map(lambda x: x.unsqueeze(0), obs.graph),
@@ -51,21 +57,19 @@ class IndependentPolicy(NetworkPolicy):
                 new_carry[name] = memory
         return PolicyStep(action, log_prob, new_carry, aux)
 
-    def distribution_params(self, obs: Observation, noise: Noise = NOTHING) -> dict[str, Tensor]:
-        """See ``DifferentiablePolicy``; without memory."""
+    def distribution_params(self, obs: Observation, noise: Noise = EMPTY) -> dict[str, Tensor]:
         return {
-            name: outputs(self.networks[name], obs.groups[name].obs, obs.graph)[0]
+            name: apply_network(self.networks[name], obs.groups[name].obs, obs.graph)[0]
             for name in self.groups
         }
 
     def remember(
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
     ) -> Carry:
-        """The memories after steps ``[T, B]`` in which these actions were taken."""
         memories = {}
         for name in self.groups:
-            own = obs.groups[name].obs
-            _, memory = outputs(self.networks[name], own, obs.graph, carry.get(name), start)
+            x = obs.groups[name].obs
+            _, memory = apply_network(self.networks[name], x, obs.graph, carry.get(name), start)
             if memory is not None:
                 memories[name] = memory
         return memories
@@ -76,7 +80,9 @@ class IndependentPolicy(NetworkPolicy):
         log_prob, entropy = {}, {}
         for name in self.groups:
             group = obs.groups[name]
-            params, _ = outputs(self.networks[name], group.obs, obs.graph, carry.get(name), start)
+            params, _ = apply_network(
+                self.networks[name], group.obs, obs.graph, carry.get(name), start
+            )
             log_prob[name], entropy[name] = self.distributions[name].evaluate(
                 params, group.action_mask, action[name], aux[name]
             )

@@ -1,4 +1,4 @@
-"""What policies of one network per group share: independent and joint ones, and ensembles."""
+"""The base class of policies with one network per group: independent, joint, and ensembles."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from marl.types import ActionSpec, AgentGroup, Carry, Noise, Observation, zero_a
 
 
 class NetworkPolicy(DifferentiablePolicy):
-    """The base of policies whose networks, one per group, give the parameters of their agents'
-    action distributions.
+    """A policy whose networks, one per group, give the parameters of the action distributions.
 
     Args:
-        make: the distribution over the actions of a spec.
-        build: a group's network of so many outputs per agent.
+        groups: the groups of the team.
+        make: returns the distribution over the actions of a specification.
+        build: returns a group's network with so many outputs per agent.
     """
 
     def __init__(
@@ -40,7 +40,6 @@ class NetworkPolicy(DifferentiablePolicy):
         return initial_carry(self.networks, self.groups, num_envs)
 
     def noise(self, num_envs: int, generator: torch.Generator) -> Noise:
-        """What the distributions draw with, ``[B, N, ...]`` by group."""
         return {
             name: self.distributions[name].noise((num_envs, group.size), generator)
             for name, group in self.groups.items()
@@ -51,8 +50,10 @@ class NetworkPolicy(DifferentiablePolicy):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         params = self.distribution_params(obs, noise) if params is None else params
         action, log_prob = {}, {}
-        for name, given in params.items():
+        for name, group_params in params.items():
             group = obs.groups[name]
-            pair = self.distributions[name].rsample(given, group.action_mask, noise.get(name))
-            action[name], log_prob[name] = (zero_absent(x, group.alive) for x in pair)
+            sample = self.distributions[name].rsample(
+                group_params, group.action_mask, noise.get(name)
+            )
+            action[name], log_prob[name] = (zero_absent(x, group.alive) for x in sample)
         return action, log_prob

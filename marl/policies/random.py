@@ -1,5 +1,4 @@
-"""Acting at random: for baselines, opponents, a replay's first frames and the checks of
-environments."""
+"""Random actions: for baselines, opponents, a replay's first frames, and checks of environments."""
 
 from __future__ import annotations
 
@@ -12,8 +11,7 @@ from marl.types import Carry, Noise, Observation, PolicyStep
 
 
 class RandomPolicy(FixedPolicy):
-    """Uniform over the allowed actions; it has no greedy version, and no density that anyone
-    reads."""
+    """Uniformly random allowed actions; there are no greedy ones, and log-probabilities are 0."""
 
     def noise(self, num_envs: int, generator: torch.Generator) -> Noise:
         return {

@@ -20,7 +20,7 @@ from marl.algorithm import Algorithm
 from marl.env import VectorEnv, example_step
 from marl.errors import UserError
 from marl.learning.replay import GIB, rounded, weight
-from marl.networks.entity_graph import imagined
+from marl.networks.entity_graph import use_sizes_of
 from marl.training.settings import Settings
 from marl.types import Carry, Observation, PolicyStep, tree_map, tree_tensors
 
@@ -120,7 +120,7 @@ def _peak(team: Algorithm, obs: Observation, frames: int, learns: bool) -> int:
     noise = _on_meta(policy.noise(frames, torch.Generator()))
     peak = Peak()
     try:
-        with torch.set_grad_enabled(learns), imagined(obs.graph), peak:
+        with torch.set_grad_enabled(learns), use_sizes_of(obs.graph), peak:
             some = tree_map(lambda x: x.new_empty(frames, *x.shape[1:], device=META), obs)
             start = torch.zeros(frames, dtype=torch.bool, device=META)
             carry = policy.initial_carry(frames)

@@ -254,7 +254,7 @@ def test_mistakes_are_told() -> None:
         MADDPGConfig(others="bufer")
     with pytest.raises(UserError, match="set others=current"):
         HADDPGConfig(others="buffer")
-    with pytest.raises(UserError, match="gumbel=soft knows one choice per agent"):
+    with pytest.raises(UserError, match="gumbel=soft works only with one choice per agent"):
         deterministic(MultiDiscrete((2, 2)), soft=True)
     with pytest.raises(UserError, match="batch_size=0 is out of range"):
         MADDPGConfig(batch_size=0)

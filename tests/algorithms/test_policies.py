@@ -96,5 +96,7 @@ def test_a_policy_that_lacks_something_is_refused_at_once() -> None:
 
 def test_agents_of_others_than_independent_policies_do_not_move_alone() -> None:
     play = Play(identity, MASACConfig(**FAST, joint=BayesianNetworkConfig("full")))
-    with pytest.raises(UserError, match="agents of a JointPolicy do not move one after the other"):
+    with pytest.raises(
+        UserError, match="agents of a JointPolicy cannot be updated one after the other"
+    ):
         agent_policies(play.first.policy)

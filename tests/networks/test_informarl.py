@@ -78,9 +78,9 @@ def test_every_form_is_the_naive_one(transformers: int, options: dict[str, Any])
     rest = {name: value for name, value in options.items() if name != "nearest"}
     net, g = encoder(transformers, nearest=options.get("nearest", 0)), scene(**rest)
     net.form = "dense"
-    dense, pooled = net.own(g, range(3)), net.pooled(g)
+    dense, pooled = net.encode_egos(g, range(3)), net.pool(g)
     net.form = "sparse"
-    torch.testing.assert_close(net.own(g, range(3)), dense, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(net.encode_egos(g, range(3)), dense, atol=1e-5, rtol=1e-5)
     for b in range(5):
         seen = [naive(net, g, b, ego) for ego in range(3)]
         for ego in range(3):
@@ -95,17 +95,17 @@ def test_gradients_are_alike_and_finite_for_who_is_alone(form: str) -> None:
     alone = replace(g, position=g.position + 10 * torch.arange(7).view(7, 1))
     for some in (g, alone):
         net.zero_grad()
-        net.own(some, range(3)).square().sum().backward()
+        net.encode_egos(some, range(3)).square().sum().backward()
         found = [p.grad for p in net.parameters() if p.grad is not None]
         assert found and all(torch.isfinite(x).all() for x in found)
-    assert net.own(alone, range(3)).isfinite().all()
+    assert net.encode_egos(alone, range(3)).isfinite().all()
 
 
 def test_gradients_of_both_forms_are_the_same() -> None:
     grads = []
     for form in ("dense", "sparse"):
         net = encoder(1, form=form)
-        net.own(scene(), range(3)).square().sum().backward()
+        net.encode_egos(scene(), range(3)).square().sum().backward()
         grads.append([p.grad for p in net.parameters()])
     for one, other in zip(*grads, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
@@ -113,7 +113,7 @@ def test_gradients_of_both_forms_are_the_same() -> None:
 
 def test_weights_of_each_agents_own_are_encoders_side_by_side() -> None:
     net, g = encoder(1, stacked=3), scene()
-    found = net.own(g, range(3))
+    found = net.encode_egos(g, range(3))
     for agent in range(3):
         single = encoder(1)
         for (name, mine), (other, theirs) in zip(
@@ -122,7 +122,7 @@ def test_weights_of_each_agents_own_are_encoders_side_by_side() -> None:
             assert name == other
             row = theirs[agent]
             mine.data = (row.T if row.dim() == 2 else row).detach().clone()
-        torch.testing.assert_close(single.own(g, range(3))[:, agent], found[:, agent])
+        torch.testing.assert_close(single.encode_egos(g, range(3))[:, agent], found[:, agent])
 
 
 @pytest.mark.parametrize("form", ["dense", "sparse"])
@@ -135,15 +135,15 @@ def test_nothing_beyond_its_hops_reaches_an_agent(form: str, transformers: int) 
     mask, ego = torch.ones(1, 5, dtype=torch.bool), (("agent", range(5)),)
     g = EntityGraph(position, still, position, kind, mask, ego, radius=1.0)
     moved = [replace(g, velocity=still.index_fill(1, torch.tensor([j]), 1.0)) for j in range(5)]
-    before = net.own(g, [0])
-    reached = [not torch.equal(net.own(some, [0]), before) for some in moved[1:]]
+    before = net.encode_egos(g, [0])
+    reached = [not torch.equal(net.encode_egos(some, [0]), before) for some in moved[1:]]
     assert reached == [hop <= transformers + 1 for hop in range(1, 5)]
 
 
 def test_the_form_is_chosen_by_size() -> None:
     net = encoder()
-    assert not net._sparse(scene()) and net._sparse(scene(20, 20))
-    assert not encoder(stacked=20)._sparse(scene(20, 20))
+    assert not net._is_sparse(scene()) and net._is_sparse(scene(20, 20))
+    assert not encoder(stacked=20)._is_sparse(scene(20, 20))
 
 
 # ----------------------------------------------------------------------------- policies and critics
@@ -199,7 +199,7 @@ def test_a_policy_of_three_plays_with_fifty(gru: int) -> None:
     obs, start = large.reset(0), torch.ones(2, dtype=torch.bool)
     step = other.act(obs, other.initial_carry(2), start, None)
     assert step.action["agent"].shape == (2, 50)
-    assert obs.graph is not None and other.networks["agent"].encoder._sparse(obs.graph)  # type: ignore[operator,union-attr]  # a GraphNetwork
+    assert obs.graph is not None and other.networks["agent"].encoder._is_sparse(obs.graph)  # type: ignore[operator,union-attr]  # a GraphNetwork
 
 
 def test_of_a_thousand_each_runs_on_its_surroundings_alone() -> None:
@@ -209,7 +209,7 @@ def test_of_a_thousand_each_runs_on_its_surroundings_alone() -> None:
     g = make("navigation/target", 1, N=1000, num_obstacles=50, world_size=40).reset(0).graph
     assert g is not None
     net, some = encoder(form="sparse"), [0, 17, 999]
-    found = net.own(g, some)[0]
+    found = net.encode_egos(g, some)[0]
     heard, distance = edges(g)
     receiver, sender = heard[0].nonzero(as_tuple=True)
     away = distance[0, receiver, sender].unsqueeze(-1)
@@ -231,11 +231,11 @@ def test_of_a_thousand_each_runs_on_its_surroundings_alone() -> None:
     ("act", "words"),
     [
         (lambda: InforMARL(form="thick"), "unknown form 'thick'; choose from auto"),
-        (lambda: InforMARL(width=0), "model sizes must be positive"),
-        (lambda: InforMARL(form="sparse", sharing="per_agent"), "needs shared weights"),
+        (lambda: InforMARL(width=0), "must be positive"),
+        (lambda: InforMARL(form="sparse", sharing="per_agent"), "works only with shared weights"),
         (
             lambda: IndependentPolicy(make("mpe/simple_spread", 1).groups, MODEL),
-            "reads a graph of entities, and the task gives none",
+            "reads a graph of entities, and the task has none",
         ),
     ],
 )

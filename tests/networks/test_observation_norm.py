@@ -216,9 +216,11 @@ def test_networks_of_graphs_normalise_the_own_observation() -> None:
 
 
 def test_images_are_refused() -> None:
-    with pytest.raises(UserError, match="normalize_obs=true is for vectors, and 'eyes' observes"):
+    with pytest.raises(
+        UserError, match="normalize_obs=true is only for vectors, and 'eyes' observes"
+    ):
         IndependentPolicy(images(1, CPU).groups, MODEL)
-    with pytest.raises(UserError, match="normalize_obs=true is for vectors"):
+    with pytest.raises(UserError, match="normalize_obs=true is only for vectors"):
         value_critic(
             SCOPES["team"],
             team=images(1, CPU).groups,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from marl.errors import UserError
 from marl.networks.base import Network
-from marl.networks.encoders import Convolutions, Flat, reading
+from marl.networks.encoders import Convolutions, Flat, describe_input
 from marl.networks.layers import GRU, FastTanh, StackedLayerNorm, Tanh, linear
 from marl.networks.perceptron import Perceptron
 from marl.types import AgentGroup, Discrete, TensorSpec
@@ -223,7 +223,7 @@ def test_what_has_no_bounds_is_read_as_it_is() -> None:
     ],
 )  # fmt: skip
 def test_how_images_are_read_is_said(spec: TensorSpec, model: Perceptron, words: str) -> None:
-    said = reading(AgentGroup("eyes", ("a",), spec, Discrete(2)), model)
+    said = describe_input(AgentGroup("eyes", ("a",), spec, Discrete(2)), model)
     assert (said is None) if words is None else re.search(words, said or "")
 
 
@@ -235,9 +235,9 @@ def test_how_images_are_read_is_said(spec: TensorSpec, model: Perceptron, words:
     [
         ({"activation": "rleu"}, "unknown activation 'rleu'; did you mean 'relu'"),
         ({"sharing": "per_agnet"}, "did you mean 'per_agent'"),
-        ({"hidden": [0]}, "must be positive"),
-        ({"gru": -1}, "must be positive"),
-        ({"strides": [1]}, "equally long"),
+        ({"hidden": [0]}, "must hold positive numbers"),
+        ({"gru": -1}, "must be at least 0"),
+        ({"strides": [1]}, "must have the same length"),
     ],
 )
 def test_bad_options_are_told(options: dict, words: str) -> None:

@@ -10,17 +10,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from marl.errors import UserError
-from marl.policies.bayesian import graphs
-from marl.policies.dag import (
-    GRAPHS,
-    BayesianNetworkConfig,
-    Learned,
-    _one_by_one,
-    assignment,
-    density,
-    longest_path,
-    sinkhorn,
-)
+from marl.policies.assignment import _one_by_one, assignment, sinkhorn
+from marl.policies.bayesian import dag_sampler
+from marl.policies.dag import GRAPHS, BayesianNetworkConfig, Learned, density, longest_path
 from marl.types import AgentGroup, Discrete, TensorSpec
 
 FOUR = {
@@ -34,7 +26,7 @@ RANDOM = torch.Generator().manual_seed(0)
 @pytest.mark.parametrize("greedy", [False, True])
 def test_every_graph_is_acyclic(name: str, greedy: bool) -> None:
     torch.manual_seed(0)
-    source = graphs(BayesianNetworkConfig(name), FOUR)
+    source = dag_sampler(BayesianNetworkConfig(name), FOUR)
     for parameter in source.parameters():  # type: ignore[attr-defined]  # a module
         parameter.data.normal_()
     drawn = None if greedy else source.noise(200, RANDOM)
@@ -47,8 +39,10 @@ def test_every_graph_is_acyclic(name: str, greedy: bool) -> None:
 def test_densities() -> None:
     expected = {"none": 0.0, "line": 0.5, "full": 1.0}
     for name, value in expected.items():
-        assert density(graphs(BayesianNetworkConfig(name), FOUR)(torch.zeros(11), None)) == value
-    drawn = graphs(BayesianNetworkConfig("bernoulli", 0.3), FOUR)
+        assert (
+            density(dag_sampler(BayesianNetworkConfig(name), FOUR)(torch.zeros(11), None)) == value
+        )
+    drawn = dag_sampler(BayesianNetworkConfig("bernoulli", 0.3), FOUR)
     found = density(drawn(torch.zeros(5000, 11), drawn.noise(5000, RANDOM))).mean()
     assert found.item() == pytest.approx(0.3, abs=0.01)
 
@@ -155,7 +149,7 @@ def test_the_schedule_is_the_papers() -> None:
         ({"graph": "ring"}, "unknown joint.graph 'ring'"),
         ({"probability": 2.0}, "must be from 0 to 1"),
         ({"features": 0}, "at least 1"),
-        ({"graph": "full", "anneal": True}, "needs joint.graph=learned"),
+        ({"graph": "full", "anneal": True}, "works only with joint.graph=learned"),
     ],
 )
 def test_mistakes(options: dict, words: str) -> None:

@@ -91,8 +91,8 @@ def test_members_are_the_agents_one_by_one(kind: str, model: str) -> None:
     copies = torch.tensor([2, 0])
     index = torch.arange(36).reshape(12, 3)[:, copies]
     for member in found:
-        obs, action, aux = member.own(rollout.obs, rollout.action, rollout.aux)
-        carry = member.own_carry(rollout.carry)
+        obs, action, aux = member.select(rollout.obs, rollout.action, rollout.aux)
+        carry = member.select_carry(rollout.carry)
         whole = member.evaluate(obs, action, carry, rollout.start, aux)
         part = take((obs, action, rollout.start, aux), index)  # type: ignore[type-var]  # any tree
         carry = {name: memory[copies] for name, memory in carry.items()}

@@ -16,7 +16,7 @@ from marl.algorithms.mappo import MAPPOConfig
 from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings
-from marl.networks.entity_graph import imagined, surroundings
+from marl.networks.entity_graph import surroundings, use_sizes_of
 from marl.networks.informarl import InforMARL
 from marl.networks.perceptron import Perceptron
 from marl.policies.dag import BayesianNetworkConfig
@@ -94,7 +94,7 @@ def test_imagined_surroundings_are_as_large_as_real_ones() -> None:
     graph = env.reset(0).graph
     assert graph is not None
     real = surroundings(graph, range(20), 2)
-    with imagined(graph):
+    with use_sizes_of(graph):
         found = surroundings(tree_map(lambda x: x.to("meta"), graph), range(20), 2)
         twice = tree_map(lambda x: torch.cat([x, x]).to("meta"), graph)
         larger = surroundings(twice, range(20), 2)
