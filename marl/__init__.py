@@ -1,5 +1,8 @@
-"""Multi-agent reinforcement learning in PyTorch. What users import stands here by name, and is
-loaded when it is first asked for: ``import marl`` alone loads no torch."""
+"""Multi-agent reinforcement learning in PyTorch.
+
+The names that users import are listed here and loaded at their first use, so that ``import marl``
+alone loads no torch.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ if TYPE_CHECKING:
     from marl.types import TensorSpec as TensorSpec
     from marl.types import Transition as Transition
 
-# Every name that ``from marl import ...`` gives, by its module.
+#: Module -> the names that ``from marl import ...`` takes from it.
 EXPORTS = {
     "marl.algorithm": ("Algorithm", "AlgorithmConfig", "Context"),
     "marl.algorithms.haddpg": ("HADDPGConfig", "HATD3Config"),

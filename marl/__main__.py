@@ -1,3 +1,5 @@
+"""Runs the command line: ``python -m marl``."""
+
 from marl.cli.main import main
 
 main()

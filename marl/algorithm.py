@@ -1,4 +1,4 @@
-"""What an algorithm is, what it is built from, and what its team reads off a rollout."""
+"""The protocol of algorithms and of their configurations, and what an algorithm is built from."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if not TYPE_CHECKING:
     __getattr__ = old_names("marl.algorithm")
 
 
-# Loads the policy of a team of an earlier run: (run directory or checkpoint file, name of the team
-# or empty for the one of the same groups, context to play in) -> policy.
+#: Loads the policy of a team of an earlier run. It takes a run directory or checkpoint file, the
+#: name of the team (empty for the team of the same groups), and the context to play in.
 LoadPolicy: TypeAlias = "Callable[[Path, str, Context], Policy]"
 
 
@@ -29,33 +29,48 @@ LoadPolicy: TypeAlias = "Callable[[Path, str, Context], Policy]"
 class Context:
     """What an algorithm is built from."""
 
-    team: Mapping[str, AgentGroup]  # the groups that learn with it
-    everyone: Mapping[str, AgentGroup]  # all groups of the environment
-    state_size: int | None  # of Observation.state
-    num_envs: int  # B
-    steps: int  # T of a rollout
-    iterations: int  # updates in the whole run, for schedules
+    #: The groups that learn together, by name.
+    team: Mapping[str, AgentGroup]
+    #: All groups of the environment, by name.
+    everyone: Mapping[str, AgentGroup]
+    #: S of ``Observation.state``; None in environments without a state.
+    state_size: int | None
+    #: B, the number of environments.
+    num_envs: int
+    #: T, the steps of a rollout.
+    steps: int
+    #: Number of updates in the whole run, for schedules.
+    iterations: int
+    #: Hyperparameters of the policies' networks.
     model: Model
+    #: Hyperparameters of the critics' networks.
     critic_model: Model
-    policies: Mapping[str, Policy]  # every team's, by team; read-only
-    generator: torch.Generator  # the algorithm's own random numbers, on the run's device
-    replay: Replay | None = None  # the run's, where a team asks for it
-    load_policy: LoadPolicy | None = None  # of an earlier run; see ``LoadPolicy``
+    #: The policies of all teams by team, to be read only.
+    policies: Mapping[str, Policy]
+    #: The algorithm's random numbers, on the run's device.
+    generator: torch.Generator
+    #: The run's replay, if the configuration has ``needs_replay``.
+    replay: Replay | None = None
+    #: Loads policies of earlier runs; None where that is not possible.
+    load_policy: LoadPolicy | None = None
 
     @property
     def device(self) -> torch.device:
+        """Device of the run."""
         return self.generator.device
 
 
 class Algorithm(Protocol):
-    """Learns for a whole team: acts decentralized, updates from the joint rollout of all groups.
+    """Learns for a team: acts decentralized, and updates from the joint rollout of all groups.
 
-    One whose policy never changes says so by ``learns = False``: it has no best checkpoint, and
-    self-play knows no past of it.
+    An algorithm whose policy never changes has the attribute ``learns = False``. It gets no best
+    checkpoint, and self-play stores no past policies of it.
     """
 
     @property
-    def policy(self) -> Policy: ...
+    def policy(self) -> Policy:
+        """The policy that acts, which is saved for evaluation."""
+        ...
 
     def act(
         self,
@@ -64,27 +79,60 @@ class Algorithm(Protocol):
         start: Tensor,
         generator: torch.Generator,
         explore: bool = True,
-    ) -> PolicyStep: ...
+    ) -> PolicyStep:
+        """Chooses the team's actions of one step, without gradient.
 
-    def update(self, rollout: Rollout) -> Metrics:
-        """Learns from the rollout. The metrics are scalars on the device."""
+        Args:
+            obs: the observations of all groups of the environment, ``[B, N, *shape]`` each.
+            carry: the memories before the step, ``[B, N, H]`` by group; at first
+                ``policy.initial_carry(B)``, then ``carry`` of the step before. Those of other teams
+                are ignored.
+            start: ``[B]`` bool, True where the step is the first of an episode; memories are set to
+                zero there.
+            generator: the generator to sample with, on the device of ``obs``.
+            explore: True to sample actions, as in training; False for greedy ones, as in
+                evaluation.
+
+        Returns:
+            The team's groups only: actions ``[B, N, *action shape]``, log-probabilities ``[B, N]``,
+            the memories after the step, and the tensors that ``Policy.evaluate`` needs beside the
+            actions.
+        """
         ...
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def update(self, rollout: Rollout) -> Metrics:
+        """Learns from a rollout of all groups.
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+        Args:
+            rollout: T steps of B environments, in which the team's groups acted by ``act``. Its
+                tensors are reused by the next rollout: copy what is to stay.
+
+        Returns:
+            Named scalars on the device, which are logged as ``<name>/<team>``.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns everything that the next update depends on, for checkpoints."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Loads what ``state_dict`` returned."""
+        ...
 
 
 class AlgorithmConfig(Protocol):
     """Hyperparameters: a dataclass whose fields the command line sets and checks.
 
-    One with a class attribute ``needs_replay = True`` gets the run's replay, in ``Context.replay``,
-    and learns from it even when its team played as it had been. One with a method
-    ``first_update()`` tells the frames after which it begins to learn.
+    With a class attribute ``needs_replay = True`` the algorithm gets the run's replay, in
+    ``Context.replay``, and learns from it even after rollouts that a past policy of its team
+    played. A method ``first_update()`` may return the number of frames before learning begins.
     """
 
     def policy(self, context: Context) -> Policy:
-        """A policy alone, to load a checkpoint into and play."""
+        """Builds the policy alone, to load a checkpoint into and to play."""
         ...
 
-    def build(self, context: Context) -> Algorithm: ...
+    def build(self, context: Context) -> Algorithm:
+        """Builds the algorithm with its policy."""
+        ...

@@ -1,4 +1,4 @@
-"""The contract of an environment, and a validator to run a new one against."""
+"""The protocol of environments, and a check of new ones against it."""
 
 from __future__ import annotations
 
@@ -29,69 +29,115 @@ class VectorEnv(Protocol):
     """``B`` copies of one multi-agent environment, stepped together.
 
     Episodes restart by themselves: ``Transition.obs`` is the observation to act on next, and
-    ``Transition.next_obs`` the one the episode really ended with. Every tensor that is returned
-    stays valid after later steps. ``reset(seed)`` seeds copy ``i`` from ``copy_seeds(seed, B)[i]``,
-    and nothing in an environment touches the random state of anything else. Actions are those of
-    ``AgentGroup.action``; what they contain for an absent agent is ignored. ``teams`` is how the
-    groups oppose each other by default.
+    ``Transition.next_obs`` the one that the step really led to. All returned tensors stay valid
+    after later steps. An environment draws from its own random numbers only.
     """
 
     @property
-    def num_envs(self) -> int: ...
+    def num_envs(self) -> int:
+        """B, the number of copies."""
+        ...
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Device of all tensors."""
+        ...
 
     @property
-    def groups(self) -> Mapping[str, AgentGroup]: ...
+    def groups(self) -> Mapping[str, AgentGroup]:
+        """Groups of agents, by name."""
+        ...
 
     @property
     def teams(self) -> Mapping[str, tuple[str, ...]]:
-        """The groups of each team."""
+        """Names of each team's groups: how the groups oppose each other by default."""
         ...
 
     @property
     def state_size(self) -> int | None:
-        """S of ``Observation.state``; None where there is none."""
+        """S of ``Observation.state``; None if there is no state."""
         ...
 
-    def reset(self, seed: int) -> Observation: ...
+    def reset(self, seed: int) -> Observation:
+        """Starts new episodes in all copies.
 
-    def step(self, action: Mapping[str, Tensor]) -> Transition: ...
+        Args:
+            seed: copy ``i`` is seeded by ``copy_seeds(seed, B)[i]``.
+
+        Returns:
+            The first observations, ``[B, ...]``.
+        """
+        ...
+
+    def step(self, action: Mapping[str, Tensor]) -> Transition:
+        """Steps all copies, and restarts those whose episode ended.
+
+        Args:
+            action: ``[B, N, *action shape]`` by group, of the spaces ``AgentGroup.action``. Values
+                for absent agents are ignored.
+        """
+        ...
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Everything that decides what comes next, random numbers included, as nested dicts and
-        lists of tensors and plain values; None where it cannot be had."""
+        """Returns everything that later steps depend on, random numbers included.
+
+        It is made of nested dicts and lists of tensors and plain values; None if the environment
+        cannot save its state.
+        """
         ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Loads what ``state_dict`` returned."""
+        ...
 
     def render(self, index: int = 0) -> np.ndarray:
-        """Environment ``index`` as ``[H, W, 3]`` uint8, without a display."""
+        """Returns a picture of copy ``index``, ``[H, W, 3]`` uint8, without a display."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the environment's processes and frees what it holds."""
+        ...
 
 
 def copy_seeds(seed: int, num_envs: int) -> list[int]:
-    """One seed per copy, of ``seed``'s own parity: training's seeds are even, evaluation's odd, so
-    that no evaluation ever replays an episode that was trained on."""
+    """Returns one seed per copy of an environment.
+
+    All have the parity of ``seed``. Training's seeds are even and evaluation's odd, so that no
+    evaluation repeats an episode of training.
+
+    Args:
+        seed: the seed of ``VectorEnv.reset``.
+        num_envs: B, the number of copies.
+    """
     return [(seed + 2 * index) % 2**31 for index in range(num_envs)]
 
 
 def random_action(
     group: AgentGroup, observation: GroupObservation, generator: torch.Generator
 ) -> Tensor:
-    """A uniformly random allowed action of every agent, ``[B, N, *action shape]``."""
+    """Samples uniformly random allowed actions.
+
+    Args:
+        group: the agents.
+        observation: their observations, ``[B, N, ...]``.
+        generator: the generator to draw from.
+
+    Returns:
+        ``[B, N, *action shape]``.
+    """
     noise = uniform_noise(group.action, observation.obs.shape[:2], generator)
     return uniform_action(group.action, noise, observation.action_mask)
 
 
 def example_step(groups: Mapping[str, AgentGroup], obs: Observation) -> Rollout:
-    """A rollout of one step as the spaces and a first observation ``[B, ...]`` let expect it, to
-    see its shapes."""
-    seen = tree_map(lambda x: x.unsqueeze(0), obs)
-    batch = {name: seen.groups[name].obs.shape[:3] for name in groups}  # [1, B, N]
+    """Returns a rollout of one step with zeros for actions and rewards, to look at its shapes.
+
+    Args:
+        groups: all groups of the environment.
+        obs: an observation, ``[B, ...]``.
+    """
+    obs = tree_map(lambda x: x.unsqueeze(0), obs)
+    batch = {name: obs.groups[name].obs.shape[:3] for name in groups}  # [1, B, N]
     flag = {name: torch.zeros(shape, dtype=torch.bool) for name, shape in batch.items()}
     action = {
         name: torch.zeros(*batch[name], *group.action.shape, dtype=group.action.dtype)
@@ -99,12 +145,20 @@ def example_step(groups: Mapping[str, AgentGroup], obs: Observation) -> Rollout:
     }
     none = torch.zeros(next(iter(batch.values()))[:2], dtype=torch.bool)
     reward = {name: torch.zeros(shape) for name, shape in batch.items()}
-    return Rollout(seen, seen, action, {}, {}, reward, flag, flag, none, none, {})
+    return Rollout(obs, obs, action, {}, {}, reward, flag, flag, none, none, {})
 
 
 def check_env(env: VectorEnv, steps: int = 50, seed: int = 0) -> None:
-    """Runs ``env`` with random actions and raises AssertionError, in words, where it breaks the
-    contract."""
+    """Steps an environment with random actions, and checks that it obeys ``VectorEnv``.
+
+    Args:
+        env: the environment; it is reset.
+        steps: number of steps.
+        seed: of the environment and the actions.
+
+    Raises:
+        AssertionError: it does not; the message says in which way.
+    """
     generator = torch.Generator(env.device).manual_seed(seed)
     observation = env.reset(seed)
     _check_observation(env, observation)
@@ -122,33 +176,37 @@ def check_env(env: VectorEnv, steps: int = 50, seed: int = 0) -> None:
 
 
 def _check_observation(env: VectorEnv, observation: Observation) -> None:
-    assert set(observation.groups) == set(env.groups), "an observation holds every group"
+    assert set(observation.groups) == set(env.groups), (
+        f"an observation must hold the groups {list(env.groups)}, not {list(observation.groups)}"
+    )
     for name, group in env.groups.items():
-        seen, batch = observation.groups[name], (env.num_envs, group.size)
-        _check_tensor(
-            f"{name}.obs", seen.obs, (*batch, *group.observation.shape), group.observation.dtype
-        )
-        assert (seen.action_mask is not None) == group.masked, (
-            f"{name}: masked must tell of action_mask"
-        )
-        assert (seen.alive is not None) == group.mortal, f"{name}: mortal must tell of alive"
-        if seen.action_mask is not None:
-            _check_tensor(
-                f"{name}.action_mask",
-                seen.action_mask,
-                (*batch, group.action.mask_size),
-                torch.bool,
-            )
-        if seen.alive is not None:
-            _check_tensor(f"{name}.alive", seen.alive, batch, torch.bool)
-            assert not seen.obs[~seen.alive].any(), f"{name}: an absent agent observes zeros"
+        _check_group(name, group, observation.groups[name], env.num_envs)
     assert (observation.state is not None) == (env.state_size is not None), (
-        "state_size must tell of state"
+        "state_size must be a number if observations hold a state, and None otherwise"
     )
     if observation.state is not None:
         _check_tensor(
             "state", observation.state, (env.num_envs, env.state_size or 0), torch.float32
         )
+
+
+def _check_group(
+    name: str, group: AgentGroup, observation: GroupObservation, num_envs: int
+) -> None:
+    batch, spec = (num_envs, group.size), group.observation
+    _check_tensor(f"{name}.obs", observation.obs, (*batch, *spec.shape), spec.dtype)
+    mask, alive = observation.action_mask, observation.alive
+    assert (mask is not None) == group.masked, (
+        f"{name}: masked must be True if observations hold action_mask, and False otherwise"
+    )
+    assert (alive is not None) == group.mortal, (
+        f"{name}: mortal must be True if observations hold alive, and False otherwise"
+    )
+    if mask is not None:
+        _check_tensor(f"{name}.action_mask", mask, (*batch, group.action.mask_size), torch.bool)
+    if alive is not None:
+        _check_tensor(f"{name}.alive", alive, batch, torch.bool)
+        assert not observation.obs[~alive].any(), f"{name}: an absent agent must observe zeros"
 
 
 def _check_transition(env: VectorEnv, transition: Transition) -> None:
@@ -164,10 +222,11 @@ def _check_transition(env: VectorEnv, transition: Transition) -> None:
         _check_observation(env, transition.next_obs)
     else:
         assert not transition.done.any(), (
-            "where an episode ended, next_obs is not the reset observation"
+            "where an episode ended, next_obs must be its last observation, and obs the first of "
+            "the next episode"
         )
         assert not any(cut.any() for cut in transition.truncated.values()), (
-            "where an agent was truncated, next_obs shows its last observation and obs does not"
+            "where an agent was truncated, next_obs must hold its last observation, and obs zeros"
         )
     _check_successors(transition)
     for name, value in transition.info.items():
@@ -175,28 +234,29 @@ def _check_transition(env: VectorEnv, transition: Transition) -> None:
 
 
 def _check_successors(transition: Transition) -> None:
-    """Replays store one of the two where nothing ended."""
+    """Checks that obs and next_obs are equal where nothing ended: a replay stores one of them."""
     cut = torch.cat(list(transition.truncated.values()), dim=-1).any(-1)
-    going_on = ~(transition.done | cut)
+    goes_on = ~(transition.done | cut)
     pairs = zip(tree_tensors(transition.obs), tree_tensors(transition.next_obs), strict=True)
-    assert all(torch.equal(now[going_on], last[going_on]) for now, last in pairs), (
-        "in a copy where nothing ended, obs and next_obs are the same"
+    assert all(torch.equal(now[goes_on], last[goes_on]) for now, last in pairs), (
+        "in a copy where nothing ended, obs and next_obs must be equal"
     )
 
 
 def _check_ends(name: str, transition: Transition) -> None:
-    """How the agents of one group ended."""
+    """Checks how the agents of one group ended."""
     died, cut = transition.terminated[name], transition.truncated[name]
-    everyone, going_on = torch.ones_like(cut), ~transition.done.unsqueeze(-1)
+    everyone, goes_on = torch.ones_like(cut), ~transition.done.unsqueeze(-1)
     last, now = (o.groups[name].alive for o in (transition.next_obs, transition.obs))
     last, now = (everyone if alive is None else alive for alive in (last, now))
-    assert not (died & cut).any(), f"{name}: an agent is terminated or truncated, not both"
-    assert not (cut & ~last).any(), f"{name}: a truncated agent is alive in next_obs"
-    assert not (cut & going_on & now).any(), (
-        f"{name}: an agent truncated while its episode goes on is absent in obs"
+    assert not (died & cut).any(), f"{name}: an agent must not be terminated and truncated"
+    assert not (cut & ~last).any(), f"{name}: a truncated agent must be alive in next_obs"
+    assert not (cut & goes_on & now).any(), (
+        f"{name}: an agent truncated while its episode goes on must be absent in obs"
     )
-    assert not (last & ~died & ~cut & ~going_on).any(), (
-        f"{name}: where an episode is done, everyone still there is terminated or truncated"
+    assert not (last & ~died & ~cut & ~goes_on).any(), (
+        f"{name}: where an episode is done, every agent still present must be terminated or "
+        "truncated"
     )
 
 
@@ -208,13 +268,31 @@ def _check_tensor(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch
 
 
 def uniform_noise(spec: ActionSpec, batch: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Numbers in [0, 1) for ``uniform_action``."""
+    """Draws the random numbers in [0, 1) that ``uniform_action`` needs.
+
+    Args:
+        spec: the actions.
+        batch: leading axes, usually ``[B, N]``.
+        generator: the generator to draw from, on the device of the result.
+
+    Returns:
+        ``[*batch, *]``.
+    """
     size = len(spec.low) if isinstance(spec, Continuous) else spec.mask_size
     return torch.rand(*batch, size, generator=generator, device=generator.device)
 
 
 def uniform_action(spec: ActionSpec, noise: Tensor, mask: Tensor | None) -> Tensor:
-    """The action that ``noise`` draws, each allowed one as likely as the others."""
+    """Returns uniformly random allowed actions.
+
+    Args:
+        spec: the actions.
+        noise: what ``uniform_noise`` drew, ``[..., N, *]``.
+        mask: ``[..., N, mask_size]`` bool, True where a choice is allowed; None if all are.
+
+    Returns:
+        ``[..., N, *action shape]``.
+    """
     if isinstance(spec, Continuous):
         low, high = constant(spec.low, noise), constant(spec.high, noise)
         return low + (high - low) * noise

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
-    """Something in what the user asked for, or in the machine, that one sentence explains."""
+    """A fault in what the user asked for, or in the machine, that one sentence explains."""
 
 
 class WorkerError(RuntimeError):
@@ -16,7 +16,7 @@ class WorkerError(RuntimeError):
 
 
 class EnvironmentFault(UserError):
-    """An environment gave what nothing can be learned from, such as a reward that is no number."""
+    """An environment returned values that cannot be learned from, such as a reward of NaN."""
 
 
 class Diverged(UserError):
@@ -24,17 +24,17 @@ class Diverged(UserError):
 
 
 class EndlessEpisode(UserError):
-    """An episode that is to be played to its end is longer than the run allows."""
+    """An episode that must be played to its end is longer than the run allows."""
 
 
 def unknown(kind: str, value: object, choices: Iterable[str], *, where: str = "") -> UserError:
-    """Returns an error such as ``unknown task 'vmas/balence'; did you mean 'vmas/balance'?``
+    """Returns an error such as ``unknown task 'vmas/balence'; did you mean 'vmas/balance'?``.
 
     Args:
-        kind: what the value should name.
-        value: the unknown name.
-        choices: the names that exist.
-        where: appended to the value, such as " in suite 'mpe'".
+        kind: what the value names, such as ``task``.
+        value: the unknown value.
+        choices: the values that exist, of which the nearest is suggested.
+        where: text that follows the value in the message.
     """
     names = sorted(str(choice) for choice in choices)
     if nearest := _nearest(str(value), names):
@@ -43,16 +43,19 @@ def unknown(kind: str, value: object, choices: Iterable[str], *, where: str = ""
         beside = [name for name in names if _split(name)[0] == _split(str(value))[0]] or names
         hint = "choose from " + ", ".join(beside[:12]) + (", …" if len(beside) > 12 else "")
     else:
-        hint = "there is none to choose from"
+        hint = "none exists to choose from"
     return UserError(f"unknown {kind} {value!r}{where}; {hint}")
 
 
+#: Words of other libraries -> ours.
 SYNONYMS = {"learning_rate": "lr"}
 
 
 def _nearest(value: str, names: Sequence[str]) -> str | None:
-    """Returns the name that is probably meant, of those with the same prefix (``algorithm.``,
-    ``vmas/``) if any has it; None where nothing is close."""
+    """Returns the name that is probably meant; None if none is close.
+
+    It has the prefix of ``value`` (``algorithm.``, ``vmas/``) if any name has it.
+    """
     prefix, word = _split(value)
     word = SYNONYMS.get(word, word)
     value = prefix + word

@@ -1,4 +1,4 @@
-"""The loop: collect, update, log, evaluate, checkpoint."""
+"""The loop of a run: collect, update, log, evaluate, checkpoint."""
 
 from __future__ import annotations
 
@@ -35,26 +35,44 @@ from marl.utils.versions import LEARNING
 
 
 class Experiment:
-    """One training run, from plain Python objects; or one rank's part of it, within
-    ``marl.utils.distributed.joined``: the settings are the whole run's, the environment and the
-    replay are this rank's. The first rank evaluates, logs and draws; every one saves its state.
+    """One training run, built from Python objects.
 
-    To make one changes nothing of the process: weights are drawn from ``settings.seed`` with the
-    run's own random states and threads (``process``), and the caller's come back. ``run`` uses the
-    same again, and lets the C library keep freed memory until it ends. Whoever steps the parts of a
-    run by hand does so within ``with experiment.process.use():``.
+    Within ``marl.utils.distributed.joined`` it is one rank's part of a run: the settings are those
+    of the whole run, the environment and the replay those of this rank. The first rank evaluates,
+    logs and plots; every rank saves its state.
+
+    Building it leaves the process as it was. Weights are drawn from ``settings.seed`` with random
+    states and threads of the run (``process``), and the caller's are restored. ``run`` uses the
+    run's states again, and lets the C library keep freed memory until it ends. To call parts of a
+    run by hand, do so within ``with experiment.process.use():``.
 
     Args:
-        task: makes an environment of so many copies on a device; ``envs.Task`` is one.
-        algorithm: an algorithm's configuration, of every team that ``teams`` gives no other.
-        model, critic_model: of the policies and the critics; the critics' default is the policies'.
-        teams: what differs from the environment's own teams, by name.
-        directory: where the run is kept; nothing of an earlier run is overwritten.
+        task: builds an environment from the number of copies and a device, such as ``marl.Task``.
+        algorithm: configuration of the algorithm, for all teams without one of their own.
+        model: hyperparameters of the policies' networks; by default a ``Perceptron``.
+        critic_model: hyperparameters of the critics' networks; by default those of ``model``.
+        teams: differences from the environment's teams, by name; None stands for the defaults.
+        settings: options of the run; by default ``Settings()``.
+        directory: the run directory. Nothing of an earlier run is overwritten.
         resume: continue the run in ``directory`` from its last checkpoint. Only ``run`` writes
-            there, and only while no other process does.
-        sinks: loggers besides those of the settings.
-        numbered: where ``directory`` is taken, a number is appended that makes it free.
-        callbacks: called in the midst of the run (``marl.Callback``).
+            there, and only if no other process trains there.
+        sinks: loggers beside those of the settings.
+        numbered: append a number to ``directory`` if it is in use.
+        callbacks: functions to call during the run (``marl.Callback``).
+
+    Attributes:
+        frames: number of frames played so far, over all ranks: one step of one environment each.
+        iteration: number of rollouts learned from so far.
+        teams: the algorithms, by team.
+        env: the environment of training.
+        evaluation_env: the environment of evaluations.
+        collector: collects rollouts from ``env``.
+        replay: the replay; None if no team needs one.
+        evaluations: plays evaluations and holds the last one's ``returns``.
+        process: the random states and threads of the run.
+
+    Raises:
+        UserError: an option is wrong, or the directory cannot be used.
     """
 
     def __init__(
@@ -90,11 +108,10 @@ class Experiment:
             self._build_loop()
             self._open_run(resume, numbered, sinks or [])
 
-    def _build_teams(self, wanted: Mapping[str, Team | None], default: Team) -> None:
-        """Draws all weights, the same on every rank; the global generators are the rank's own from
-        then on."""
+    def _build_teams(self, teams: Mapping[str, Team | None], default: Team) -> None:
+        """Draws all weights, the same on every rank. Then each rank's global states differ."""
         settings = self.settings
-        self.specs = resolve_teams(self.env, wanted, default)
+        self.specs = resolve_teams(self.env, teams, default)
         shape = RunShape(self.env.num_envs, settings.steps, settings.iterations)
         self.replay = build.build_replay(self.specs, settings, self.device)
         self.teams = build.build_teams(self.env, self.specs, shape, settings.seed, self.replay)
@@ -107,14 +124,14 @@ class Experiment:
         self.collector = build.build_collector(self.env, self.teams, settings, self.replay)
         past = seeding.generator(torch.device("cpu"), settings.seed, "selfplay")
         self.selfplay = SelfPlay(settings.selfplay, self.teams, past)
-        self.past: list[str] = []  # the teams that played the last rollout as they had been
+        self.past: list[str] = []  # teams whose past policies played the last rollout
         self.frames, self.iteration = 0, 0
         self.next_checkpoint = settings.checkpoint_interval
         self.evaluations = Evaluations(self.evaluation_env, self.teams, settings)
         self.stop = Stop()
 
     def _open_run(self, resume: bool, numbered: bool, sinks: Sequence[Sink]) -> None:
-        """Makes the run's directory, or reads the run's state from it."""
+        """Creates the run directory, or reads the run's state from it."""
         if not resume:
             self.selfplay.fill(self.device)
             if distributed.rank() == 0:
@@ -122,7 +139,8 @@ class Experiment:
             self.directory = Path(distributed.broadcast_text(str(self.directory)))
         self.files = RunFiles(self.directory, self.settings)
         self.checkpoints, self.jsonl = self.files.checkpoints, self.files.jsonl
-        self.resumed, self.changes = resume, dict[str, Any]()  # of the settings, to be written
+        self.resumed = resume
+        self.changes: dict[str, Any] = {}  # of the settings, for ``run`` to write
         if resume:
             self._resume()
         self.log = Log([] if distributed.rank() else [self.jsonl, *sinks])
@@ -144,13 +162,18 @@ class Experiment:
         callbacks: Sequence[Callback] = (),
         **changes: Any,
     ) -> Experiment:
-        """The run in ``directory``, to be continued from its last checkpoint; ``run`` writes the
-        ``changes`` of its settings to its configuration. With ``trust`` it, and the runs that it
-        refers to, may import code of others though somebody else made them.
+        """Loads a run, to be continued by ``run`` from its last checkpoint.
+
+        Args:
+            directory: the run directory.
+            trust: allow the run, and the runs that it refers to, to import third-party code even if
+                another user made them.
+            callbacks: functions to call during the run (``marl.Callback``).
+            **changes: new values of settings, which ``run`` writes to the run's configuration.
 
         Raises:
-            UserError: there is no such run or setting, or the setting has no such value; or
-                somebody else's run names code of others.
+            UserError: the run or the setting does not exist, or the value is wrong; or the run of
+                another user names third-party code.
         """
         with accept_all(trust):
             task, teams, settings = run_directory.resumed_parts(Path(directory), changes)
@@ -162,13 +185,13 @@ class Experiment:
             experiment.close()
             raise UserError(
                 f"total_frames={settings.total_frames} is less than the {experiment.frames} frames "
-                f"that {str(directory)!r} has played; take more, or train a new run"
+                f"that {str(directory)!r} has played; take a larger number, or train a new run"
             )
         experiment.changes = {name: getattr(settings, name) for name in changes}
         return experiment
 
     def config(self) -> dict[str, Any]:
-        """What the run is made of, as objects."""
+        """Returns the configuration of the run, as objects."""
         task = self.task if hasattr(self.task, "__dataclass_fields__") else None
         parts = {"task": task, "settings": self.settings, "teams": self.specs}
         agents = agent_order.order_of(self.env.groups)
@@ -177,14 +200,20 @@ class Experiment:
     # ------------------------------------------------------------------------------------- the loop
 
     def run(self) -> dict[str, list[float]]:
-        """Trains to the end, or until a signal asks to stop; returns the last evaluation's returns.
+        """Trains to the end, or until a signal asks to stop.
+
+        Returns:
+            The episode returns of the last evaluation, by team.
 
         Raises:
             Diverged: a loss or gradient is not finite.
-            EnvironmentFault: the environment gave what is no number; nothing has learned from it.
-            WorkerError: an environment's process failed; what was learned is saved, in a run alone.
-            EndlessEpisode: an evaluation's episode is longer than allowed; saved likewise.
-            Taken: another process trains in the directory, or did since this object was made.
+            EnvironmentFault: the environment returned a value that is not finite; no team has
+                learned from it.
+            WorkerError: a process of the environment failed. A run of one process saves a
+                checkpoint first.
+            EndlessEpisode: an episode of an evaluation is longer than allowed. A run of one process
+                saves a checkpoint first.
+            Taken: another process trains in the directory, or has since this object was built.
             UserError: the directory cannot be written to, or its disk is full.
         """
         with self.locked(), self.process.use(), keep_freed_memory():
@@ -204,12 +233,14 @@ class Experiment:
         return self.evaluations.returns
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keeps other processes from training in the directory; what cannot be written there ends
-        in a sentence. May be nested."""
+        """Keeps other processes from training in the directory, within a block. May be nested.
+
+        Errors of writing there become a ``UserError`` that explains them.
+        """
         return self.files.locked()
 
     def _begin(self) -> None:
-        """Does what the first rank alone does before the loop."""
+        """Prepares the directory and the loggers, on the first rank only."""
         self.files.begin(self.frames >= self.settings.total_frames, self.changes)
         config = to_plain(self.config())
         known = self.settings, self.directory, config, self.frames, self.resumed
@@ -231,7 +262,7 @@ class Experiment:
                 last = self.checkpoints.last() or "none"
                 raise EnvironmentFault(f"{fault}; the last good checkpoint is {last}") from None
             except (WorkerError, EndlessEpisode):
-                if distributed.size() == 1:  # the others know nothing of it, and wait
+                if distributed.size() == 1:  # other ranks do not know of the error, and wait
                     self.save()
                 raise
 
@@ -258,8 +289,16 @@ class Experiment:
         self.callbacks.on_update(self, updates)
 
     def learn(self, rollout: Rollout) -> dict[str, Metrics]:
-        """Every team's update from the rollout, and from what is kept of those before; not of teams
-        that played it as they had been, unless they learn from the replay."""
+        """Updates all teams from a rollout, after appending it to the replay.
+
+        Teams whose past policies played the rollout are updated only if they learn from the replay.
+
+        Args:
+            rollout: the rollout of this rank.
+
+        Returns:
+            Each team's metrics, by team.
+        """
         if self.replay is not None:
             self.replay.append(rollout)
         absent = [n for n in self.past if not needs_replay(self.specs[n].algorithm)]
@@ -278,14 +317,17 @@ class Experiment:
             self.save(best)
 
     def save(self, best: Sequence[str] = ()) -> None:
-        """Writes a checkpoint of everything that decides what comes next; kept as the best of the
-        teams ``best``."""
+        """Writes a checkpoint, unless one was written at the same number of frames.
+
+        Args:
+            best: names of the teams for which it is also stored as the best so far.
+        """
         self.next_checkpoint = self.frames + self.settings.checkpoint_interval
         if self.files.saved:
             return
-        kept = self.replay if self.settings.replay_checkpoint else None
-        replay = None if kept is None else kept.state_dict()
-        self.files.save(self.frames, state_of(self), best, replay)
+        replay = self.replay if self.settings.replay_checkpoint else None
+        state = None if replay is None else replay.state_dict()
+        self.files.save(self.frames, state_of(self), best, state)
 
     def _finished(self) -> bool:
         return self.stop.signal is not None or self.frames >= self.settings.total_frames
@@ -293,7 +335,14 @@ class Experiment:
     # ------------------------------------------------------------------------------------- pictures
 
     def film(self, seed: int = 0) -> list:
-        """The frames of one greedy episode, ``[H, W, 3]`` uint8 each."""
+        """Plays one greedy episode.
+
+        Args:
+            seed: another seed shows another episode.
+
+        Returns:
+            The pictures of its steps, ``[H, W, 3]`` uint8 each.
+        """
         with self.process.use():
             env = self.make(1, self.device)
             try:
@@ -303,5 +352,6 @@ class Experiment:
                 env.close()
 
     def close(self) -> None:
+        """Closes the environments."""
         self.env.close()
         self.evaluation_env.close()

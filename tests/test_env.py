@@ -52,9 +52,9 @@ class Wrong(Game):
         ({"truncated": {**NONE, "left": torch.ones(2, 2)}}, "left.truncated is torch.float32"),
         ({"done": torch.zeros(3, dtype=torch.bool)}, "done has shape"),
         ({"info": {"x": torch.full((2,), torch.nan)}}, "info x is not finite"),
-        ({"done": torch.ones(2).bool()}, "done, everyone still there is terminated or truncated"),
-        ({"truncated": ALL}, "left: an agent truncated while its episode goes on is absent in obs"),
-        ({"truncated": ALL, "terminated": ALL}, "terminated or truncated, not both"),
+        ({"done": torch.ones(2).bool()}, "every agent still present must be terminated or trunc"),
+        ({"truncated": ALL}, "left: an agent truncated while its episode goes on must be absent"),
+        ({"truncated": ALL, "terminated": ALL}, "must not be terminated and truncated"),
     ],
 )
 def test_check_env_names_what_is_broken(change: dict, words: str) -> None:
@@ -80,7 +80,7 @@ class Forgetful(Game):
 def test_successors_are_what_is_acted_on_next_where_nothing_ended() -> None:
     toy = identity(2, CPU, length=100, end=0.0)
     wrong = Forgetful(2, CPU, {n: (g.size, g.action) for n, g in toy.groups.items()}, toy.rules)
-    with pytest.raises(AssertionError, match="obs and next_obs are the same"):
+    with pytest.raises(AssertionError, match="obs and next_obs must be equal"):
         check_env(wrong, steps=3)
 
 

@@ -1,3 +1,5 @@
+"""Critics: values, and action values."""
+
 from typing import TYPE_CHECKING
 
 from marl.utils.moved import old_names

@@ -1,3 +1,5 @@
+"""Networks of policies and critics."""
+
 from typing import TYPE_CHECKING
 
 from marl.utils.moved import old_names

@@ -1,3 +1,5 @@
+"""Policies of teams, and distributions of actions."""
+
 from typing import TYPE_CHECKING
 
 from marl.utils.moved import old_names

@@ -1,0 +1,1 @@
+"""Functions that every other package builds on."""
