@@ -41,10 +41,10 @@ class Experiment:
     of the whole run, the environment and the replay those of this rank. The first rank evaluates,
     logs and plots; every rank saves its state.
 
-    Building it leaves the process as it was. Weights are drawn from ``settings.seed`` with random
+    Building it leaves the process as it was: weights are drawn from ``settings.seed`` with random
     states and threads of the run (``process``), and the caller's are restored. ``run`` uses the
-    run's states again, and lets the C library keep freed memory until it ends. To call parts of a
-    run by hand, do so within ``with experiment.process.use():``.
+    run's again, and lets the C library keep freed memory until it ends. Calls of parts of a run by
+    hand belong within ``with experiment.process.use():``.
 
     Args:
         task: builds an environment from the number of copies and a device, such as ``marl.Task``.
@@ -54,21 +54,16 @@ class Experiment:
         teams: differences from the environment's teams, by name; None stands for the defaults.
         settings: options of the run; by default ``Settings()``.
         directory: the run directory. Nothing of an earlier run is overwritten.
-        resume: continue the run in ``directory`` from its last checkpoint. Only ``run`` writes
-            there, and only if no other process trains there.
+        resume: continue the run in ``directory``, where only ``run`` writes, from its checkpoint.
         sinks: loggers beside those of the settings.
         numbered: append a number to ``directory`` if it is in use.
         callbacks: functions to call during the run (``marl.Callback``).
 
     Attributes:
-        frames: number of frames played so far, over all ranks: one step of one environment each.
-        iteration: number of rollouts learned from so far.
+        frames: number of frames played, over all ranks: one step of one environment each.
+        iteration: number of rollouts that teams have learned from.
         teams: the algorithms, by team.
-        env: the environment of training.
-        evaluation_env: the environment of evaluations.
-        collector: collects rollouts from ``env``.
-        replay: the replay; None if no team needs one.
-        evaluations: plays evaluations and holds the last one's ``returns``.
+        replay: None if no team needs one.
         process: the random states and threads of the run.
 
     Raises:
@@ -101,8 +96,8 @@ class Experiment:
         with self.process.use():
             seeding.seed_everything(self.device, self.settings.seed)
             earlier = self.directory if resume else None
-            made = build.build_environments(task, self.settings, self.device, earlier)
-            self.env, self.evaluation_env, self.make = made.training, made.evaluation, made.make
+            envs = build.build_environments(task, self.settings, self.device, earlier)
+            self.env, self.evaluation_env, self.make = envs.training, envs.evaluation, envs.make
             default = Team(None, algorithm, model or Perceptron(), critic_model)
             self._build_teams(teams or {}, default)
             self._build_loop()
@@ -207,12 +202,10 @@ class Experiment:
 
         Raises:
             Diverged: a loss or gradient is not finite.
-            EnvironmentFault: the environment returned a value that is not finite; no team has
-                learned from it.
-            WorkerError: a process of the environment failed. A run of one process saves a
-                checkpoint first.
-            EndlessEpisode: an episode of an evaluation is longer than allowed. A run of one process
-                saves a checkpoint first.
+            EnvironmentFault: the environment returned a value that is not finite, from which no
+                team has learned.
+            WorkerError: a process of the environment failed; a run of one process is saved first.
+            EndlessEpisode: an evaluation's episode is longer than allowed; saved likewise.
             Taken: another process trains in the directory, or has since this object was built.
             UserError: the directory cannot be written to, or its disk is full.
         """
@@ -233,7 +226,7 @@ class Experiment:
         return self.evaluations.returns
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keeps other processes from training in the directory, within a block. May be nested.
+        """Locks the directory against other processes within a block, which may be nested.
 
         Errors of writing there become a ``UserError`` that explains them.
         """
@@ -243,8 +236,8 @@ class Experiment:
         """Prepares the directory and the loggers, on the first rank only."""
         self.files.begin(self.frames >= self.settings.total_frames, self.changes)
         config = to_plain(self.config())
-        known = self.settings, self.directory, config, self.frames, self.resumed
-        self.log.sinks += wanted_sinks(*known)
+        run = self.settings, self.directory, config, self.frames, self.resumed
+        self.log.sinks += wanted_sinks(*run)
 
     def _loop(self) -> None:
         while True:

@@ -149,7 +149,12 @@ def observation_norm(group: AgentGroup) -> ObservationNorm:
 
 
 def network_input(network: nn.Module, x: Tensor) -> Tensor:
-    """Returns observations ``x [..., N, *shape]`` as the layers of ``network`` read them."""
+    """Returns observations as the layers of a network read them.
+
+    Args:
+        network: a ``Network``.
+        x: ``[..., N, *shape]``.
+    """
     return network.norm(x) if isinstance(network, NormalizedNetwork) else x
 
 

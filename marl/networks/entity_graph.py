@@ -51,7 +51,12 @@ def agent_indices(graph: EntityGraph) -> list[int]:
 
 
 def ego_indices(graph: EntityGraph, group: str) -> range:
-    """Returns the indices of a group's agents among the entities."""
+    """Returns the indices of a group's agents among the entities.
+
+    Args:
+        graph: the entities.
+        group: name of the group.
+    """
     return dict(graph.ego)[group]
 
 
@@ -167,7 +172,7 @@ class Surroundings:
     #: ``[M]``, the number of each node's entity, as in ``EdgeList``.
     entity: Tensor
     #: ``[K]``, the node that is the ego itself.
-    own: Tensor
+    ego_node: Tensor
     #: ``[2, L]``, sender and receiver of each edge, as nodes.
     edge_index: Tensor
     #: ``[L]``.
@@ -230,8 +235,8 @@ def surroundings(
     starts = torch.arange(0, total, graph.mask.shape[-1], device=graph.mask.device)
     entity = (starts.unsqueeze(-1) + constant(tuple(egos), starts)).flatten()
     # A node is numbered ego * total + entity until all are known.
-    own = torch.arange(len(entity), device=entity.device) * total + entity
-    nodes = frontier = own
+    ego_node = torch.arange(len(entity), device=entity.device) * total + entity
+    nodes = frontier = ego_node
     parts = []
     for _ in range(hops):
         ego, receiver = frontier // total, frontier % total
@@ -246,7 +251,7 @@ def surroundings(
     return Surroundings(
         nodes // total,
         nodes % total,
-        torch.searchsorted(nodes, own),
+        torch.searchsorted(nodes, ego_node),
         torch.searchsorted(nodes, arcs[:2].contiguous()),
         edge.distance[arcs[2]],
     )

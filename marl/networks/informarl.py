@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from marl.errors import UserError, unknown
 from marl.networks.base import Network
 from marl.networks.entity_graph import agent_indices, edges, ego_indices, surroundings
+from marl.networks.graph_transformer import GraphTransformer
 from marl.networks.layers import layer_norm, linear
 from marl.networks.perceptron import Perceptron, PerceptronNetwork
 from marl.types import AgentGroup, EntityGraph, EntitySpec, TensorSpec, constant, tree_map
@@ -41,18 +41,18 @@ class InforMARL(Perceptron):
     agents' nodes. The network of the paper has two graph layers in all.
     """
 
-    #: Features of a node. The paper's: 16.
+    #: Features of a node; 16 in the paper.
     width: int = 16
-    #: Number of graph transformers after the first layer; each passes information one hop further.
-    #: The paper's: 1.
+    #: Number of graph transformers after the first layer, each of which passes information one hop
+    #: further; 1 in the paper.
     transformers: int = 1
-    #: Attention heads of each graph transformer, whose results are averaged. The paper's: 3.
+    #: Attention heads of each graph transformer, whose results are averaged; 3 in the paper.
     heads: int = 3
     #: Largest number of entities that one entity receives messages from, the nearest ones; 0 for
     #: all within the radius.
     nearest: int = 0
     #: Computation: ``dense``, ``sparse`` (by torch-geometric, only with ``sharing=shared``), or
-    #: ``auto``, which is sparse above 15 entities.
+    #: ``auto``, which is sparse with shared weights and more than 15 entities.
     form: str = "auto"
 
     reads_graph = True
@@ -198,13 +198,13 @@ class GraphEncoder(nn.Module):
         """
         if self._is_sparse(graph):
             return _disable_compiler(self._sparse_egos)(graph, egos)
-        return self._dense_nodes(graph, egos, own=True).squeeze(-3)
+        return self._dense_nodes(graph, egos, egos_only=True).squeeze(-3)
 
     def pool(self, graph: EntityGraph) -> Tensor:
         """Computes the mean over all receivers' nodes as all agents see them, ``[..., H]``."""
         egos = agent_indices(graph)
         rows = constant(tuple(egos), graph.kind)
-        nodes = self._dense_nodes(graph, egos, own=False)  # [..., R, I, H]
+        nodes = self._dense_nodes(graph, egos, egos_only=False)  # [..., R, I, H]
         present = graph.mask if not graph.directed else graph.mask[..., rows]
         both = (present.unsqueeze(-1) & graph.mask[..., rows].unsqueeze(-2)).unsqueeze(-1)
         return (nodes * both).sum((-3, -2)) / both.sum((-3, -2)).clamp(min=1)
@@ -240,8 +240,8 @@ class GraphEncoder(nn.Module):
 
     # ---------------------------------------------------------------------------------------- dense
 
-    def _dense_nodes(self, graph: EntityGraph, egos: Sequence[int], own: bool) -> Tensor:
-        """Returns nodes ``[..., R, I, H]``; with ``own`` only each ego's own, and R is 1."""
+    def _dense_nodes(self, graph: EntityGraph, egos: Sequence[int], egos_only: bool) -> Tensor:
+        """Returns nodes ``[..., R, I, H]``; R is 1 with ``egos_only``."""
         edge, distance = edges(graph, self.nearest)
         count, rows = edge.shape[-1], constant(tuple(egos), graph.kind)
         receiving = agent_indices(graph) if graph.directed else range(count)
@@ -253,7 +253,7 @@ class GraphEncoder(nn.Module):
         among = (receivers.unsqueeze(-1) == rows).int().argmax(0)  # each ego, of the receivers
         nodes = None
         for stage in range(len(self.transformers) + 1):
-            last = own and stage == len(self.transformers)
+            last = egos_only and stage == len(self.transformers)
             at = rows if last else receivers
             arcs = [x[..., at, :].unsqueeze(-1) for x in (edge, distance)]  # [..., R, E, 1]
             if last:
@@ -284,7 +284,7 @@ class GraphEncoder(nn.Module):
         flat = _flatten(graph)
         near = surroundings(flat, egos, len(self.transformers) + 1, self.nearest)
         places, kinds = (x.flatten(0, 1) for x in self.features(flat))
-        ego_entity = near.entity[near.own]
+        ego_entity = near.entity[near.ego_node]
         relative = places[near.entity] - places[ego_entity[near.ego]]
         features = torch.cat([relative, kinds[near.entity]], dim=-1)
         sender, receiver = near.edge_index
@@ -294,70 +294,7 @@ class GraphEncoder(nn.Module):
         nodes = nodes.index_add(0, receiver, messages)
         for transformer in self.transformers:
             nodes = transformer.sparse(nodes, near.edge_index, length)  # type: ignore[operator]  # a GraphTransformer
-        return nodes[near.own].unflatten(0, (*batch, len(egos)))
-
-
-class GraphTransformer(nn.Module):
-    """TransformerConv with distances on the edges and a weight for the root (Shi et al. 2021).
-
-    out_i = relu(W_s x_i + mean over heads of sum_j a_ij (W_v x_j + w_e d_ij)),
-    a_ij = softmax over j of (W_q x_i) (W_k x_j + w_e d_ij) / sqrt(H)
-
-    Args:
-        width: H, the number of features.
-        heads: number of attention heads.
-        stacked: number of egos that get weights of their own; None for shared weights.
-    """
-
-    def __init__(self, width: int, heads: int, stacked: int | None):
-        super().__init__()
-        self.width, self.heads, self.stacked = width, heads, stacked
-        self.query, self.key, self.value = (
-            linear(width, heads * width, stacked, 1.0) for _ in range(3)
-        )
-        self.skip = linear(width, width, stacked, 1.0)
-        weight = torch.randn(heads * width) / math.sqrt(width)
-        self.edge = nn.Parameter(weight if stacked is None else weight.repeat(stacked, 1))
-        self._conv: list[Any] = []  # torch-geometric's module, built by ``sparse``
-
-    def forward(self, x: Tensor, senders: Tensor, mask: Tensor, distance: Tensor) -> Tensor:
-        """Computes the receivers' next nodes, over all pairs.
-
-        Args:
-            x: the receivers' nodes, ``[..., R, I, H]``.
-            senders: all entities' nodes, ``[..., E, I, H]``.
-            mask: the edges, ``[..., R, E, 1 or I, 1]`` bool.
-            distance: the lengths of the edges, ``[..., R, E, 1 or I, 1]``.
-        """
-        parts = (self.heads, self.width)
-        query = self.query(x).unflatten(-1, parts).unsqueeze(-4)  # [..., R, 1, I, heads, H]
-        key, value = (f(senders).unflatten(-1, parts) for f in (self.key, self.value))
-        edge = self.edge.unflatten(-1, parts)  # [(I,) heads, H]
-        score = (query * key.unsqueeze(-5)).sum(-1) + distance * (query * edge).sum(-1)
-        score = (score / math.sqrt(self.width)).masked_fill(~mask, -1e9)
-        attention = torch.softmax(score, dim=-3).masked_fill(~mask, 0.0)  # [..., R, E, I, heads]
-        out = (attention.unsqueeze(-1) * value.unsqueeze(-5)).sum(-4)
-        out = out + (attention * distance).sum(-3).unsqueeze(-1) * edge
-        return torch.relu(self.skip(x) + out.mean(-2))
-
-    def sparse(self, x: Tensor, edge_index: Tensor, distance: Tensor) -> Tensor:
-        """Computes the next nodes over a list of edges.
-
-        Args:
-            x: ``[M, H]``.
-            edge_index: senders and receivers, ``[2, L]`` int64.
-            distance: ``[L, 1]``.
-        """
-        from torch_geometric.nn import TransformerConv
-
-        if not self._conv:
-            self._conv.append(
-                TransformerConv(self.width, self.width, self.heads, concat=False, edge_dim=1)
-            )
-        layers = {"query": self.query, "key": self.key, "value": self.value, "skip": self.skip}
-        weights: dict[str, Tensor] = {"lin_edge.weight": self.edge.unsqueeze(-1)}
-        weights |= {f"lin_{n}.{k}": v for n, m in layers.items() for k, v in m.named_parameters()}
-        return torch.relu(functional_call(self._conv[0], weights, (x, edge_index, distance)))
+        return nodes[near.ego_node].unflatten(0, (*batch, len(egos)))
 
 
 def _disable_compiler(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -138,7 +138,12 @@ class Learned(nn.Module):
         self.register_buffer("before", ones.triu(1), persistent=False)  # M
 
     def noise(self, num_envs: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draws Gumbel noise for the order, and logistic noise for the edges."""
+        """Draws Gumbel noise for the order, and logistic noise for the edges, ``[B, N, N]`` each.
+
+        Args:
+            num_envs: B, the number of environments.
+            generator: the generator to draw from, on the device of the result.
+        """
         shape = (num_envs, self.depth, self.depth)
         uniform = torch.rand(shape, generator=generator, device=generator.device)
         # The difference of two Gumbel variables is logistic.

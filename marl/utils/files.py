@@ -118,7 +118,12 @@ def _lock(file: IO[str], shared: bool) -> None:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Writes a file so that at any moment it has either its old or its new contents, complete."""
+    """Writes a file so that at any moment it has either its old or its new contents, complete.
+
+    Args:
+        path: the file.
+        data: its new contents.
+    """
     with atomic(path) as file:
         file.write(data)
 

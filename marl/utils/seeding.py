@@ -27,7 +27,12 @@ def derive(seed: int, *purpose: str | int) -> int:
 
 
 def training_seed(seed: int, *purpose: str | int) -> int:
-    """Returns the environments' seed for training, an even number; see ``derive``."""
+    """Returns the environments' seed for training, an even number; see ``derive``.
+
+    Args:
+        seed: the seed of the run.
+        *purpose: words and numbers that name the purpose.
+    """
     return derive(seed, "training", *purpose) & ~1
 
 
@@ -35,12 +40,22 @@ def evaluation_seed(seed: int, *purpose: str | int) -> int:
     """Returns the environments' seed for one evaluation; see ``derive``.
 
     It is odd, so that no environment is ever seeded as one of training's.
+
+    Args:
+        seed: the seed of the run.
+        *purpose: words and numbers that name the purpose.
     """
     return derive(seed, "evaluation", *purpose) | 1
 
 
 def generator(device: torch.device, seed: int, *purpose: str | int) -> torch.Generator:
-    """Returns a generator on ``device`` with the seed of ``derive``."""
+    """Returns a random generator with the seed of ``derive``.
+
+    Args:
+        device: the device of the generator.
+        seed: the seed of the run.
+        *purpose: words and numbers that name the purpose.
+    """
     return torch.Generator(device).manual_seed(derive(seed, *purpose))
 
 
@@ -88,7 +103,12 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    """Sets the states of all global generators to what ``random_state`` returned."""
+    """Sets the states of all global generators.
+
+    Args:
+        state: what ``random_state`` returned, on any device.
+        device: the device of the run.
+    """
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)

@@ -92,7 +92,7 @@ def test_surroundings_are_those_of_a_search(hops: int) -> None:
             reached |= {j for j, _ in arcs}
         nodes = (near.ego == number).nonzero().flatten()
         assert sorted((near.entity[nodes] - 12 * b).tolist()) == sorted(reached)
-        assert near.entity[near.own[number]] == 12 * b + ego and near.own[number] in nodes
+        assert near.entity[near.ego_node[number]] == 12 * b + ego and near.ego_node[number] in nodes
         mine = near.ego[receiver] == number
         pairs = zip(near.entity[sender[mine]], near.entity[receiver[mine]], strict=True)
         assert sorted((int(j) - 12 * b, int(i) - 12 * b) for j, i in pairs) == sorted(arcs)
