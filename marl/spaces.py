@@ -126,7 +126,7 @@ class Continuous:
 
     @property
     def mask_size(self) -> int:
-        """Length of an action mask's last axis: 0, for vectors have no masks."""
+        """Length of an action mask's last axis: 0, because vectors have no masks."""
         return 0
 
     @property

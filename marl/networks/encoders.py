@@ -133,4 +133,4 @@ def describe_input(group: AgentGroup, model: Perceptron) -> str | None:
         return line + f"through {len(model.channels)} convolutions"
     if model.images == "flatten":
         return line + flat + ("; model=cnn convolves them" if spec.size >= LARGE else "")
-    return line + flat + ", for they are too small for model.kernels and model.strides"
+    return line + flat + ", because they are too small for model.kernels and model.strides"

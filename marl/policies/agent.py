@@ -150,7 +150,7 @@ def agent_policies(policy: Policy) -> list[AgentPolicy]:
     """
     if not isinstance(policy, IndependentPolicy):
         raise UserError(
-            f"agents of a {type(policy).__name__} cannot be updated one after the other, for they "
+            f"agents of a {type(policy).__name__} cannot be updated one after the other: they "
             "have no policies of their own; take an algorithm that updates them together"
         )
     return [

@@ -230,7 +230,7 @@ class BayesianNetworkConfig:
             )
         if self.anneal and self.graph != "learned":
             raise UserError(
-                "joint.anneal=true works only with joint.graph=learned, for the edges of "
+                "joint.anneal=true works only with joint.graph=learned: the edges of "
                 f"joint.graph={self.graph} cannot change; set one of the two"
             )
 

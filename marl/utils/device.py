@@ -40,8 +40,7 @@ def _cuda(device: torch.device, name: str) -> torch.device:
     if index >= count:
         missing = name if local_rank is None else f"cuda:{index}"
         raise UserError(
-            f"device {missing!r} does not exist, for torch finds {count} CUDA devices; "
-            "take device=cpu"
+            f"device {missing!r} does not exist: torch finds {count} CUDA devices; take device=cpu"
         )
     return torch.device("cuda", index)
 

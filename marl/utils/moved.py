@@ -30,7 +30,7 @@ def current(path: str) -> str:
     """Returns the import path that a class of a stored configuration has today.
 
     Only what this project had is renamed: of the old top-level packages ``envs`` and ``algorithms``
-    these are the classes in ``CONFIGURATIONS``, for users have packages of these names too.
+    these are the classes in ``CONFIGURATIONS``, because users have packages of these names too.
 
     Args:
         path: ``module:name``, written by any version.

@@ -102,7 +102,7 @@ def any_class(path: str) -> type:
 
 
 def _dataclass(path: str, value: Any) -> type:
-    """Checks that ``value`` is a dataclass, for nothing else that a file names may be called."""
+    """Returns ``value`` if it is a dataclass: nothing else that a file names may be called."""
     if not (isinstance(value, type) and dataclasses.is_dataclass(value)):
         raise UserError(f"{path!r} is not a dataclass, and only dataclasses are configurations")
     return value

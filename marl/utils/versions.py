@@ -31,8 +31,8 @@ LEARNING = 2
 #: The last release of each older version, with which its runs can be resumed.
 LAST_OF = {1: "commit a3ab744"}
 
-# Batched environments in which nobody dies, is truncated alone or sees images, and whose vectors of
-# actions lie in [-1, 1] (elsewhere the entropy that is logged is another).
+# Batched environments in which no agent dies, is truncated alone or observes images, and whose
+# vectors of actions lie in [-1, 1] (elsewhere another entropy is logged).
 UNCHANGED_SINCE_1 = (
     "games/", "mpe/", "navigation/", "vmas/balance", "vmas/navigation", "vmas/transport",
 )  # fmt: skip
@@ -46,7 +46,7 @@ def learning(config: Mapping[str, Any]) -> int:
 def learning_of(folder: Path) -> int:
     """Returns the version of learning of the run or record in a folder.
 
-    If ``config.json`` cannot be read it is the current one, for reading it as a whole reports that.
+    It is the current one if ``config.json`` cannot be read; loading the run reports that error.
     """
     try:
         return learning(json.loads((folder / "config.json").read_text()))
