@@ -167,5 +167,5 @@ def test_bugs_keep_their_traceback(monkeypatch) -> None:
 
 def test_unknown_names_the_nearest_or_the_choices() -> None:
     assert str(unknown("thing", "zzz", ["b", "a"])) == "unknown thing 'zzz'; choose from a, b"
-    assert "there is none" in str(unknown("thing", "x", []))
+    assert "none exists to choose from" in str(unknown("thing", "x", []))
     assert isinstance(unknown("thing", "x", []), UserError)
