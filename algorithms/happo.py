@@ -108,9 +108,9 @@ class HAPPO(MAPPO):
             config.adam_eps,
             config.max_grad_norm,
         )
-        self.critic_optimizer = self.optimizer.only("critic")
+        self.critic_optimizer = self.optimizer.select("critic")
         step = compile_function(self._actor_step) if config.compile else self._actor_step
-        optimizers = [self.optimizer.only(name) for name in actors]
+        optimizers = [self.optimizer.select(name) for name in actors]
         self.actor_steps = [
             partial(step, *pair) for pair in zip(self.agent_policies, optimizers, strict=True)
         ]

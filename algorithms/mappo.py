@@ -28,7 +28,7 @@ from marl.learning.auxiliary import Auxiliaries, evaluate, graph_auxiliaries
 from marl.learning.losses import mean_stats
 from marl.learning.on_policy import Batch, Memory, minibatch
 from marl.learning.optimizer import Optimizer
-from marl.learning.rewards import REWARDS, joined
+from marl.learning.rewards import REWARDS, concat_groups
 from marl.learning.value_learner import ValueLearner
 from marl.networks.observation_norm import observe
 from marl.policies.base import DifferentiablePolicy
@@ -300,7 +300,7 @@ class MAPPO:
             action={name: rollout.action[name] for name in self.team},
             aux={name: rollout.aux[name] for name in self.team},
             start=rollout.start,
-            log_prob=joined(rollout.log_prob, self.team),
+            log_prob=concat_groups(rollout.log_prob, self.team),
             **vars(estimates),
         )
         actor_memory = on_policy.rollout_carries(self.policy, rollout, self.chunk)

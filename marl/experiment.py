@@ -16,7 +16,7 @@ from marl.training import absolute_metric, agent_order, build, cautions, run_cla
 from marl.training.build import MakeEnv
 from marl.training.callbacks import Callback, Callbacks
 from marl.training.evaluation import Evaluations, film
-from marl.training.logging import Log, Sink, finite, require_tensorboard, wanted_sinks
+from marl.training.logging import Log, Sink, build_sinks, drop_nonfinite, require_tensorboard
 from marl.training.run_files import RunFiles
 from marl.training.run_metrics import check_finite, read_metrics, timing
 from marl.training.run_state import restore, state_of
@@ -88,7 +88,7 @@ class Experiment:
         self.device = find_device(self.settings.device)
         distributed.check_joined()
         self.directory, self.task = Path(distributed.broadcast_text(str(directory))), task
-        self.learning = run_directory.resumable(self.directory) if resume else LEARNING
+        self.learning = run_directory.resumable_version(self.directory) if resume else LEARNING
         if self.settings.tensorboard:
             require_tensorboard()
         self.callbacks = Callbacks(callbacks, self.device, self.settings.seed)
@@ -110,7 +110,7 @@ class Experiment:
         shape = RunShape(self.env.num_envs, settings.steps, settings.iterations)
         self.replay = build.build_replay(self.specs, settings, self.device)
         self.teams = build.build_teams(self.env, self.specs, shape, settings.seed, self.replay)
-        build.check_alike(self.teams)
+        build.check_same_weights(self.teams)
         if suffix := distributed.seed_suffix():
             seeding.seed_everything(self.device, settings.seed, *suffix)
 
@@ -215,7 +215,7 @@ class Experiment:
                     self._begin()
                 with self.stop.on_signals():
                     if distributed.rank() == 0 and self.frames == 0:
-                        cautions.say(self.specs, self.settings, self.evaluation_env)
+                        cautions.print_warnings(self.specs, self.settings, self.evaluation_env)
                     self._loop()
                     self.stop.agree()
                 if self.stop.signal is None and distributed.rank() == 0:
@@ -237,13 +237,13 @@ class Experiment:
         self.files.begin(self.frames >= self.settings.total_frames, self.changes)
         config = to_plain(self.config())
         run = self.settings, self.directory, config, self.frames, self.resumed
-        self.log.sinks += wanted_sinks(*run)
+        self.log.sinks += build_sinks(*run)
 
     def _loop(self) -> None:
         while True:
             try:
                 self.stop.agree()
-                if self.stop.signal is None and self.evaluations.due(self.frames):
+                if self.stop.signal is None and self.evaluations.is_due(self.frames):
                     self._evaluate()
                     self.stop.agree()
                 if self._finished() or self.frames >= self.next_checkpoint:
@@ -260,7 +260,7 @@ class Experiment:
                 raise
 
     def _iterate(self) -> None:
-        began, self.files.saved = time.perf_counter(), False
+        began, self.files.is_saved = time.perf_counter(), False
         with self.selfplay.playing_past_selves(self.frames) as playing:
             rollout, metrics = self.collector.collect()
         self.selfplay.credit(playing, rollout)
@@ -275,7 +275,7 @@ class Experiment:
         numbers = read_metrics(metrics, updates)
         where = f"iteration {self.iteration} ({self.frames:,} frames)"
         check_finite(numbers, updates, where, self.checkpoints.last)
-        record = {"frames": self.frames, "iteration": self.iteration, **finite(numbers)}
+        record = {"frames": self.frames, "iteration": self.iteration, **drop_nonfinite(numbers)}
         self.log.log("metrics", record)
         seconds = timing(frames, collect, time.perf_counter() - began)
         self.log.log("timing", {"frames": self.frames, **seconds})
@@ -299,13 +299,13 @@ class Experiment:
         return {name: team.update(rollout) for name, team in present.items()}
 
     def _evaluate(self) -> None:
-        began, self.files.saved = time.perf_counter(), False
+        began, self.files.is_saved = time.perf_counter(), False
         record = {"frames": self.frames, **self.evaluations.play(self.frames)}
         self.log.log("evaluations", record)
         self.log.log("timing", {"frames": self.frames, "evaluate": time.perf_counter() - began})
         if distributed.rank() == 0:
             self.callbacks.on_evaluation(self, record)
-        best = self.evaluations.best_now()
+        best = self.evaluations.update_best()
         if distributed.maximum(len(best)):
             self.save(best)
 
@@ -316,7 +316,7 @@ class Experiment:
             best: names of the teams for which it is also stored as the best so far.
         """
         self.next_checkpoint = self.frames + self.settings.checkpoint_interval
-        if self.files.saved:
+        if self.files.is_saved:
             return
         replay = self.replay if self.settings.replay_checkpoint else None
         state = None if replay is None else replay.state_dict()

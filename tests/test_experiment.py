@@ -17,7 +17,7 @@ from marl.envs.task import Task
 from marl.errors import Diverged, UserError, WorkerError
 from marl.experiment import Experiment, Settings
 from marl.training import checkpoint
-from marl.training.loading import newest
+from marl.training.loading import load_checkpoint
 from marl.training.teams import Team
 from marl.types import Metrics, Rollout
 from marl.utils.jsonl import read_jsonl
@@ -92,10 +92,10 @@ def test_who_does_not_learn_has_no_best(tmp_path: Path) -> None:
     assert list(run.evaluations.best) == ["left"] and run.checkpoints.best("right") is None
     for best, words in ((None, None), ("left", None), ("right", "holds no best"), ("", "whose")):
         if words is None:
-            newest(run.directory, run.device, best)
+            load_checkpoint(run.directory, run.device, best)
         else:
             with pytest.raises(UserError, match=words):
-                newest(run.directory, run.device, best)
+                load_checkpoint(run.directory, run.device, best)
 
 
 def test_more_frames_continue_a_finished_run(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_configuration_executes_nothing(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_there_is_no_such_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no run directory"):
+    with pytest.raises(UserError, match=r"run directory .* does not exist"):
         Experiment.load(tmp_path / "none")
 
 

@@ -33,20 +33,20 @@ def evaluate(options: Namespace) -> int:
         The exit code.
     """
     from marl.training import build, joint_evaluation, loading, report, run_directory
-    from marl.training.agent_order import Ordered, arranged
+    from marl.training.agent_order import OrderedTask, arrange
     from marl.utils.seeding import evaluation_seed
     from marl.utils.versions import learning
 
     if options.versus:
         return versus(options)
     device = find_device(options.device)
-    directory, path, state = loading.newest(Path(options.run), device, options.best)
+    directory, path, state = loading.load_checkpoint(Path(options.run), device, options.best)
     config = run_directory.read_config(directory)
     if options.video:
         report.check_video(Path(options.video))
     agents = config.get("agents")
-    make = Ordered(
-        compose.changed(config["task"], options.settings), partial(arranged, saved=agents)
+    make = OrderedTask(
+        compose.changed(config["task"], options.settings), partial(arrange, saved=agents)
     )
     env = make(min(32, options.episodes), device)
     parts = config["teams"], state["teams"], path, agents, learning(config)

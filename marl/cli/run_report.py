@@ -10,7 +10,7 @@ from marl.cli.evaluate import spread
 from marl.envs.graph import cannot_draw
 from marl.experiment import Experiment
 from marl.launch.progress import rounding
-from marl.learning.replay import weight
+from marl.learning.replay_limits import format_bytes
 from marl.training import run_directory
 from marl.training.teams import Team
 from marl.types import AgentGroup
@@ -58,9 +58,10 @@ def print_replay(experiment: Experiment) -> None:
     words = "saved in each checkpoint"
     if not experiment.settings.replay_checkpoint:
         words = "not saved in checkpoints, so that resuming is not exact"
-    size = f"{weight(replay.weighs)} (short episodes: up to {weight(replay.most)})"
-    print(f"replay   {replay.room:,} frames, {size}; {words}", flush=True)
-    if experiment.frames and not len(replay):
+    full, largest = format_bytes(replay.storage_bytes), format_bytes(replay.largest_bytes)
+    size = f"{full} (short episodes: up to {largest})"
+    print(f"replay   {replay.capacity_frames:,} frames, {size}; {words}", flush=True)
+    if experiment.frames and not replay.stored_frames:
         print("replay   starts empty, since the checkpoint has none: this resume is not exact")
 
 
@@ -122,7 +123,7 @@ def summarize(experiment: Experiment, baseline: Mapping[str, list[float]]) -> No
     for team, returns in evaluations.returns.items():
         print(
             f"return   {team}: {spread(returns)} (mean ± standard error of {len(returns)} episodes "
-            f"at frame {evaluations.done_at:,}; random play: {spread(baseline[team])})"
+            f"at frame {evaluations.last_frame:,}; random play: {spread(baseline[team])})"
         )
     print(f"record   {directory / 'evaluations.jsonl'}")
     print(f"curve    {report.draw_curve(directory)}")

@@ -1,9 +1,8 @@
-"""What every on-policy algorithm makes of a rollout: values, memories at chunk starts, minibatches;
-and the means of its steps' statistics.
+"""Preparation of rollouts for on-policy algorithms: values, memories at chunk starts, minibatches.
 
-A *chunk* is ``L`` consecutive steps of one copy, the unit that minibatches are drawn in: one step
-without memory, ``chunk_length`` steps with it. Chunks are numbered copy by copy within each stretch
-of L steps.
+A *chunk* is ``L`` consecutive steps of one copy of the environment, the unit of which minibatches
+are drawn: one step without memory, ``chunk_length`` steps with it. Chunks are numbered copy by copy
+within each stretch of L steps.
 """
 
 from __future__ import annotations
@@ -18,54 +17,69 @@ from marl.critics.value import ValueCritic
 from marl.errors import UserError
 from marl.learning import losses
 from marl.policies.base import Policy
-from marl.types import (
-    Aux,
-    Carry,
-    Observation,
-    Rollout,
-    register,
-    take,
-    tree_map,
-)
+from marl.types import Aux, Carry, Observation, Rollout, register, take, tree_map
 from marl.utils import distributed
 
 
 @register
 @dataclass(frozen=True)
 class Batch:
-    """What the losses read, ``[T, B, ...]`` of a rollout, ``[M, ...]`` or ``[L, M, ...]`` of a
-    minibatch; N counts the team's agents, K the critic's heads."""
+    """Inputs of the losses: ``[T, B, ...]`` of a rollout, or of a minibatch.
 
+    A minibatch has ``[M, ...]`` without memory and ``[L, M, ...]`` with it. N counts the agents of
+    the team, K the heads of the critic.
+    """
+
+    #: Observations of all groups, ``[T, B, ...]``.
     obs: Observation
+    #: Actions by group, ``[T, B, N, *action shape]``.
     action: Mapping[str, Tensor]
+    #: What the policies recorded when they acted.
     aux: Aux
+    #: True where an episode begins, ``[T, B]``.
     start: Tensor
-    log_prob: Tensor  # [T, B, N] under the policy that acted
-    alive: Tensor | None  # [T, B, N] float
-    advantage: Tensor  # [T, B, K]
-    value: Tensor  # [T, B, K] before the update, normalised
-    target: Tensor  # [T, B, K] normalised
+    #: Log-probabilities under the policy that acted, ``[T, B, N]``.
+    log_prob: Tensor
+    #: 1.0 where an agent is alive, else 0.0, ``[T, B, N]``; None where all always are.
+    alive: Tensor | None
+    #: Advantages, ``[T, B, K]``.
+    advantage: Tensor
+    #: Normalised values before the update, ``[T, B, K]``.
+    value: Tensor
+    #: Normalised value targets, ``[T, B, K]``.
+    target: Tensor
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Memories at the start of every chunk, ``[chunks, N, H]``; empty without recurrence."""
+    """Memories at the start of each chunk, ``[chunks, N, H]``; empty without recurrence."""
 
+    #: The policy's memories.
     actor: Carry
+    #: The critic's memories.
     critic: Carry
 
     def rows(self, index: Tensor) -> Memory:
+        """Returns the memories of the chunks numbered ``index [M]``."""
         return Memory(_rows(self.actor, index), _rows(self.critic, index))
 
 
 def chunk_length(length: int, steps: int, recurrent: bool) -> int:
-    """L: 1 without memory.
+    """Returns L, the number of steps in one chunk; 1 without memory.
+
+    Args:
+        length: ``chunk_length`` of the configuration.
+        steps: T of the rollout.
+        recurrent: whether any network has a memory.
 
     Raises:
-        UserError: a chunk length that does not divide the rollout's.
+        UserError: ``length`` does not divide ``steps``.
     """
     if recurrent and steps % length:
-        raise UserError(f"chunk_length={length} must divide steps={steps} with a recurrent network")
+        raise UserError(
+            f"chunk_length={length} must divide steps={steps} with a recurrent network; change "
+            "algorithm.chunk_length or steps"
+        )
     return length if recurrent else 1
 
 
@@ -73,29 +87,48 @@ def chunk_length(length: int, steps: int, recurrent: bool) -> int:
 def rollout_values(
     critic: ValueCritic, rollout: Rollout, carry: Carry, chunk: int, frames: int
 ) -> tuple[Tensor, Tensor, Carry, Carry]:
-    """Values of ``obs`` and of the true successors, ``[T, B, K]``, with about ``frames`` in work at
-    a time.
+    """Computes the values of a rollout's observations and of their true successors.
 
-    With memory it goes step by step, and a successor is seen with the memory that led to it. Also
-    returns the memories at the chunks' starts and after the last step.
+    With memory it goes step by step, and the critic reads a successor with the memory that led to
+    it.
+
+    Args:
+        critic: the critic of the team.
+        rollout: ``[T, B, ...]``.
+        carry: the critic's memories before the first step, ``[B, N, H]`` by group.
+        chunk: L, steps in one chunk.
+        frames: about how many frames to process at once, without memory.
+
+    Returns:
+        Values of ``obs`` and of ``next_obs``, ``[T, B, K]`` each; the memories at the start of each
+        chunk, ``[chunks, N, H]`` by group; and those after the last step.
     """
     recurrent = bool(carry)
     length = 1 if recurrent else max(1, frames // rollout.done.shape[1])
-    never = torch.zeros_like(rollout.start)
+    no_start = torch.zeros_like(rollout.start)
     starts, values, next_values = [], [], []
     for t in range(0, rollout.steps, length):
-        now = slice(t, t + length)
+        steps = slice(t, t + length)
         if t % chunk == 0:
             starts.append(carry)
-        value, carry = critic(_window(rollout.obs, now), carry, rollout.start[now])
+        value, carry = critic(_slice(rollout.obs, steps), carry, rollout.start[steps])
         values.append(value)
-        next_values.append(critic(_window(rollout.next_obs, now), carry, never[now])[0])
-    return torch.cat(values), torch.cat(next_values), _join(starts) if recurrent else {}, carry
+        next_values.append(critic(_slice(rollout.next_obs, steps), carry, no_start[steps])[0])
+    return torch.cat(values), torch.cat(next_values), _concat(starts) if recurrent else {}, carry
 
 
 @torch.no_grad()
 def rollout_carries(policy: Policy, rollout: Rollout, chunk: int) -> Carry:
-    """The policy's memories at the start of every chunk, recomputed from the rollout's first."""
+    """Recomputes a policy's memories at the start of each chunk, from the rollout's first memory.
+
+    Args:
+        policy: the policy of the team, as it is now.
+        rollout: ``[T, B, ...]``.
+        chunk: L, steps in one chunk.
+
+    Returns:
+        Memories ``[chunks, N, H]`` by group; empty without memory.
+    """
     carry: Carry = {name: rollout.carry[name] for name in policy.groups if name in rollout.carry}
     if not carry:
         return {}
@@ -103,17 +136,27 @@ def rollout_carries(policy: Policy, rollout: Rollout, chunk: int) -> Carry:
     for t in range(rollout.steps):
         if t % chunk == 0:
             starts.append(carry)
-        obs, start = _window(rollout.obs, slice(t, t + 1)), rollout.start[t : t + 1]
+        obs, start = _slice(rollout.obs, slice(t, t + 1)), rollout.start[t : t + 1]
         action = {name: rollout.action[name][t : t + 1] for name in policy.groups}
         aux = {n: {k: v[t : t + 1] for k, v in rollout.aux[n].items()} for n in policy.groups}
         carry = policy.remember(obs, action, carry, start, aux)
-    return _join(starts)
+    return _concat(starts)
 
 
 def shuffled_chunks(
     batch: Batch, chunk: int, frames: int, generator: torch.Generator
 ) -> Iterable[Tensor]:
-    """All chunks' numbers once, in a fresh random order, about ``frames`` frames at a time."""
+    """Returns the numbers of all chunks in a new random order, split into minibatches.
+
+    Args:
+        batch: the rollout, ``[T, B, ...]``.
+        chunk: L, steps in one chunk.
+        frames: about how many frames a minibatch holds.
+        generator: random numbers of the order.
+
+    Returns:
+        Chunk numbers, ``[M]`` for each minibatch; each chunk occurs once.
+    """
     chunks = batch.start.numel() // chunk
     order = torch.randperm(chunks, generator=generator, device=generator.device)
     return order.split(max(1, frames // chunk))
@@ -122,8 +165,19 @@ def shuffled_chunks(
 def minibatch(
     batch: Batch, memory: Memory, chunks: Tensor, chunk: int, recurrent: bool
 ) -> tuple[Batch, Memory]:
-    """The chunks of these numbers and the memories they start from: fields become ``[L, M, ...]``
-    where memories count, else ``[M, ...]``. Nothing is copied but the minibatch."""
+    """Gathers a minibatch and the memories that its chunks start from; copies nothing else.
+
+    Args:
+        batch: the rollout, ``[T, B, ...]``.
+        memory: memories at the start of all chunks.
+        chunks: numbers of the chunks to gather, ``[M]``.
+        chunk: L, steps in one chunk.
+        recurrent: whether any network has a memory.
+
+    Returns:
+        The minibatch, ``[L, M, ...]`` if ``recurrent`` and else ``[M, ...]``, and the memories
+        ``[M, N, H]``.
+    """
     copies = batch.start.shape[1]
     steps = torch.arange(chunk, device=chunks.device).unsqueeze(-1)
     index = (chunks // copies * chunk + steps) * copies + chunks % copies  # [L, M]
@@ -131,8 +185,13 @@ def minibatch(
 
 
 def normalize(advantage: Tensor, alive: Tensor | None) -> Tensor:
-    """Returns ``advantage [T, B, K]`` with zero mean and unit deviation over all ranks' samples:
-    those of the living (``alive [T, B, N]``) where there is one for every agent."""
+    """Returns advantages with zero mean and unit standard deviation over the samples of all ranks.
+
+    Args:
+        advantage: ``[T, B, K]``.
+        alive: 1.0 where an agent is alive, else 0.0, ``[T, B, N]``; None where all are. Only
+            samples of live agents count where there is one advantage for each agent (K = N).
+    """
     mask = alive if alive is not None and alive.shape == advantage.shape else None
     mean = distributed.average(losses.masked_mean(advantage, mask))
     std = distributed.average(losses.masked_mean((advantage - mean).square(), mask)).sqrt()
@@ -143,10 +202,10 @@ def _rows(carry: Carry, index: Tensor) -> Carry:
     return {name: memory.index_select(0, index) for name, memory in carry.items()}
 
 
-def _window(obs: Observation, now: slice) -> Observation:
-    return tree_map(lambda x: x[now], obs)
+def _slice(obs: Observation, steps: slice) -> Observation:
+    return tree_map(lambda x: x[steps], obs)
 
 
-def _join(starts: list[Carry]) -> Carry:
-    """``[B, N, H]`` of every stretch to ``[stretches * B, N, H]``."""
+def _concat(starts: list[Carry]) -> Carry:
+    """Concatenates ``[B, N, H]`` of each stretch to ``[stretches * B, N, H]``."""
     return {name: torch.cat([carry[name] for carry in starts]) for name in starts[0]}

@@ -1,5 +1,7 @@
-"""Where gradients become steps: in plain tensor code, so that a whole step, from gathering its
-minibatch to moving the parameters, compiles into one graph."""
+"""Adam in plain tensor code, so that a whole gradient step compiles into one graph.
+
+Such a step reaches from gathering the minibatch to moving the parameters.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,15 @@ BETA1, BETA2 = 0.9, 0.999
 
 
 class Optimizer:
-    """Adam (Kingma & Ba 2015) over several parts (actor, critic), each with its own learning rate
-    and moments, and its gradient clipped by itself.
+    """Adam (Kingma & Ba 2015) over several named parts, such as an actor and a critic.
+
+    Each part has its own learning rate and moments, and its gradient is clipped by itself.
 
     Args:
-        parts: the parameters of each part.
-        lr: the learning rate of each part.
+        parts: parameters by part.
+        lr: initial learning rate by part.
         eps: added to the root of the second moment.
-        max_norm: each part's gradient is clipped to this norm.
+        max_norm: largest norm of a part's gradient; a longer one is scaled down to it.
     """
 
     def __init__(
@@ -36,25 +39,30 @@ class Optimizer:
         max_norm: float,
     ):
         self.parts = {name: list(parameters) for name, parameters in parts.items()}
-        self.first_lr, self.eps, self.max_norm = dict(lr), eps, max_norm
+        self.initial_lr, self.eps, self.max_norm = dict(lr), eps, max_norm
         self.lr, self.first, self.second, self.steps = {}, {}, {}, {}
-        for name, part in self.parts.items():  # tensors all: a number would be compiled in
+        for name, part in self.parts.items():  # all tensors, for compiled code bakes numbers in
             self.lr[name] = torch.tensor(lr[name], device=part[0].device)
-            self.first[name] = [torch.zeros_like(p) for p in part]  # moments of the gradient
+            self.first[name] = [torch.zeros_like(p) for p in part]  # first and second moments
             self.second[name] = [torch.zeros_like(p) for p in part]
             self.steps[name] = [torch.zeros((), device=p.device) for p in part]
 
-    def only(self, name: str) -> Optimizer:
-        """This optimizer's hold of one part: its steps leave the other parts and their moments
-        alone. State and learning rate are shared, whoever sets them. All look alike, so that what
-        is compiled for one serves for others of the same shape."""
-        one = copy.copy(self)
-        for field in ("parts", "lr", "first_lr", "first", "second", "steps"):
-            setattr(one, field, {"": getattr(self, field)[name]})
-        return one
+    def select(self, name: str) -> Optimizer:
+        """Returns an optimizer of one part, whose steps leave the other parts and their moments.
+
+        It shares state and learning rate with this one. Its part is always named ``""``, so that
+        code compiled for one part serves others of the same shape.
+        """
+        view = copy.copy(self)
+        for field in ("parts", "lr", "initial_lr", "first", "second", "steps"):
+            setattr(view, field, {"": getattr(self, field)[name]})
+        return view
 
     def step(self, loss: Tensor) -> Stats:
-        """Descends ``loss`` once, across ranks the mean of theirs (``marl.utils.distributed``).
+        """Takes one step down the gradient of a loss, averaged over ranks.
+
+        Args:
+            loss: the loss of this rank, a scalar (see ``marl.utils.distributed``).
 
         Returns:
             The norm of each part's gradient before clipping, by part.
@@ -79,15 +87,17 @@ class Optimizer:
         )  # fmt: skip
 
     def scale_lr(self, factor: float) -> None:
-        """Sets every learning rate to ``factor`` times the first one."""
+        """Sets each learning rate to ``factor`` times its initial value."""
         for name, lr in self.lr.items():
-            lr.fill_(self.first_lr[name] * factor)
+            lr.fill_(self.initial_lr[name] * factor)
 
     def state_dict(self) -> dict[str, Any]:
+        """Returns the moments and step counts by part; learning rates follow from the run."""
         return {"first": self.first, "second": self.second, "steps": self.steps}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, list[Tensor]]]) -> None:
-        for kind, mine in self.state_dict().items():
-            for name, tensors in mine.items():
+        """Restores moments and step counts in place."""
+        for kind, by_part in self.state_dict().items():
+            for name, tensors in by_part.items():
                 for tensor, loaded in zip(tensors, state[kind][name], strict=True):
                     tensor.copy_(loaded)

@@ -1,4 +1,4 @@
-"""Returns, advantages and value normalisation: pure tensor functions over ``[T, ...]``."""
+"""Returns, advantages and value normalisation: functions of tensors ``[T, ...]``."""
 
 from __future__ import annotations
 
@@ -21,14 +21,27 @@ def gae(
     gamma: float,
     lam: float,
 ) -> tuple[Tensor, Tensor]:
-    """Generalised advantage estimation (Schulman et al. 2016, eq. 16), all arguments ``[T, ...]``.
+    """Computes generalised advantage estimates (Schulman et al. 2016, eq. 16).
+
+    In formulas::
 
         delta_t = r_t + gamma (1 - terminated_t) V(s'_t) - V(s_t)
         A_t     = delta_t + gamma lam (1 - done_t) A_{t+1}
 
-    ``next_value`` is the value of the true successor, so that what was truncated (an episode; under
-    rewards of one's own an agent alone, which is ``done`` there) bootstraps from where it stood
-    while its trace stops. Returns advantages and the value targets ``A + V``.
+    Where an episode is truncated, or under own rewards one agent (which is ``done`` there), the
+    return bootstraps from the value of the true successor while the trace stops.
+
+    Args:
+        reward: r, ``[T, ...]``.
+        value: V(s), of the same shape.
+        next_value: V(s'), the value of the true successor, of the same shape.
+        terminated: True where a return ends for good, of the same shape.
+        done: True where a trace stops, of the same shape.
+        gamma: discount.
+        lam: decay of the trace, lambda.
+
+    Returns:
+        Advantages A and value targets ``A + V``, ``[T, ...]`` each.
     """
     delta = reward + gamma * next_value * ~terminated - value
     decay = gamma * lam * (~(done | terminated)).to(delta.dtype)
@@ -43,19 +56,25 @@ def gae(
 def n_step(
     reward: Tensor, terminated: Tensor, done: Tensor, valid: Tensor, gamma: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """n-step returns (Sutton and Barto 2018, eq. 7.1) of M windows of n steps; H returns each.
+    """Computes n-step returns (Sutton and Barto 2018, eq. 7.1) of M windows with H returns each.
+
+    In formulas::
 
         m        = steps up to the first done_k (inclusive), all n without one
         R        = sum_{k < m} gamma^k r_k, where nothing after the first terminated_k counts
         discount = gamma^m (1 - terminated in any of these), to multiply the value after step m with
 
     Args:
-        reward, terminated: ``[n, M, H]``; an agent may terminate while its episode goes on.
-        done: ``[n, M]``, where a window ends: with the episode, or where a return is cut.
-        valid: ``[n, M]``, False from where a window has no more steps, which shortens m; values
-            where it is False are ignored. True in the first step.
+        reward: r, ``[n, M, H]``.
+        terminated: True where a return ends for good, ``[n, M, H]``; an agent may terminate while
+            its episode continues.
+        done: True where a window ends, ``[n, M]``: with the episode, or where a return is cut.
+        valid: False from where a window has no more steps, ``[n, M]``, which shortens m; True in
+            the first step. Values where it is False are ignored.
+        gamma: discount.
 
-    Returns R and discount ``[M, H]``, and m ``[M]``.
+    Returns:
+        R and discount, ``[M, H]`` each, and m, ``[M]``.
     """
     inside = valid & ~_before(done)
     counted = inside.unsqueeze(-1) & ~_before(terminated)
@@ -68,37 +87,47 @@ def n_step(
 
 
 def _before(flag: Tensor) -> Tensor:
-    """Whether ``flag [n, ...]`` was set in an earlier step."""
+    """Returns whether ``flag [n, ...]`` was set in an earlier step."""
     return flag.cumsum(0) - flag.long() > 0
 
 
 @dataclass(frozen=True)
 class Rescaling:
-    """How normalised values are read in new units: ``scale * value + shift``."""
+    """A change of the unit of normalised values: ``scale * value + shift``."""
 
+    #: Factor, a scalar.
     scale: Tensor
+    #: Summand, a scalar.
     shift: Tensor
 
     def __call__(self, value: Tensor) -> Tensor:
         return value * self.scale + self.shift
 
     @torch.no_grad()
-    def of_layers(self, layers: Iterable[nn.Module]) -> None:
-        """Makes linear layers give their values in the new units, in place. The scale goes into
-        their weights: behind them it would change how far the optimizer's steps move values."""
+    def apply_to_layers(self, layers: Iterable[nn.Module]) -> None:
+        """Changes linear layers in place, so that they give their values in the new unit.
+
+        The scale goes into their weights: a factor after the layer would change how far one
+        optimizer step moves the values.
+        """
         for layer in layers:
             layer.weight.mul_(self.scale)  # type: ignore[operator, union-attr]  # a Parameter
             layer.bias.mul_(self.scale).add_(self.shift)  # type: ignore[operator, union-attr]
 
 
 class ValueNorm(nn.Module):
-    """Running mean and standard deviation of the value targets (Yu et al. 2022, section 5.1): an
-    exponential average, debiased, with variance at least 0.01.
+    """Running mean and standard deviation of value targets (Yu et al. 2022, section 5.1).
 
-    When they move, whoever gives normalised values has to follow (PopArt, van Hasselt et al. 2016):
-    else values are multiplied, targets with them, and the deviation grows without end. Differences
-    between values are preserved. Their mean becomes the targets' instead of staying: it is what the
-    optimizer would approach in many small steps, each of which moves the differences too.
+    Both are debiased exponential averages; the variance is at least 0.01.
+
+    When they move, the critic's normalised values must follow (PopArt, van Hasselt et al. 2016):
+    otherwise values are multiplied, targets with them, and the deviation grows without bound.
+    Differences between values are preserved. Unlike in PopArt, the mean of the values becomes that
+    of the targets: the optimizer would approach it in many small steps, each of which moves the
+    differences too.
+
+    Args:
+        beta: decay of the averages for each update.
     """
 
     def __init__(self, beta: float = 0.99999):
@@ -111,29 +140,32 @@ class ValueNorm(nn.Module):
         self.weight: Tensor
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation; 0 and 1 before the first update."""
+        """Returns mean and standard deviation, scalars; 0 and 1 before the first update."""
         mean, std = self._moments()
         return mean.float(), std.float()
 
     def _moments(self) -> tuple[Tensor, Tensor]:
-        known = self.weight > 0
+        has_data = self.weight > 0
         weight = self.weight.clamp_min(1e-8)
         mean = self.mean / weight
         variance = (self.square / weight - mean.square()).clamp_min(1e-2)
-        return torch.where(known, mean, 0.0), torch.where(known, variance.sqrt(), 1.0)
+        return torch.where(has_data, mean, 0.0), torch.where(has_data, variance.sqrt(), 1.0)
 
     @torch.no_grad()
     def update(self, target: Tensor, value: Tensor, mask: Tensor | None) -> Rescaling:
-        """Takes in the targets of all ranks where ``mask`` (float, same shape) is 1.
+        """Updates the averages from the targets of all ranks.
 
         Args:
-            value: what the critic gave in the targets' places, normalised.
+            target: value targets, any shape.
+            value: the critic's normalised values in the same places.
+            mask: 1.0 where a target counts, else 0.0, of the same shape; None where all count.
 
-        Returns what makes those values out of them that have the targets' mean and the differences
-        they had. A network's first values mean nothing, and may be huge: they get a deviation of at
-        most 1.
+        Returns:
+            The change of unit that gives the values the targets' mean and preserves their
+            differences. The values of a new network are arbitrary and may be huge: the first change
+            gives them a deviation of at most 1.
         """
-        known, (_, old_std) = self.weight > 0, self._moments()
+        has_data, (_, old_std) = self.weight > 0, self._moments()
         target_mean, target_square = _mean_and_square(target, mask)
         for average, new in (
             (self.mean, target_mean),
@@ -144,21 +176,22 @@ class ValueNorm(nn.Module):
         mean, std = self._moments()
         value_mean, value_square = _mean_and_square(value, mask)
         spread = (value_square - value_mean.square()).clamp_min(1.0).sqrt()
-        scale = torch.where(known, old_std / std, 1 / spread)
+        scale = torch.where(has_data, old_std / std, 1 / spread)
         return Rescaling(scale.float(), ((target_mean - mean) / std - scale * value_mean).float())
 
     def normalize(self, value: Tensor) -> Tensor:
+        """Returns values in normalised units."""
         mean, std = self.moments()
         return (value - mean) / std
 
     def denormalize(self, value: Tensor) -> Tensor:
-        """0 before the first update: nothing is known yet of values."""
+        """Returns normalised values in the unit of rewards; 0 before the first update."""
         mean, std = self.moments()
         return torch.where(self.weight > 0, value * std + mean, 0.0)
 
 
 def _mean_and_square(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Of all ranks, in float64."""
+    """Returns the mean and the mean square over all ranks, in float64."""
     x = x.double()
     return distributed.average(masked_mean(x, mask)), distributed.average(
         masked_mean(x.square(), mask)
@@ -166,13 +199,22 @@ def _mean_and_square(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 class NoNorm(nn.Module):
-    """Values as they are."""
+    """A stand-in for ``ValueNorm`` that leaves values as they are."""
 
     def update(self, target: Tensor, value: Tensor, mask: Tensor | None) -> Rescaling:
+        """Returns the change of unit that changes nothing.
+
+        Args:
+            target: value targets.
+            value: the critic's values.
+            mask: which targets count.
+        """
         return Rescaling(target.new_ones(()), target.new_zeros(()))
 
     def normalize(self, value: Tensor) -> Tensor:
+        """Returns the values."""
         return value
 
     def denormalize(self, value: Tensor) -> Tensor:
+        """Returns the values."""
         return value

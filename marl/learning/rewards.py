@@ -1,4 +1,4 @@
-"""How a team is paid: the rewards, ends and successors that it learns from in a rollout."""
+"""Reward schemes: the rewards, ends and successors in a rollout that a team learns from."""
 
 from __future__ import annotations
 
@@ -15,38 +15,58 @@ Team = Mapping[str, AgentGroup]
 
 
 class RewardScheme(Protocol):
-    """Whose rewards a return sums, and where it ends. ``REWARDS`` has one for every word of a
-    configuration.
+    """The rewards that a return sums, and where it ends.
 
-    H counts its returns: the team's agents in the order of its groups, or 1 for all of them.
+    ``REWARDS`` has the scheme of each word of a configuration. H is the number of returns: one for
+    each agent of the team, in the order of its groups, or 1 for all of them.
     """
 
     @property
     def per_agent(self) -> bool:
-        """Whether every agent has a return of its own."""
+        """True if each agent has a return of its own."""
         ...
 
     def reward(self, rollout: Rollout, team: Team) -> Tensor:
-        """Returns the rewards, ``[T, B, H]``."""
+        """Returns the rewards, ``[T, B, H]``.
+
+        Args:
+            rollout: ``[T, B, ...]``.
+            team: the groups of the team.
+        """
         ...
 
     def terminated(self, rollout: Rollout, team: Team) -> Tensor:
-        """Returns where a return ends for good, ``[T, B, H]`` bool."""
+        """Returns where a return ends for good, ``[T, B, H]`` bool.
+
+        Args:
+            rollout: ``[T, B, ...]``.
+            team: the groups of the team.
+        """
         ...
 
     def done(self, rollout: Rollout, team: Team) -> Tensor:
-        """Returns where traces stop and n-step windows end, besides where a return ends for good:
-        ``[T, B, H]`` bool."""
+        """Returns where traces stop and n-step windows end, ``[T, B, H]`` bool.
+
+        They stop where a return is ``terminated`` too, whether or not it is True here.
+
+        Args:
+            rollout: ``[T, B, ...]``.
+            team: the groups of the team.
+        """
         ...
 
     def successor(self, rollout: Rollout, team: Team) -> Observation:
         """Returns ``next_obs`` as the team's critics are to value it.
 
-        There an agent truncated alone still shows its last observation. A return of its own is cut
-        with it, and is bootstrapped from that; but a team's return goes on without the agent, as do
-        those of other teams, whose successor therefore shows it absent. (A central critic of the
-        agents' own rewards is asked once for all agents, so that for this one step it sees their
-        cut team-mate still there.)
+        In ``Rollout.next_obs`` an agent that was truncated alone still shows its last observation.
+        Its own return is cut there and bootstrapped from that observation; but a team's return
+        continues without the agent, as do those of other teams, whose successor therefore shows it
+        absent. (A central critic of the agents' own rewards is evaluated once for all agents, so
+        that for this one step it reads their truncated team-mate as still present.)
+
+        Args:
+            rollout: ``[T, B, ...]``.
+            team: the groups of the team.
         """
         ...
 
@@ -55,29 +75,33 @@ class RewardScheme(Protocol):
         ...
 
     def mask(self, alive: Tensor | None) -> Tensor | None:
-        """Returns which of ``alive [..., N]`` critics learn from, None for all: an absent agent has
-        no return of its own, and a team's goes on without it."""
+        """Returns the mask of critic losses, from ``alive [..., N]``; None for no mask.
+
+        An absent agent has no return of its own; a team's return continues without it.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class OwnReward:
-    """Every agent is paid its own reward: its return ends at its death, and is cut where it is
-    truncated."""
+    """Pays each agent its own reward.
+
+    Its return ends when it terminates, and is cut where it is truncated.
+    """
 
     per_agent: bool = True
 
     def reward(self, rollout: Rollout, team: Team) -> Tensor:
-        return joined(rollout.reward, team)
+        return concat_groups(rollout.reward, team)
 
     def terminated(self, rollout: Rollout, team: Team) -> Tensor:
-        return joined(rollout.terminated, team)
+        return concat_groups(rollout.terminated, team)
 
     def done(self, rollout: Rollout, team: Team) -> Tensor:
-        return rollout.done.unsqueeze(-1) | joined(rollout.truncated, team)
+        return rollout.done.unsqueeze(-1) | concat_groups(rollout.truncated, team)
 
     def successor(self, rollout: Rollout, team: Team) -> Observation:
-        return _without_truncated(rollout, others_than=team)
+        return _remove_truncated(rollout, except_groups=team)
 
     def heads(self, team: Team) -> int:
         return sum(group.size for group in team.values())
@@ -88,26 +112,29 @@ class OwnReward:
 
 @dataclass(frozen=True)
 class TeamReward:
-    """All are paid the sum of the agents' rewards, or their mean: the one return ends with an
-    episode that truncated none of the team."""
+    """Pays all agents the sum of their rewards, or the mean.
 
+    The one return ends with an episode that truncated no agent of the team.
+    """
+
+    #: True for the mean of the agents' rewards, False for the sum.
     mean: bool
     per_agent: bool = False
 
     def reward(self, rollout: Rollout, team: Team) -> Tensor:
-        each = joined(rollout.reward, team)
-        total = each.sum(-1, keepdim=True)
-        return total / each.shape[-1] if self.mean else total
+        rewards = concat_groups(rollout.reward, team)
+        total = rewards.sum(-1, keepdim=True)
+        return total / rewards.shape[-1] if self.mean else total
 
     def terminated(self, rollout: Rollout, team: Team) -> Tensor:
-        truncated = joined(rollout.truncated, team)
+        truncated = concat_groups(rollout.truncated, team)
         return (rollout.done & ~truncated.any(-1)).unsqueeze(-1)
 
     def done(self, rollout: Rollout, team: Team) -> Tensor:
         return rollout.done.unsqueeze(-1)
 
     def successor(self, rollout: Rollout, team: Team) -> Observation:
-        return _without_truncated(rollout)
+        return _remove_truncated(rollout)
 
     def heads(self, team: Team) -> int:
         return 1
@@ -116,7 +143,7 @@ class TeamReward:
         return None
 
 
-# What the words of a configuration (``reward: own``) mean.
+#: Reward schemes by the words of a configuration (``reward: own``).
 REWARDS: dict[str, RewardScheme] = {
     "own": OwnReward(),
     "team_sum": TeamReward(mean=False),
@@ -124,46 +151,66 @@ REWARDS: dict[str, RewardScheme] = {
 }
 
 
-def joined(value: Mapping[str, Tensor], team: Iterable[str]) -> Tensor:
-    """Returns what groups have ``[..., N]`` each, side by side over all the team's agents."""
-    return torch.cat([value[name] for name in team], dim=-1)
+def concat_groups(value: Mapping[str, Tensor], groups: Iterable[str]) -> Tensor:
+    """Concatenates a value of several groups along their agents.
+
+    Args:
+        value: ``[..., N]`` by group.
+        groups: the groups of a team, in order.
+
+    Returns:
+        ``[..., N]`` over all agents of the team.
+    """
+    return torch.cat([value[name] for name in groups], dim=-1)
 
 
-def _without_truncated(rollout: Rollout, others_than: Team | None = None) -> Observation:
-    """``next_obs`` without the agents that were truncated alone, but for those of one team."""
-    going_on = ~rollout.done.unsqueeze(-1)
-    gone = {
-        name: rollout.truncated[name] & going_on
+def _remove_truncated(rollout: Rollout, except_groups: Team | None = None) -> Observation:
+    """Returns ``next_obs`` without the agents that were truncated alone, but for some groups."""
+    not_done = ~rollout.done.unsqueeze(-1)
+    absent = {
+        name: rollout.truncated[name] & not_done
         for name, group in rollout.next_obs.groups.items()
-        if group.alive is not None and name not in (others_than or ())
+        if group.alive is not None and name not in (except_groups or ())
     }
-    return without(rollout.next_obs, gone)
+    return remove_agents(rollout.next_obs, absent)
 
 
-def without(obs: Observation, gone: Mapping[str, Tensor]) -> Observation:
-    """``obs`` where the agents ``gone`` (by group, ``[..., N]`` bool) are absent."""
-    if not gone:
+def remove_agents(obs: Observation, absent: Mapping[str, Tensor]) -> Observation:
+    """Returns observations in which some agents are absent.
+
+    Args:
+        obs: observations of all groups, ``[..., N, *]``.
+        absent: True for the agents to remove, ``[..., N]`` by group; groups that it lacks stay.
+    """
+    if not absent:
         return obs
     groups, graph = dict(obs.groups), obs.graph
-    for name, absent in gone.items():
+    for name, mask in absent.items():
         group_obs = groups[name]
         assert group_obs.alive is not None, "only mortal agents can be absent"
-        each = absent.reshape(*absent.shape, *[1] * (group_obs.obs.dim() - absent.dim()))
+        wide_mask = mask.reshape(*mask.shape, *[1] * (group_obs.obs.dim() - mask.dim()))
         groups[name] = replace(
-            group_obs, obs=group_obs.obs.masked_fill(each, 0), alive=group_obs.alive & ~absent
+            group_obs, obs=group_obs.obs.masked_fill(wide_mask, 0), alive=group_obs.alive & ~mask
         )
     if graph is not None:
         mask = graph.mask.clone()
         for name, rows in graph.ego:
-            if name in gone:
-                mask[..., rows.start : rows.stop] &= ~gone[name]
+            if name in absent:
+                mask[..., rows.start : rows.stop] &= ~absent[name]
         graph = replace(graph, mask=mask)
     return replace(obs, groups=groups, graph=graph)
 
 
 def team_alive(obs: Observation, team: Team) -> Tensor | None:
-    """1.0 where an agent is there, ``[..., N]`` over the team's agents; None where all always
-    are."""
+    """Returns 1.0 where an agent is alive, else 0.0; None for a team whose agents always are.
+
+    Args:
+        obs: observations of all groups, ``[..., N, *]``.
+        team: the groups of the team.
+
+    Returns:
+        ``[..., N]`` over all agents of the team.
+    """
     if not any(group.mortal for group in team.values()):
         return None
     parts = []
@@ -179,6 +226,11 @@ def team_alive(obs: Observation, team: Team) -> Tensor | None:
 
 
 def team_mean_reward(reward: Mapping[str, Tensor], groups: list[str]) -> Tensor:
-    """The mean over a team's agents, ``[...]`` from ``[..., N]`` by group."""
+    """Returns the mean reward of a team's agents, ``[...]``.
+
+    Args:
+        reward: ``[..., N]`` by group.
+        groups: the groups of the team.
+    """
     parts = [reward[name] for name in groups]
     return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)).mean(-1)

@@ -1,4 +1,4 @@
-"""Averaged copies of networks: what targets are computed with (Lillicrap et al. 2016)."""
+"""Target networks: averaged copies of networks (Lillicrap et al. 2016)."""
 
 from __future__ import annotations
 
@@ -10,26 +10,30 @@ from torch import nn
 
 
 def target_copy(module: nn.Module) -> Any:
-    """Returns a copy of ``module`` that no gradient reaches: only a TargetNetwork moves it."""
+    """Returns a copy of ``module`` without gradients, which only a ``TargetNetwork`` moves."""
     return copy.deepcopy(module).requires_grad_(False)
 
 
 class TargetNetwork:
-    """Moves an averaged copy towards its original. The parameters are listed once: to walk a
-    network takes longer than to move it."""
+    """Moves the parameters of a target network towards those of its original.
 
-    def __init__(self, copied: nn.Module, module: nn.Module):
-        self.copied, self.original = list(copied.parameters()), list(module.parameters())
-        self.buffers = list(zip(copied.buffers(), module.buffers(), strict=True))
+    Args:
+        target: the copy, from ``target_copy``.
+        module: the network that it follows.
+    """
+
+    def __init__(self, target: nn.Module, module: nn.Module):
+        # Listed once, for walking a network takes longer than moving it.
+        self.target, self.parameters = list(target.parameters()), list(module.parameters())
+        self.buffers = list(zip(target.buffers(), module.buffers(), strict=True))
 
     @torch.no_grad()
     def update(self, tau: float) -> None:
-        """Moves the copy by the share ``tau`` of the way."""
-        torch._foreach_lerp_(self.copied, self.original, tau)  # type: ignore[reportPrivateImportUsage]  # the one fused call for it
+        """Moves the target by the share ``tau`` of the way, from 0 to 1."""
+        torch._foreach_lerp_(self.target, self.parameters, tau)  # type: ignore[reportPrivateImportUsage]  # the one fused call for it
 
     @torch.no_grad()
     def copy_buffers(self) -> None:
-        """Gives the copy the original's running moments as they are: those of inputs, which mean
-        the same to both."""
-        for copied, original in self.buffers:
-            copied.copy_(original)
+        """Copies the original's running moments of inputs, which mean the same to both."""
+        for target, original in self.buffers:
+            target.copy_(original)

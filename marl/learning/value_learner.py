@@ -1,4 +1,4 @@
-"""The critic's half of an on-policy algorithm: what a rollout was worth, and the critic's loss."""
+"""The critic's half of an on-policy algorithm: advantages, value targets, and the critic's loss."""
 
 from __future__ import annotations
 
@@ -17,35 +17,45 @@ from marl.types import AgentGroup, Carry, Rollout
 
 
 class ValueOptions(Protocol):
-    """The hyperparameters of an algorithm's configuration that are read here."""
+    """The hyperparameters of an algorithm's configuration that a ``ValueLearner`` reads."""
 
+    #: Discount of future rewards, per step.
     gamma: float
+    #: Decay of the trace of advantages (lambda of ``returns.gae``).
     gae_lambda: float
+    #: Clipping of values around old ones, in normalised units; None for none.
     value_clip: float | None
+    #: Error beyond which the loss grows linearly, in normalised units; None for never.
     huber: float | None
+    #: Advantages get zero mean and unit deviation over a rollout.
     normalize_advantage: bool
+    #: Values are learned in normalised units (``returns.ValueNorm``).
     normalize_value: bool
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """What a rollout was worth to a team: K of the critic's heads, N of all its agents."""
+    """Advantages and values of a team in a rollout; K counts critic heads, N the team's agents."""
 
-    alive: Tensor | None  # [T, B, N] float
-    advantage: Tensor  # [T, B, K]
-    value: Tensor  # [T, B, K] before the update, normalised
-    target: Tensor  # [T, B, K] normalised
+    #: 1.0 where an agent is alive, else 0.0, ``[T, B, N]``; None where all always are.
+    alive: Tensor | None
+    #: Advantages, ``[T, B, K]``.
+    advantage: Tensor
+    #: Normalised values before the update, ``[T, B, K]``.
+    value: Tensor
+    #: Normalised value targets, ``[T, B, K]``.
+    target: Tensor
 
 
 class ValueLearner:
     """Estimates advantages and fits a critic to the returns, in normalised values.
 
     Args:
-        critic: of the team; a module.
-        team: the groups whose agents it values.
-        scheme: how they are rewarded.
+        critic: the critic of the team, a module.
+        team: the groups of the team.
+        scheme: how the team is rewarded.
         options: hyperparameters.
-        device: where it all lies.
+        device: where critic and values are.
 
     Raises:
         UserError: values are to be normalised, and the critic's network has no linear head.
@@ -70,14 +80,19 @@ class ValueLearner:
     def estimate(
         self, rollout: Rollout, carry: Carry, chunk: int, frames: int
     ) -> tuple[Estimates, Carry, Carry]:
-        """Returns what the rollout was worth; the critic's memories at the start of every chunk,
-        ``[chunks, N, H]``; and those after the last step. The critic gives its values in the units
-        of the new targets afterwards.
+        """Estimates advantages and value targets of a rollout.
+
+        Afterwards the critic gives its values in the units of the new targets.
 
         Args:
-            carry: its memories before the first step, ``[B, N, H]``.
-            chunk: L of the chunks.
-            frames: about how many are in work at a time.
+            rollout: ``[T, B, ...]``.
+            carry: the critic's memories before the first step, ``[B, N, H]`` by group.
+            chunk: L, steps in one chunk.
+            frames: about how many frames to process at once, without memory.
+
+        Returns:
+            The estimates; the critic's memories at the start of each chunk, ``[chunks, N, H]`` by
+            group; and those after the last step.
         """
         norm, options = self.norm, self.options
         rollout = replace(rollout, next_obs=self.scheme.successor(rollout, self.team))
@@ -87,7 +102,7 @@ class ValueLearner:
         advantage, target = self._advantages(rollout, value, next_value)
         alive = team_alive(rollout.obs, self.team)
         rescaling = norm.update(target, value, self.scheme.mask(alive))
-        rescaling.of_layers(self.last_layers)
+        rescaling.apply_to_layers(self.last_layers)
         if options.normalize_advantage:
             advantage = normalize(advantage, alive)
         estimates = Estimates(alive, advantage, rescaling(value), norm.normalize(target))
@@ -96,7 +111,10 @@ class ValueLearner:
     def _advantages(
         self, rollout: Rollout, value: Tensor, next_value: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Advantages and targets in the rewards' unit, of normalised values, ``[T, B, K]`` all."""
+        """Computes advantages and targets in the unit of rewards from normalised values.
+
+        All of them are ``[T, B, K]``.
+        """
         reward, terminated, done = (
             read(rollout, self.team).expand(value.shape)
             for read in (self.scheme.reward, self.scheme.terminated, self.scheme.done)
@@ -108,11 +126,13 @@ class ValueLearner:
         )  # fmt: skip
 
     def loss(self, batch: Batch, carry: Carry) -> Tensor:
-        """Returns the critic's loss, the mean over all whose return goes on.
+        """Computes the critic's loss of one minibatch, a scalar.
+
+        It is the mean over the returns that continue (``RewardScheme.mask``).
 
         Args:
-            batch: a minibatch.
-            carry: the critic's memories that its chunks start from.
+            batch: the minibatch.
+            carry: the critic's memories at the start of its chunks.
         """
         value, _ = self.critic(batch.obs, carry, batch.start)
         errors = losses.value_loss(

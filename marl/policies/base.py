@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +31,12 @@ class Policy(Protocol):
         groups: the groups of the team, by name.
         aux_keys: names of the entries of ``aux`` that a replay stores with every step. A
             ``DifferentiablePolicy`` gets them back in ``noise``, under ``<group>/<name>``.
+        has_graph: True if the agents act along a graph; the policy is then a ``GraphPolicy``.
     """
 
     groups: Mapping[str, AgentGroup]
     aux_keys: tuple[str, ...] = ()
+    has_graph: bool = False
 
     @abstractmethod
     def initial_carry(self, num_envs: int) -> Carry:
@@ -114,6 +116,30 @@ class Policy(Protocol):
         Returns:
             ``[B, N, H]`` by group; empty for a policy without memory.
         """
+
+
+class GraphPolicy(Policy, Protocol):
+    """A policy whose agents act along a graph of the team, such as a Bayesian network.
+
+    Attributes:
+        without_graph: True leaves out all edges of the graph.
+    """
+
+    without_graph: bool
+
+    @abstractmethod
+    def density(self, obs: Observation, aux: Aux) -> Tensor:
+        """Computes the share of the possible edges in the graphs of some steps, ``[...]``.
+
+        Args:
+            obs: observations that the team acted on, ``[..., N, *]``.
+            aux: what the policy recorded when it acted.
+        """
+
+
+def graph_policy(policy: Policy) -> GraphPolicy | None:
+    """Returns a policy that acts along a graph (``has_graph``); None for any other policy."""
+    return cast(GraphPolicy, policy) if getattr(policy, "has_graph", False) else None
 
 
 class DifferentiablePolicy(nn.Module, Policy):

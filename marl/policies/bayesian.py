@@ -75,6 +75,7 @@ class JointPolicy(NetworkPolicy):
         UserError: a group observes images.
     """
 
+    has_graph = True
     without_graph = False
     version: Tensor  # of the encoding of actions
     own_units = False  # True in version 1

@@ -1,5 +1,7 @@
-"""The absolute metric (Gorsane et al. 2022): every learning team's best checkpoint, played anew on
-many more episodes than chose it."""
+"""The absolute metric (Gorsane et al. 2022) of a run's best checkpoints.
+
+The best checkpoint of each learning team is played again, over many more episodes than chose it.
+"""
 
 from __future__ import annotations
 
@@ -18,35 +20,43 @@ from marl.utils.seeding import evaluation_seed
 
 
 def measure(directory: Path, env: VectorEnv, specs: Mapping[str, Team], settings: Settings) -> None:
-    """Writes ``absolute.json``, unless it is there already and up to date: for every team that
-    learns, at the frame where it was best, what greedy play earns (``returns`` and ``metrics`` as
-    of ``play``), and ``sampled`` play."""
+    """Writes ``absolute.json``, unless the file exists and is up to date.
+
+    For each team that learns it holds the frame at which the team was best, the returns of greedy
+    play there (``returns`` and ``metrics`` as of ``play``), and those of ``sampled`` play.
+
+    Args:
+        directory: the run's directory.
+        env: environment to play in.
+        specs: teams of the run, by name.
+        settings: the run's settings, with the number of episodes; for 0 nothing is written.
+    """
     path = directory / "absolute.json"
     checkpoints = Checkpoints(directory / "checkpoints")
     best_of = {name: best for name in specs if (best := checkpoints.best(name))}
-    if not settings.absolute_episodes or _measured(path, best_of, settings.absolute_episodes):
+    if not settings.absolute_episodes or _is_current(path, best_of, settings.absolute_episodes):
         return
-    seed, found = evaluation_seed(settings.seed, "absolute"), {}
+    seed, results = evaluation_seed(settings.seed, "absolute"), {}
     limit = Limit(settings.evaluation_max_steps, "absolute metric")
     for name, best in best_of.items():
         state = checkpoint.load(best, env.device)
         teams = build.load_teams(env, specs, state["teams"], best)
         greedy = play(env, teams, settings.absolute_episodes, seed, limit=limit)
-        sampled = evaluate(env, teams, settings.absolute_episodes, seed, True, limit)
-        found[name] = {"frames": state["frames"], **greedy, "sampled": sampled["returns"]}
-    checkpoint.write_atomic(path, (json.dumps(found) + "\n").encode())
+        random = evaluate(env, teams, settings.absolute_episodes, seed, True, limit)
+        results[name] = {"frames": state["frames"], **greedy, "sampled": random["returns"]}
+    checkpoint.write_atomic(path, (json.dumps(results) + "\n").encode())
 
 
-def _measured(path: Path, best_of: Mapping[str, Path], episodes: int) -> bool:
-    """Whether the file holds so many episodes of these best checkpoints."""
+def _is_current(path: Path, best_of: Mapping[str, Path], episodes: int) -> bool:
+    """Returns whether the file holds this number of episodes of these best checkpoints."""
     if not path.exists():
         return False
-    found = json.loads(path.read_text())
-    there = {n: (team["frames"], len(team["returns"][n])) for n, team in found.items()}
-    return all(there.get(n) == (frames_of(best), episodes) for n, best in best_of.items())
+    results = json.loads(path.read_text())
+    measured = {n: (team["frames"], len(team["returns"][n])) for n, team in results.items()}
+    return all(measured.get(n) == (frames_of(best), episodes) for n, best in best_of.items())
 
 
-def forget(directory: Path) -> None:
-    """Removes what was measured and drawn of a run's end, which is not where it ends any more."""
+def remove_results(directory: Path) -> None:
+    """Removes the measurements and pictures of a run's former end from its directory."""
     for name in ("absolute.json", "curve.png", "video.mp4"):
         (directory / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Builds a run's teams: to learn, or to play with an earlier run's policies."""
+"""Construction of a run's environments, replay and teams, to learn or to play."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch import nn
 from marl.algorithm import Algorithm, Context
 from marl.env import VectorEnv
 from marl.errors import UserError
-from marl.learning.replay import Replay, check_room
+from marl.learning.replay import Replay
+from marl.learning.replay_limits import check_holds_rollout
 from marl.policies.base import Policy
 from marl.policies.fixed import Scripted
 from marl.training import agent_order, memory
@@ -33,38 +34,39 @@ MakeEnv = Callable[[int, torch.device], VectorEnv]  # (num_envs, device)
 
 @dataclass(frozen=True)
 class Environments:
-    """A run's environments: all with the same agents in the same order.
+    """The environments of a run, all with the same agents in the same order."""
 
-    Args:
-        training: the rank's copies.
-        evaluation: as many copies as are evaluated at once.
-        make: makes others like them.
-    """
-
+    #: This rank's copies to train in.
     training: VectorEnv
+    #: The copies that are evaluated at once.
     evaluation: VectorEnv
+    #: Makes more environments like these.
     make: MakeEnv
 
 
 def build_environments(
-    task: MakeEnv, settings: Settings, device: torch.device, earlier: Path | None
+    task: MakeEnv, settings: Settings, device: torch.device, resumed_run: Path | None
 ) -> Environments:
     """Makes a run's environments.
 
     Args:
-        earlier: the directory of the run that is resumed, whose order of agents they take.
+        task: makes an environment, called with (num_envs, device).
+        settings: the run's settings.
+        device: where the environments are.
+        resumed_run: directory of the run that is resumed, whose order of agents they take; None for
+            a new run.
 
     Raises:
         UserError: the run to be resumed had other agents.
     """
-    saved = agent_order.read(earlier) if earlier else None
-    wanted = partial(agent_order.arranged, saved=saved) if earlier else agent_order.new
+    saved = agent_order.read(resumed_run) if resumed_run else None
+    reorder = partial(agent_order.arrange, saved=saved) if resumed_run else agent_order.new_order
     copies = distributed.share("num_envs", settings.num_envs)
-    training = agent_order.Ordered(task, wanted)(copies, device)
-    if earlier:
-        agent_order.check(training, saved, earlier)
-    order = partial(agent_order.arranged, saved=agent_order.order_of(training.groups))
-    make = agent_order.Ordered(task, order)
+    training = agent_order.OrderedTask(task, reorder)(copies, device)
+    if resumed_run:
+        agent_order.check(training, saved, resumed_run)
+    reorder = partial(agent_order.arrange, saved=agent_order.order_of(training.groups))
+    make = agent_order.OrderedTask(task, reorder)
     return Environments(training, make(min(32, settings.evaluation_episodes), device), make)
 
 
@@ -77,7 +79,17 @@ def context(
     random: torch.Generator,
     replay: Replay | None = None,
 ) -> Context:
-    """What the team's algorithm is built from."""
+    """Returns the context that a team's algorithm is built from.
+
+    Args:
+        env: environment that the team plays in.
+        name: name of the team.
+        team: the team, with its groups and models.
+        shape: size and number of the run's rollouts.
+        policies: policies of all teams, by team; filled as teams are built.
+        random: random numbers of the algorithm.
+        replay: the run's replay, if there is one.
+    """
     groups: dict[str, AgentGroup] = {group: env.groups[group] for group in team.groups or []}
     return Context(
         groups, env.groups, env.state_size, shape.num_envs, shape.steps, shape.iterations,
@@ -88,15 +100,20 @@ def context(
 def build_replay(
     teams: Mapping[str, Team], settings: Settings, device: torch.device
 ) -> Replay | None:
-    """The replay of a run in which a team asks for one; this rank's part of it.
+    """Returns this rank's part of a run's replay; None if no team learns from one.
+
+    Args:
+        teams: teams of the run, by name.
+        settings: the run's settings.
+        device: where the replay is.
 
     Raises:
-        UserError: it could not hold the steps of one iteration, or a team's batch.
+        UserError: the replay could not hold the steps of one iteration, or a team's batch.
     """
     learners = {n: t.algorithm for n, t in teams.items() if needs_replay(t.algorithm)}
     if not learners:
         return None
-    check_room(settings.replay_size, settings.frames_per_iteration)
+    check_holds_rollout(settings.replay_size, settings.frames_per_iteration)
     for name, algorithm in learners.items():
         if getattr(algorithm, "batch_size", 0) > settings.replay_size:
             raise UserError(
@@ -118,20 +135,32 @@ def build_teams(
     seed: int,
     replay: Replay | None = None,
 ) -> dict[str, Algorithm]:
-    """Every team's algorithm. They share one mapping of policies, complete when all are built, and
-    the run's replay."""
+    """Builds the algorithms of all teams.
+
+    They share the run's replay and one mapping of policies, complete when all teams are built.
+
+    Args:
+        env: environment of the run.
+        teams: teams of the run, by name.
+        shape: size and number of the run's rollouts.
+        seed: the run's seed.
+        replay: the run's replay, if there is one.
+
+    Returns:
+        Algorithms by team.
+    """
     policies: dict[str, Policy] = {}
-    built: dict[str, Algorithm] = {}
+    algorithms: dict[str, Algorithm] = {}
     for name, team in teams.items():
         random = generator(env.device, seed, "team", name, *distributed.seed_suffix())
-        chosen = context(env, name, team, shape, policies, random, replay)
-        built[name] = team.algorithm.build(chosen)
-        policies[name] = built[name].policy
-    return built
+        team_context = context(env, name, team, shape, policies, random, replay)
+        algorithms[name] = team.algorithm.build(team_context)
+        policies[name] = algorithms[name].policy
+    return algorithms
 
 
-def check_alike(teams: Mapping[str, Algorithm]) -> None:
-    """Raises RuntimeError where the ranks drew other weights. Waits for all of them."""
+def check_same_weights(teams: Mapping[str, Algorithm]) -> None:
+    """Raises RuntimeError if the ranks have different weights; waits for all ranks."""
     policies = (team.policy for team in teams.values())
     distributed.check_alike(x for p in policies if isinstance(p, nn.Module) for x in p.parameters())
 
@@ -139,11 +168,16 @@ def check_alike(teams: Mapping[str, Algorithm]) -> None:
 def build_collector(
     env: VectorEnv, teams: Mapping[str, Algorithm], settings: Settings, replay: Replay | None
 ) -> Collector:
-    """Resets the environment and makes what plays in it, this rank's part of the run; allocates the
-    replay's storage.
+    """Resets the environment and returns this rank's collector; allocates the replay's storage.
+
+    Args:
+        env: this rank's copies of the environment.
+        teams: algorithms by team.
+        settings: the run's settings.
+        replay: the run's replay, if there is one.
 
     Raises:
-        UserError: training would weigh more than it may.
+        UserError: training needs more memory than the settings allow.
     """
     suffix = distributed.seed_suffix()
     seed = training_seed(settings.seed, *suffix)
@@ -163,17 +197,29 @@ def load_teams(
     agents: Order | None = None,
     learning: int = versions.LEARNING,
 ) -> dict[str, Algorithm]:
-    """The run's teams to play with ``env``: policies only, of that version of ``learning``.
+    """Returns a run's teams to play, but not to learn, in an environment.
+
+    Args:
+        env: environment to play in.
+        teams: teams of the run, by name.
+        states: states of the teams in a checkpoint.
+        path: the checkpoint, for errors.
+        agents: the order of agents that the run recorded; None if it has no record.
+        learning: version of learning of the run (``marl.utils.versions``).
+
+    Returns:
+        Algorithms by team.
 
     Raises:
-        UserError: ``env`` has other agents than the run had, whose weights are their own.
+        UserError: the environment has other agents than the run, and a policy tells them apart.
     """
-    playing: dict[str, Algorithm] = {}
+    algorithms: dict[str, Algorithm] = {}
     for name, team in teams.items():
-        chosen = context(env, name, team, RunShape(), {}, generator(env.device, 0, "team", name))
+        random = generator(env.device, 0, "team", name)
+        team_context = context(env, name, team, RunShape(), {}, random)
         if "policy" in states[name]:
-            policy = restore_policy(team, states[name], chosen, path, agents, learning)
-            playing[name] = Scripted(policy, None)
+            policy = restore_policy(team, states[name], team_context, path, agents, learning)
+            algorithms[name] = Scripted(policy, None)
         else:
-            playing[name] = team.algorithm.build(chosen)
-    return playing
+            algorithms[name] = team.algorithm.build(team_context)
+    return algorithms

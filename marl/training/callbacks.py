@@ -1,4 +1,4 @@
-"""What users do in the midst of a run."""
+"""Callbacks: code of users that a run calls at three moments."""
 
 from __future__ import annotations
 
@@ -14,52 +14,50 @@ from marl.utils.seeding import seed_everything
 
 
 class Callback:
-    """Is called by a run at three moments; override those that you need.
+    """Base class of callbacks; override the methods of the moments that you need.
 
-    All ranks call it alike, at the same moments, and only the first has evaluations. An error in it
-    ends the run with a traceback, as the last checkpoint left it: it is the user's.
+    All ranks call their callbacks at the same moments; only rank 0 has evaluations. An error in a
+    callback ends the run with a traceback; the run can be resumed from its last checkpoint.
 
-    A callback changes what it is given only where it means to: the tensors of the rollout are the
-    run's own storage, and to be copied where they are kept beyond the call. What it draws from
-    torch's, numpy's and Python's global generators comes from streams of the callbacks' own, which
-    begin with the run's seed and go on from call to call, but not from a checkpoint: it moves
-    nothing of the run.
+    The tensors of a rollout are the storage of the run: do not change them, and copy those that
+    must outlive the call. Random numbers from the global generators of torch, numpy and Python come
+    from separate streams here, so that they change nothing of the run. These streams begin with
+    the run's seed and continue from call to call, but not from a checkpoint.
     """
 
     def on_rollout(self, run: Any, rollout: Rollout) -> None:
-        """Called when a rollout has been collected, before any team learns from it.
+        """Runs after a rollout was collected, before any team learns from it.
 
         Args:
             run: the ``Experiment``.
-            rollout: of this rank, ``[T, B, N, ...]``; valid until the next one.
+            rollout: the rollout of this rank, ``[T, B, N, ...]``; valid until the next one.
         """
 
     def on_update(self, run: Any, stats: Mapping[str, Metrics]) -> None:
-        """Called when every team has learned from the rollout.
+        """Runs after all teams have learned from a rollout.
 
         Args:
-            run: the ``Experiment``; its ``frames`` and ``iteration`` count this one.
-            stats: what each team's update returned, by team: scalars on the device, of this rank.
+            run: the ``Experiment``; its ``frames`` and ``iteration`` include this rollout.
+            stats: statistics of each team's update, by team: scalars on the device, of this rank.
         """
 
     def on_evaluation(self, run: Any, record: Mapping[str, Any]) -> None:
-        """Called on the first rank when an evaluation has been played and logged, before the
-        checkpoint at the same frames.
+        """Runs on rank 0 after an evaluation was logged, before the checkpoint at that frame.
 
         Args:
             run: the ``Experiment``.
-            record: as in ``evaluations.jsonl``: ``frames``, ``returns`` of each team and
-                ``metrics``, one number for every episode.
+            record: the record in ``evaluations.jsonl``: ``frames``, and one number for each episode
+                in ``returns`` (by team) and ``metrics`` (by name).
         """
 
 
 class Callbacks(Callback):
-    """Calls several in order, with global random states of their own.
+    """Several callbacks as one, called in order, with global random states of their own.
 
     Args:
-        callbacks: of the user.
-        device: the run's, on which they may draw.
-        seed: the run's.
+        callbacks: callbacks of the user.
+        device: device of the run, on which they may draw random numbers.
+        seed: seed of the run.
     """
 
     def __init__(self, callbacks: Sequence[Callback], device: torch.device, seed: int):
@@ -77,8 +75,8 @@ class Callbacks(Callback):
     def on_evaluation(self, run: Any, record: Mapping[str, Any]) -> None:
         self._call(lambda callback: callback.on_evaluation(run, record))
 
-    def _call(self, moment: Callable[[Callback], None]) -> None:
+    def _call(self, method: Callable[[Callback], None]) -> None:
         if self.callbacks:
             with self.process.use():
                 for callback in self.callbacks:
-                    moment(callback)
+                    method(callback)

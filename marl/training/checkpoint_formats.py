@@ -1,10 +1,12 @@
-"""Formats of checkpoints. A checkpoint names the format that it is written in; one reader for every
-older format makes the next one of it, so that no other code knows any but the newest.
+"""Formats of checkpoints, and readers of older ones.
 
-A key that a state dict renames, drops or adds is a new format from the first release that writes
+Each checkpoint names its format. One reader for each older format converts it to the next one, so
+that all other code knows the newest format only.
+
+A state dict that renames, drops or adds a key needs a new format from the first release that writes
 it: raise ``FORMAT`` and add a reader. Lists of tensors (the replay's storage, the collector's
-observations) are in the order of their classes' fields, and the words that name random streams
-never change: no reader could mend either.
+observations) are in the order of the fields of their classes, and names of random streams never
+change: a reader could convert neither.
 """
 
 from __future__ import annotations
@@ -19,10 +21,9 @@ from marl.errors import UserError
 
 State = dict[str, Any]
 
-# 1  No number. Written up to commit cfe369c.
-# 2  The statistics of off-policy actors' last step are called so, and so are models of opponents;
-#    what the first versions did not write (the version of learning, self-play, the names of
-#    metrics) is there always.
+# 1  Without a number. Written up to commit cfe369c.
+# 2  Keys ``actor_stats`` and ``opponent_models``. Entries that the first versions did not write
+#    (the version of learning, self-play, the names of metrics) always exist.
 FORMAT = 2
 
 
@@ -30,17 +31,17 @@ def read(state: State, path: Path) -> State:
     """Returns a checkpoint's state in the newest format.
 
     Args:
-        state: as it was written; changed in place.
-        path: of its file, for the error.
+        state: the state as it was written; changed in place.
+        path: the checkpoint's file, for the error.
 
     Raises:
-        UserError: it is of a newer format.
+        UserError: a newer version of marl wrote the checkpoint, in a newer format.
     """
     number = state.get("format", 1)
     if number > FORMAT:
         raise UserError(
             f"checkpoint {str(path)!r} has format {number}, and this version of marl reads formats "
-            f"up to {FORMAT}: update marl"
+            f"up to {FORMAT}; update marl"
         )
     for older in range(number, FORMAT):
         READERS[older](state)
@@ -49,9 +50,9 @@ def read(state: State, path: Path) -> State:
 
 
 def _read_1(state: State) -> None:
-    """Makes format 2 of format 1."""
+    """Converts format 1 to format 2."""
     state.setdefault("learning", 1)
-    # Where it is missing there was no self-play, whose random stream begins when it is first used.
+    # Where this is missing, self-play was not used, and its random stream begins at its first use.
     random = torch.Generator().get_state()
     state.setdefault("selfplay", {"pools": {}, "turn": 0, "next": 0, "random": random})
     state.get("collector", {}).setdefault("info", [])
@@ -69,10 +70,15 @@ def _read_1(state: State) -> None:
 
 
 def rename(state: State, **names: str) -> None:
-    """Renames keys, old to new, of those that are there."""
+    """Renames those keys of a state that exist, in place.
+
+    Args:
+        state: the state.
+        names: new name by old name.
+    """
     for old, new in names.items():
         if old in state:
             state[new] = state.pop(old)
 
 
-READERS: dict[int, Callable[[State], None]] = {1: _read_1}  # format -> makes the next one of it
+READERS: dict[int, Callable[[State], None]] = {1: _read_1}  # format -> converts it to the next

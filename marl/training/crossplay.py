@@ -1,4 +1,4 @@
-"""Who beats whom: the teams of several runs against each other."""
+"""Cross-play: the teams of several runs against each other."""
 
 from __future__ import annotations
 
@@ -15,42 +15,53 @@ from marl.algorithm import Algorithm
 from marl.env import VectorEnv
 from marl.errors import UserError, unknown
 from marl.training import build, loading, run_directory
-from marl.training.agent_order import Ordered, arranged
+from marl.training.agent_order import OrderedTask, arrange
 from marl.training.evaluation import Limit, evaluate
 from marl.utils.versions import learning
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A run that sends its teams."""
+    """A run that takes part in cross-play."""
 
+    #: Short name of the run.
     name: str
-    path: Path  # of its checkpoint
-    frames: int  # that it had seen
+    #: File of its checkpoint.
+    path: Path
+    #: Frames that it had played at the checkpoint.
+    frames: int
+    #: Its algorithms, by team.
     teams: dict[str, Algorithm]
 
 
 @dataclass(frozen=True)
 class Crossplay:
-    """What every pairing of ``entrants`` reached: the row plays ``side``, the column all other
-    teams. ``cells[row][column]`` is as ``marl.training.evaluation.evaluate`` returns it."""
+    """Results of all pairings of runs: rows play ``side``, columns play all other teams."""
 
+    #: Team that the rows play.
     side: str
+    #: The runs, in the order of rows and of columns.
     entrants: Sequence[Entrant]
+    #: Results by row and column, as ``marl.training.evaluation.evaluate`` returns them.
     cells: list[list[dict[str, dict[str, list[float]]]]]
 
     def quantities(self) -> list[tuple[str, str]]:
-        """Every team's return and every metric: (``returns`` or ``metrics``, name)."""
-        first = self.cells[0][0]
-        return [(kind, name) for kind in ("returns", "metrics") for name in first[kind]]
+        """Returns all quantities as (``returns`` or ``metrics``, name of the team or metric)."""
+        cell = self.cells[0][0]
+        return [(kind, name) for kind in ("returns", "metrics") for name in cell[kind]]
 
     def matrix(self, kind: str, name: str) -> list[list[tuple[float, float]]]:
-        """Mean and standard error of one quantity, by row and column."""
+        """Returns mean and standard error of one quantity, by row and column.
+
+        Args:
+            kind: ``returns`` or ``metrics``.
+            name: name of the team or metric.
+        """
         return [[mean_error(cell[kind][name]) for cell in row] for row in self.cells]
 
     def to_plain(self) -> dict[str, Any]:
-        """For JSON: every episode of every cell."""
-        who = [
+        """Returns plain values for JSON, with each episode of each cell."""
+        runs = [
             {"name": e.name, "checkpoint": str(e.path), "frames": e.frames} for e in self.entrants
         ]
         cells = [
@@ -58,11 +69,11 @@ class Crossplay:
             for i, row in enumerate(self.entrants)
             for j, column in enumerate(self.entrants)
         ]
-        return {"side": self.side, "runs": who, "cells": cells}
+        return {"side": self.side, "runs": runs, "cells": cells}
 
 
 def mean_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error."""
+    """Returns mean and standard error of values; the error of a single value is 0."""
     error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
     return statistics.fmean(values), error
 
@@ -74,29 +85,37 @@ def enter(
     best: str | None = None,
     side: str = "",
 ) -> tuple[VectorEnv, list[Entrant]]:
-    """The environment that all were trained in, and what each run sends.
+    """Loads runs for cross-play, and makes the environment that they were trained in.
+
+    Args:
+        paths: run directories or checkpoint files.
+        episodes: episodes of each pairing; the environment has at most 32 copies.
+        device: where to play.
+        best: team at whose best checkpoint each run plays, empty for its only team; None for the
+            newest checkpoint.
+        side: team that is to be the rows'; empty for the first.
 
     Raises:
-        UserError: runs of different tasks, teams or agents, one that is named twice, or no team of
-            the name ``side``.
+        UserError: the runs have different tasks, teams or agents, one is named twice, or no team is
+            named ``side``.
     """
-    found = [loading.newest(path, device, best) for path in paths]
-    configs = [run_directory.read_config(directory) for directory, _, _ in found]
-    _check_alike(paths, configs)
+    loaded = [loading.load_checkpoint(path, device, best) for path in paths]
+    configs = [run_directory.read_config(directory) for directory, _, _ in loaded]
+    _check_comparable(paths, configs)
     if side and side not in configs[0]["teams"]:
         raise unknown("team", side, configs[0]["teams"])
-    names = _names(paths, [file for _, file, _ in found])
-    make = Ordered(configs[0]["task"], partial(arranged, saved=configs[0].get("agents")))
+    names = _names(paths, [file for _, file, _ in loaded])
+    make = OrderedTask(configs[0]["task"], partial(arrange, saved=configs[0].get("agents")))
     env = make(min(32, episodes), device)
     entrants = []
-    for name, (_, file, state), config in zip(names, found, configs, strict=True):
+    for name, (_, file, state), config in zip(names, loaded, configs, strict=True):
         agents, version = config.get("agents"), learning(config)
         teams = build.load_teams(env, config["teams"], state["teams"], file, agents, version)
         entrants.append(Entrant(name, file, state["frames"], teams))
     return env, entrants
 
 
-def _check_alike(paths: Sequence[Path], configs: Sequence[dict[str, Any]]) -> None:
+def _check_comparable(paths: Sequence[Path], configs: Sequence[dict[str, Any]]) -> None:
     first, *others = configs
     if len(first["teams"]) < 2:
         raise UserError(
@@ -118,13 +137,16 @@ def _check_alike(paths: Sequence[Path], configs: Sequence[dict[str, Any]]) -> No
 
 
 def _names(paths: Sequence[Path], files: Sequence[Path]) -> list[str]:
-    """Short, and each its own."""
-    for words in (1, 2, 3, 99):
+    """Returns short names of runs, all different."""
+    for length in (1, 2, 3, 99):
         parts = [(path.with_suffix("") if path.suffix == ".pt" else path).parts for path in paths]
-        names = ["/".join(p for p in part[-words:] if p != "checkpoints") for part in parts]
+        names = ["/".join(p for p in part[-length:] if p != "checkpoints") for part in parts]
         if len(set(names)) == len(names):
             return names
-    raise UserError(f"{str(paths[0])!r} and the others must be different runs: one is named twice")
+    raise UserError(
+        f"{str(paths[0])!r} and the others must be different runs, and one is named twice; leave "
+        "one out"
+    )
 
 
 def crossplay(
@@ -137,8 +159,21 @@ def crossplay(
     advance: Callable[[], None] = lambda: None,
     limit: Limit | None = None,
 ) -> Crossplay:
-    """Plays every pairing over the same ``episodes``, the rows on ``side`` (empty for the first
-    team); ``advance`` is called after each."""
+    """Plays all pairings of runs over the same episodes.
+
+    Args:
+        env: environment of the runs.
+        entrants: the runs.
+        episodes: episodes of each pairing.
+        seed: seed of the episodes.
+        explore: False for greedy actions.
+        side: team that the rows play; empty for the first.
+        advance: called after each pairing, to show progress.
+        limit: longest episode.
+
+    Raises:
+        EndlessEpisode: an episode is longer than ``limit`` allows.
+    """
     teams = entrants[0].teams
     side = side or next(iter(teams))
     cells = []

@@ -1,4 +1,4 @@
-"""Episodes for evaluation and video; when a run is evaluated, and what came of it."""
+"""Evaluation: the episodes of evaluations and videos, and the schedule of a run's evaluations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any
@@ -28,108 +28,129 @@ from marl.utils.capabilities import learns
 
 @dataclass(frozen=True)
 class Limit:
-    """How long the episodes of an evaluation may be, and after which time it says how far they are.
+    """The longest episode of an evaluation, and the time after which it reports progress."""
 
-    Args:
-        steps: of one episode; an evaluation with a longer one is refused.
-        name: what is played, such as ``random play``.
-        setting: the word that changes ``steps``.
-        after: seconds until the first line on stderr; each other comes after twice the time.
-        clock: tells seconds.
-    """
-
+    #: Longest episode in steps; an evaluation with a longer one is refused.
     steps: int = Settings.evaluation_max_steps
+    #: What is played, such as ``random play``; for messages.
     name: str = "evaluation"
+    #: The setting that changes ``steps``; for messages.
     setting: str = "evaluation_max_steps"
+    #: Seconds until the first line on stderr; each later line comes after twice the time.
     after: float = 5.0
+    #: Returns seconds.
     clock: Callable[[], float] = time.monotonic
 
 
 class LimitCheck:
-    """Looks at one round of episodes, step by step."""
+    """Watches one round of episodes: reports progress, and stops episodes that are too long.
+
+    Args:
+        limit: longest episode, and the time of reports.
+    """
 
     def __init__(self, limit: Limit):
-        self.limit, self.began, self.next = limit, limit.clock(), limit.after
+        self.limit, self.start_time, self.next = limit, limit.clock(), limit.after
 
     def __call__(self, steps: int, running: Tensor) -> None:
-        """Says on stderr, now and then, how many of the copies ``running [B]`` have ended.
+        """Reports on stderr, from time to time, how many episodes have ended.
+
+        Args:
+            steps: steps of the round so far.
+            running: True for copies whose episode has not ended, ``[B]``.
 
         Raises:
-            EndlessEpisode: some have not after the most steps.
+            EndlessEpisode: an episode has not ended within the limit.
         """
-        passed = self.limit.clock() - self.began
-        if passed < self.next and steps < self.limit.steps:
+        seconds = self.limit.clock() - self.start_time
+        if seconds < self.next and steps < self.limit.steps:
             return
-        left, number = int(running.sum()), len(running)
+        unfinished, number = int(running.sum()), len(running)
         if steps >= self.limit.steps:
             raise EndlessEpisode(
-                f"{self.limit.name}: {left} of {number} episodes have not ended after {steps:,} "
-                f"steps; end them by task.max_steps={min(1000, steps)}, for instance, or allow "
-                "longer ones by "
-                f"{self.limit.setting}={10 * steps}"
+                f"{self.limit.name}: {unfinished} of {number} episodes have not ended after "
+                f"{steps:,} steps; end them by task.max_steps={min(1000, steps)}, for instance, or "
+                f"allow longer ones by {self.limit.setting}={10 * steps}"
             )
-        self.next = 2 * passed
-        ended = (
-            f"{number - left} of {number} episodes have"
-            if left < number
-            else (f"no episode of {number} has")
-        )
-        more = "" if left < number else "; if none ever does, set task.max_steps"
+        self.next = 2 * seconds
+        if unfinished < number:
+            progress, advice = f"{number - unfinished} of {number} episodes have", ""
+        else:
+            progress = f"no episode of {number} has"
+            advice = "; if none ever does, set task.max_steps"
         print(
-            f"marl: {self.limit.name}: {ended} ended after {steps:,} steps ({passed:.0f} s){more}",
+            f"marl: {self.limit.name}: {progress} ended after {steps:,} steps ({seconds:.0f} s)"
+            f"{advice}",
             file=sys.stderr, flush=True,
         )  # fmt: skip
 
 
 class Evaluations:
-    """A run's: at every interval and at the end, each once."""
+    """The evaluations of a training run: at each interval, and once at the end.
+
+    Args:
+        env: environment to play in.
+        teams: algorithms by team.
+        settings: the run's settings.
+    """
 
     def __init__(self, env: VectorEnv, teams: Teams, settings: Settings):
         self.env, self.teams, self.settings = env, teams, settings
-        self.next, self.done_at = 0, -1  # frames at the next one and at the last
-        self.returns: dict[str, list[float]] = {}  # the last one's
-        self.metrics: list[str] = []  # those told so far: one that appears late stays
-        self.best: dict[str, float] = {}  # the best mean return so far of every team that learns
+        self.next, self.last_frame = 0, -1  # frames of the next evaluation and of the last one
+        self.returns: dict[str, list[float]] = {}  # of the last evaluation, by team
+        self.metrics: list[str] = []  # all names so far, for later evaluations keep them
+        self.best: dict[str, float] = {}  # best mean return so far of each team that learns
 
-    def due(self, frames: int) -> bool:
+    def is_due(self, frames: int) -> bool:
+        """Returns whether to evaluate after ``frames`` frames of training."""
         if frames >= self.settings.total_frames:
-            return self.done_at != frames
+            return self.last_frame != frames
         return self.settings.evaluation_interval > 0 and frames >= self.next
 
     def play(self, frames: int) -> dict[str, dict[str, list[float]]]:
-        """Greedy episodes; as ``evaluate`` returns them. None on other ranks than the first."""
+        """Plays the greedy episodes of the evaluation at ``frames``.
+
+        Returns:
+            What ``evaluate`` returns, with the metrics of all evaluations so far; without episodes
+            on ranks other than 0.
+        """
         seed = seeding.evaluation_seed(self.settings.seed, frames)
         episodes = 0 if distributed.rank() else self.settings.evaluation_episodes
         limit = Limit(self.settings.evaluation_max_steps, f"evaluation at frame {frames:,}")
         result = evaluate(self.env, self.teams, episodes, seed, limit=limit)
         self.metrics = list(dict.fromkeys([*self.metrics, *result["metrics"]]))
-        untold = [0.0] * episodes
-        result["metrics"] = {name: result["metrics"].get(name, untold) for name in self.metrics}
+        zeros = [0.0] * episodes
+        result["metrics"] = {name: result["metrics"].get(name, zeros) for name in self.metrics}
         interval = self.settings.evaluation_interval or self.settings.total_frames
-        self.returns, self.done_at = result["returns"], frames
+        self.returns, self.last_frame = result["returns"], frames
         self.next = (frames // interval + 1) * interval
         return result
 
-    def best_now(self) -> list[str]:
-        """The learning teams that did as well as ever or better, against what the others were now:
-        of equals the last, which has learned longest, is the best."""
+    def update_best(self) -> list[str]:
+        """Returns the learning teams whose last mean return is at least their best so far.
+
+        Opponents are as they are now. Of equal returns the last counts as the best, for that team
+        has learned longest.
+        """
         means = {
             name: statistics.fmean(self.returns[name])
             for name, team in self.teams.items()
             if self.returns[name] and learns(team)
         }
-        found = [name for name, mean in means.items() if mean >= self.best.get(name, -math.inf)]
-        self.best.update({name: means[name] for name in found})
-        return found
+        names = [name for name, mean in means.items() if mean >= self.best.get(name, -math.inf)]
+        self.best.update({name: means[name] for name in names})
+        return names
 
     def state_dict(self) -> dict[str, Any]:
+        """Returns the state for a checkpoint."""
         return {
-            "next": self.next, "done_at": self.done_at, "returns": self.returns, "best": self.best,
-            "metrics": self.metrics,
+            "next": self.next, "done_at": self.last_frame, "returns": self.returns,
+            "best": self.best, "metrics": self.metrics,
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.next, self.done_at = state["next"], state["done_at"]
+        """Restores the state of a checkpoint."""
+        self.next, self.last_frame = state["next"], state["done_at"]
         self.returns, self.best = state["returns"], state["best"]
         self.metrics = state["metrics"]
 
@@ -142,33 +163,54 @@ def evaluate(
     explore: bool = False,
     limit: Limit | None = None,
 ) -> dict[str, dict[str, list[float]]]:
-    """Plays the first episode of every copy, in rounds, until there are ``episodes``.
+    """Plays episodes in rounds, the first one of each copy, until there are enough.
 
-    Returns ``{"returns": {team: [one per episode]}, "metrics": {name: [one per episode]}}``; a
-    return is the mean over the team's agents of their summed rewards. Touches no random state but
-    its own.
+    Random numbers come from a stream of its own; no other random state changes.
+
+    Args:
+        env: environment to play in.
+        teams: algorithms by team.
+        episodes: number of episodes.
+        seed: seed of the episodes.
+        explore: False for greedy actions.
+        limit: longest episode; the default of ``Limit`` if None.
+
+    Returns:
+        ``{"returns": {team: [one per episode]}, "metrics": {name: [one per episode]}}``; a return
+        is the mean over the team's agents of their summed rewards.
 
     Raises:
         EndlessEpisode: an episode is longer than ``limit`` allows.
+        EnvironmentFault: a number from the environment is not finite.
     """
     limit = limit or Limit()
     returns: dict[str, list[float]] = {name: [] for name in teams}
-    rounds: list[tuple[int, dict[str, Tensor]]] = []  # how many episodes of it count, and metrics
+    rounds: list[tuple[int, dict[str, Tensor]]] = []  # episodes of it that count, and metrics
     for number in range(-(-episodes // env.num_envs)):
-        wanted = min(env.num_envs, episodes - number * env.num_envs)
-        played = _play_round(env, teams, seed + 2 * env.num_envs * number, explore, limit)
-        for name, values in played[0].items():
-            returns[name] += values[:wanted].tolist()
-        rounds.append((wanted, played[1]))
-    names = dict.fromkeys(name for _, told in rounds for name in told)
-    none = torch.zeros(env.num_envs)  # of a metric that appeared in a later round
-    metrics = {n: [x for m, told in rounds for x in told.get(n, none)[:m].tolist()] for n in names}
-    return {"returns": returns, "metrics": metrics}
+        used = min(env.num_envs, episodes - number * env.num_envs)
+        round_seed = seed + 2 * env.num_envs * number
+        round_returns, round_metrics = _play_round(env, teams, round_seed, explore, limit)
+        for name, values in round_returns.items():
+            returns[name] += values[:used].tolist()
+        rounds.append((used, round_metrics))
+    return {"returns": returns, "metrics": _concat_metrics(rounds, torch.zeros(env.num_envs))}
+
+
+def _concat_metrics(
+    rounds: Sequence[tuple[int, Mapping[str, Tensor]]], default: Tensor
+) -> dict[str, list[float]]:
+    """Concatenates the metrics of all rounds; ``default [B]`` is for those that a round lacks."""
+    names = dict.fromkeys(name for _, metrics in rounds for name in metrics)
+    return {
+        name: [x for used, metrics in rounds for x in metrics.get(name, default)[:used].tolist()]
+        for name in names
+    }
 
 
 def _play_round(
     env: VectorEnv, teams: Teams, seed: int, explore: bool, limit: Limit
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Plays one episode in each copy; returns and metrics ``[B]`` by name."""
     returns = {name: torch.zeros(env.num_envs, device=env.device) for name in teams}
     metrics: dict[str, Tensor] = {}
     running = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
@@ -177,9 +219,10 @@ def _play_round(
         for name, team in teams.items():
             groups = [g for g in env.groups if g in team.policy.groups]
             returns[name] += team_mean_reward(transition.reward, groups) * running
-        ended = transition.done & running
+        ends_now = transition.done & running
         for name, value in transition.info.items():
-            metrics[name] = torch.where(ended, value, metrics.get(name, torch.zeros_like(value)))
+            old_value = metrics.get(name, torch.zeros_like(value))
+            metrics[name] = torch.where(ends_now, value, old_value)
         running = running & ~transition.done
         if not running.any():
             break
@@ -189,10 +232,16 @@ def _play_round(
 
 
 def episode_steps(env: VectorEnv, teams: Teams, seed: int, explore: bool) -> Iterator[Transition]:
-    """Steps ``env`` without end, from a fresh start with a random stream of its own.
+    """Resets an environment and yields its steps without end, with random numbers of its own.
+
+    Args:
+        env: environment to play in.
+        teams: algorithms by team.
+        seed: seed of the reset and of the actions.
+        explore: False for greedy actions.
 
     Raises:
-        EnvironmentFault: the environment gave what is no number (``marl.training.finite``).
+        EnvironmentFault: a number from the environment is not finite (``marl.training.finite``).
     """
     generator = seeding.generator(env.device, seed, "acting")
     obs, carry = env.reset(seed), initial_carry(teams, env.num_envs)
@@ -206,9 +255,21 @@ def episode_steps(env: VectorEnv, teams: Teams, seed: int, explore: bool) -> Ite
 
 
 def film(env: VectorEnv, teams: Teams, seed: int, max_steps: int = 1000) -> list[np.ndarray]:
-    """The frames of one greedy episode of ``env``'s first copy; not of its last step, after which
-    the next episode stands there already, unless that is the only one. Of a longer one the first
-    ``max_steps``, which stderr is told: frames are held in memory."""
+    """Films one greedy episode of an environment's first copy.
+
+    The frame after the last step is left out unless it is the only one, for it shows the next
+    episode already. Frames are held in memory: the film of a longer episode ends after
+    ``max_steps``, with a message on stderr.
+
+    Args:
+        env: environment to play in.
+        teams: algorithms by team.
+        seed: seed of the episode.
+        max_steps: largest number of frames.
+
+    Returns:
+        Frames, ``[H, W, 3]`` uint8 each.
+    """
     frames = []
     for transition in islice(episode_steps(env, teams, seed, explore=False), max_steps):
         done = bool(transition.done[0])
@@ -216,5 +277,6 @@ def film(env: VectorEnv, teams: Teams, seed: int, max_steps: int = 1000) -> list
             frames.append(env.render(0))
         if done:
             return frames
-    print(f"marl: the film ends after {max_steps:,} steps, its episode goes on", file=sys.stderr)
+    message = f"marl: the film ends after {max_steps:,} steps, before its episode does"
+    print(message, file=sys.stderr)
     return frames

@@ -1,4 +1,4 @@
-"""Evaluation of joint policies with and without their graph."""
+"""Evaluation of policies that act along a graph, with the graph and without it."""
 
 from __future__ import annotations
 
@@ -10,33 +10,30 @@ from torch import Tensor
 
 from marl.algorithm import Algorithm
 from marl.env import VectorEnv
-from marl.policies.bayesian import JointPolicy
+from marl.policies.base import GraphPolicy, graph_policy
 from marl.training.collector import Teams
 from marl.training.evaluation import Limit, evaluate
-from marl.types import (
-    Carry,
-    Metrics,
-    Observation,
-    PolicyStep,
-    Rollout,
-)
+from marl.types import Carry, Metrics, Observation, PolicyStep, Rollout
 
 
 class GraphAblation:
-    """A team with a joint policy, to be evaluated: the mean density of the graphs it acted along.
+    """A team that acts with or without its graph, and measures the density of the graph.
+
+    It is an ``Algorithm`` in place of the team's own.
 
     Args:
-        team: with its policy.
-        without_graph: it acts without them.
+        team: the algorithm of the team.
+        policy: its policy.
+        without_graph: True leaves out all edges of the graph.
     """
 
-    def __init__(self, team: Algorithm, without_graph: bool):
-        assert isinstance(team.policy, JointPolicy)
-        self.team, self.policy, self.without_graph = team, team.policy, without_graph
+    def __init__(self, team: Algorithm, policy: GraphPolicy, without_graph: bool):
+        self.team, self.policy, self.without_graph = team, policy, without_graph
         self.densities: list[Tensor] = []
 
     @property
     def density(self) -> float:
+        """Mean share of the possible edges in the graphs of all steps so far."""
         return float(torch.stack(self.densities).mean())
 
     @torch.no_grad()
@@ -69,11 +66,16 @@ class GraphAblation:
 def ablations(
     teams: Mapping[str, Algorithm], without_graph: bool = False
 ) -> dict[str, GraphAblation]:
-    """Those of ``teams`` that have a joint policy."""
+    """Returns the ablations of those teams that act along a graph.
+
+    Args:
+        teams: algorithms by team.
+        without_graph: True for teams that act without their graph.
+    """
     return {
-        name: GraphAblation(team, without_graph)
+        name: GraphAblation(team, policy, without_graph)
         for name, team in teams.items()
-        if isinstance(team.policy, JointPolicy)
+        if (policy := graph_policy(team.policy)) is not None
     }
 
 
@@ -85,13 +87,28 @@ def play(
     explore: bool = False,
     limit: Limit | None = None,
 ) -> dict[str, Any]:
-    """``evaluate``; where a team acts along a Bayesian network also the returns of the same
-    episodes without their graphs, as ``cut``, and each such team's ``density``, the share of the
-    edges there could be."""
-    joint = ablations(teams)
-    result: dict[str, Any] = evaluate(env, {**teams, **joint}, episodes, seed, explore, limit)
-    if joint:
-        result["density"] = {name: [team.density] for name, team in joint.items()}
-        cut = {**teams, **ablations(teams, without_graph=True)}
-        result["cut"] = evaluate(env, cut, episodes, seed, explore, limit)["returns"]
+    """Plays episodes as ``evaluate`` does, and again without the graphs of teams that have one.
+
+    Args:
+        env: environment to play in.
+        teams: algorithms by team.
+        episodes: number of episodes.
+        seed: seed of the episodes.
+        explore: False for greedy actions.
+        limit: longest episode.
+
+    Returns:
+        What ``evaluate`` returns. If a team acts along a graph, also ``cut``, the returns of the
+        same episodes without graphs, and ``density``, by such team the mean share of the possible
+        edges in its graphs.
+
+    Raises:
+        EndlessEpisode: an episode is longer than ``limit`` allows.
+    """
+    with_graph = ablations(teams)
+    result: dict[str, Any] = evaluate(env, {**teams, **with_graph}, episodes, seed, explore, limit)
+    if with_graph:
+        result["density"] = {name: [team.density] for name, team in with_graph.items()}
+        without_graph = {**teams, **ablations(teams, without_graph=True)}
+        result["cut"] = evaluate(env, without_graph, episodes, seed, explore, limit)["returns"]
     return result

@@ -1,4 +1,4 @@
-"""Loading the policies of a run directory."""
+"""Loading of policies from run directories and checkpoint files."""
 
 from __future__ import annotations
 
@@ -19,12 +19,24 @@ from marl.training.teams import Team
 from marl.utils import versions
 
 
-def newest(
+def load_checkpoint(
     path: Path, device: torch.device, best: str | None = None
 ) -> tuple[Path, Path, dict[str, Any]]:
-    """The run directory, checkpoint file and state that ``path`` (a run, or one of its files)
-    stands for: a run's newest, or the one at which its team ``best`` was best (empty for its only
-    team)."""
+    """Loads a checkpoint of a run.
+
+    Args:
+        path: a run directory, or one of its checkpoint files.
+        device: where the tensors are to be.
+        best: of a directory, loads the checkpoint at which this team was best, empty for its only
+            team; None for the newest checkpoint.
+
+    Returns:
+        The run directory, the checkpoint file and its state.
+
+    Raises:
+        UserError: the run, the team or the checkpoint does not exist, or the team is not named and
+            the run has several.
+    """
     if path.suffix == ".pt":
         return path.absolute().parent.parent, path, checkpoint.load(path, device)
     checkpoints = checkpoint.Checkpoints(path / "checkpoints")
@@ -32,27 +44,37 @@ def newest(
     if best is None:
         return path, *checkpoints.load_last(device)
     if not best and len(teams) > 1:
-        raise UserError(f"{str(path)!r} has several teams; say whose best: {', '.join(teams)}")
+        raise UserError(
+            f"{str(path)!r} has several teams; name the one whose best checkpoint is meant: "
+            f"{', '.join(teams)}"
+        )
     team = best or next(iter(teams))
     if team not in teams:
         raise unknown("team", team, teams, where=f" in run {str(path)!r}")
-    chosen = checkpoints.best(team)
-    if chosen is None:
+    file = checkpoints.best(team)
+    if file is None:
         raise UserError(f"{str(path)!r} holds no best checkpoint of team {team!r}")
-    return path, chosen, checkpoint.load(chosen, device)
+    return path, file, checkpoint.load(file, device)
 
 
 def load_policy(path: Path, source: str, target: Context) -> Policy:
-    """The policy of team ``source`` of an earlier run, for the groups of ``target``.
+    """Loads the policy of one team of an earlier run.
+
+    Args:
+        path: a run directory, or one of its checkpoint files.
+        source: name of the team; empty for the one with the groups of ``target``.
+        target: context that the policy is to play in.
 
     Raises:
-        UserError: no such run or team, networks of other shapes, or of other agents.
+        UserError: the run or the team does not exist, or its policy has networks of other shapes or
+            learned for other agents.
     """
     if not path.exists():
         raise UserError(
-            f"there is no run or checkpoint file {str(path)!r}, whose policy a frozen team plays"
+            f"run or checkpoint file {str(path)!r} of a frozen team does not exist; give the path "
+            "of a run directory or of one of its checkpoint files"
         )
-    directory, _, state = newest(path, target.device)
+    directory, _, state = load_checkpoint(path, target.device)
     config = read_config(directory)
     teams: dict[str, Team] = config["teams"]
     if not source:
@@ -74,8 +96,19 @@ def restore_policy(
     agents: Order | None,
     learning: int,
 ) -> Policy:
-    """The policy in ``state``, for the groups of ``target``, where its run had these ``agents``
-    (None for a run that does not tell) and learned by version ``learning``."""
+    """Builds a policy and restores it from a checkpoint; its parameters are frozen.
+
+    Args:
+        team: the team of the earlier run.
+        state: the team's state in the checkpoint.
+        target: context that the policy is to play in.
+        path: the run or checkpoint, for errors.
+        agents: the order of agents that the run recorded; None if it has no record.
+        learning: version of learning of the run (``marl.utils.versions``).
+
+    Raises:
+        UserError: the state holds no policy, or one that does not fit the groups of ``target``.
+    """
     if "policy" not in state:
         raise UserError(f"the team of {str(path)!r} holds no policy to load")
     groups = {name: versions.observed_group(group, learning) for name, group in target.team.items()}
@@ -85,8 +118,8 @@ def restore_policy(
         policy.load_state_dict(state["policy"])
     except RuntimeError:
         raise UserError(
-            f"the policy of {str(path)!r} does not fit here: groups {list(target.team)} see or do "
-            "something else than when it was trained"
+            f"the policy of {str(path)!r} does not fit here: groups {list(target.team)} have other "
+            "observations or actions than when it was trained"
         ) from None
     build = lambda groups: team.algorithm.policy(replace(target, team=groups))  # noqa: E731
     agent_order.check_places(target.team, agents, path, build)

@@ -1,5 +1,4 @@
-"""Where a run's numbers go: JSONL always; W&B, TensorBoard and the progress display where asked
-for."""
+"""Sinks of a run's records: JSONL always; W&B, TensorBoard and a progress display on request."""
 
 from __future__ import annotations
 
@@ -22,59 +21,70 @@ from marl.utils.jsonl import scalars
 if TYPE_CHECKING:
     from marl.training.settings import Settings
 
-# What is logged: training metrics, evaluations (results only, no clocks), and the clocks.
+# Kinds of records: training metrics, evaluations (results without clocks), and clocks.
 KINDS = ("metrics", "evaluations", "timing")
-IDENTITY = "wandb_id"  # the file that keeps a run's name at W&B
+IDENTITY = "wandb_id"  # the file with a run's identity at W&B
 
 
 class Sink(Protocol):
-    """Takes records ``{"frames": int, ...}`` of one of the ``KINDS``."""
+    """A destination of records."""
 
-    def log(self, kind: str, record: Mapping[str, Any]) -> None: ...
+    def log(self, kind: str, record: Mapping[str, Any]) -> None:
+        """Logs one record.
 
-    def close(self) -> None: ...
+        Args:
+            kind: one of ``KINDS``.
+            record: ``{"frames": int, ...}``.
+        """
+        ...
+
+    def close(self) -> None:
+        """Writes what is pending and closes the destination."""
+        ...
 
 
 class JsonlSink:
-    """``metrics.jsonl``, ``evaluations.jsonl`` and ``timing.jsonl``: a line per record, flushed at
-    once.
+    """The files ``metrics.jsonl``, ``evaluations.jsonl`` and ``timing.jsonl``, a line per record.
 
-    The files are opened by ``open`` or the first record; before that nothing is touched.
-    ``position`` and ``rewind`` cut what was written after a checkpoint, so that a resumed run
-    continues the very files of the uninterrupted one.
+    Each record is written at once. The files are opened by ``open`` or the first record, and not
+    touched before. ``position`` and ``rewind`` remove what was written after a checkpoint, so that
+    a resumed run leaves the same files as an uninterrupted one.
+
+    Args:
+        directory: directory of the run.
+        kinds: kinds of records to write.
     """
 
     def __init__(self, directory: Path, kinds: Sequence[str] = KINDS):
         self.paths = {kind: directory / f"{kind}.jsonl" for kind in kinds}
         self.files: dict[str, FileIO] = {}
-        self.start: Mapping[str, int] = {}  # bytes to keep of each when they are opened
+        self.start: Mapping[str, int] = {}  # bytes of each file to keep when it is opened
 
     def rewind(self, position: Mapping[str, int]) -> None:
-        """Cuts all files to their sizes at ``position``, as soon as they are open.
+        """Truncates all files to their sizes at ``position``, as soon as they are open.
 
         Raises:
-            UserError: a file is shorter than that: some of its records were lost.
+            UserError: a file is shorter, for records were lost.
         """
         for kind, path in self.paths.items():
             size = path.stat().st_size if path.exists() else 0
             if size < position[kind]:
                 raise UserError(
-                    f"{str(path)!r} holds {size:,} bytes, and its run's checkpoint was made when "
-                    f"there were {position[kind]:,}: records were lost; put the whole file back to "
-                    "resume the run"
+                    f"{str(path)!r} holds {size:,} bytes, and held {position[kind]:,} at its run's "
+                    "checkpoint: records were lost; restore the whole file to resume the run"
                 )
         self.start = {kind: position[kind] for kind in self.paths}
         if self.files:
-            self._cut()
+            self._truncate()
 
     def open(self) -> None:
         """Opens the files to append, unless they are open."""
         if not self.files:
             for kind, path in self.paths.items():
                 self.files[kind] = open(path, "ab", buffering=0)  # noqa: SIM115  # as long as it logs
-            self._cut()
+            self._truncate()
 
-    def _cut(self) -> None:
+    def _truncate(self) -> None:
         for kind, size in self.start.items():
             self.files[kind].truncate(size)
             self.files[kind].seek(0, os.SEEK_END)
@@ -83,10 +93,11 @@ class JsonlSink:
     def log(self, kind: str, record: Mapping[str, Any]) -> None:
         self.open()
         line = memoryview((json.dumps(record) + "\n").encode())
-        while line:  # where a write is cut short, the next one tells why
+        while line:  # after an incomplete write the next one raises the reason
             line = line[self.files[kind].write(line) or 0 :]
 
     def position(self) -> dict[str, int]:
+        """Returns the sizes of all files in bytes, after writing them to the disk."""
         self.open()
         for file in self.files.values():
             os.fsync(file.fileno())
@@ -99,9 +110,15 @@ class JsonlSink:
 
 
 class WandbSink:
-    """Weights & Biases; offline where there is no key, and never a prompt.
+    """Weights & Biases: offline if no key is configured, and never with a prompt.
 
-    Under ``wandb agent`` the run is the one that the sweep announced, in the sweep's project.
+    Under ``wandb agent`` the sweep determines project and identity of the run.
+
+    Args:
+        directory: directory of the run.
+        config: the run's configuration as plain values.
+        settings: the run's settings.
+        resume: True to continue the run that the directory names.
     """
 
     def __init__(
@@ -110,9 +127,9 @@ class WandbSink:
         import wandb
 
         mode = os.environ.get("WANDB_MODE") or ("online" if _wandb_key() else "offline")
-        own: dict[str, Any] = {}  # what the sweep decides, where there is one
+        identity: dict[str, Any] = {}  # decided by the sweep, if there is one
         if not os.environ.get("WANDB_SWEEP_ID"):
-            own = {"project": settings.wandb_project, "id": _identity(directory, resume)}
+            identity = {"project": settings.wandb_project, "id": _identity(directory, resume)}
         self.run = wandb.init(
             dir=str(directory),
             name=settings.wandb_name or directory.name,
@@ -122,7 +139,7 @@ class WandbSink:
             mode=mode,  # type: ignore[arg-type]  # wandb checks the word
             resume="allow" if mode == "online" else None,
             settings=wandb.Settings(silent=True, console="off"),
-            **own,
+            **identity,
         )
         write_atomic(directory / IDENTITY, self.run.id.encode())
         self.run.define_metric("*", step_metric="frames")
@@ -135,26 +152,26 @@ class WandbSink:
 
 
 def _identity(directory: Path, resume: bool) -> str:
-    """A new one, or that of the run to be resumed."""
-    kept = directory / IDENTITY
-    return kept.read_text() if resume and kept.exists() else uuid.uuid4().hex[:8]
+    """Returns the identity of the run to be resumed, or a new one."""
+    path = directory / IDENTITY
+    return path.read_text() if resume and path.exists() else uuid.uuid4().hex[:8]
 
 
 def _wandb_key() -> str | None:
-    """The key of the environment or of ~/.netrc, without asking for one."""
+    """Returns the key of the environment or of ~/.netrc; None if no key is configured."""
     if key := os.environ.get("WANDB_API_KEY"):
         return key
     import netrc
 
     try:
-        found = netrc.netrc().authenticators("api.wandb.ai")
+        login = netrc.netrc().authenticators("api.wandb.ai")
     except (OSError, netrc.NetrcParseError):
         return None
-    return found[2] if found else None
+    return login[2] if login else None
 
 
 def require_tensorboard() -> None:
-    """Raises UserError where the extra is not installed."""
+    """Raises UserError if the extra ``tensorboard`` is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         raise UserError(
             "tensorboard is not installed; install it with pip install 'marl-groups[tensorboard]', "
@@ -163,10 +180,13 @@ def require_tensorboard() -> None:
 
 
 class TensorBoardSink:
-    """TensorBoard event files under ``tensorboard/``.
+    """TensorBoard event files in the folder ``tensorboard`` of a run.
+
+    Args:
+        directory: directory of the run.
 
     Raises:
-        UserError: the extra is not installed.
+        UserError: the extra ``tensorboard`` is not installed.
     """
 
     def __init__(self, directory: Path):
@@ -184,17 +204,24 @@ class TensorBoardSink:
 
 
 class ProgressSink:
-    """A live bar on a terminal (return, frames/s, time left), a plain line every ten seconds off
-    it."""
+    """A progress display: a live bar on a terminal, otherwise a line every ten seconds.
 
-    def __init__(self, total_frames: int, frames: int = 0, every: float = 10.0):
+    It shows frames, frames per second, the last return and the time left.
+
+    Args:
+        total_frames: frames that the run plays.
+        frames: frames that it has played before.
+        interval: seconds between two lines.
+    """
+
+    def __init__(self, total_frames: int, frames: int = 0, interval: float = 10.0):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console()
-        self.total, self.every, self.printed = total_frames, every, 0.0
+        self.total, self.interval, self.last_print = total_frames, interval, 0.0
         self.start: tuple[float, int] | None = None  # time and frames of the first record
-        self.shown: Any = {"return": "", "speed": ""}
+        self.fields: Any = {"return": "", "speed": ""}
         self.bar = None
         if console.is_terminal:
             columns = (
@@ -207,40 +234,38 @@ class ProgressSink:
             )
             self.bar = Progress(*columns, console=console)
             self.task = self.bar.add_task(
-                "training", total=total_frames, completed=frames, **self.shown
+                "training", total=total_frames, completed=frames, **self.fields
             )
             self.bar.start()
 
     def log(self, kind: str, record: Mapping[str, Any]) -> None:
         numbers = scalars(kind, record)
         if kind == "timing" and "timing/frames_per_second" in numbers:
-            self.shown["speed"] = f"{numbers['timing/frames_per_second']:,.0f} frames/s"
+            self.fields["speed"] = f"{numbers['timing/frames_per_second']:,.0f} frames/s"
         returns = [k for k in numbers if "return/" in k]
-        if kind == "evaluations" or (returns and not self.shown["return"]):
-            words = [f"{k.rsplit('/', 1)[-1]} {numbers[k]:.2f}" for k in returns]
-            self.shown["return"] = "return " + ", ".join(words)
+        if kind == "evaluations" or (returns and not self.fields["return"]):
+            parts = [f"{k.rsplit('/', 1)[-1]} {numbers[k]:.2f}" for k in returns]
+            self.fields["return"] = "return " + ", ".join(parts)
         self._show(record["frames"])
 
     def _show(self, frames: int) -> None:
         if self.bar is not None:
-            self.bar.update(self.task, completed=min(frames, self.total), **self.shown)
-        elif time.monotonic() - self.printed > self.every:
-            self.printed = time.monotonic()
-            print(
-                f"{frames:,}/{self.total:,} frames  {self.shown['speed']}  {self.shown['return']}"
-                f"{self._time_left(frames)}",
-                flush=True,
-            )
+            self.bar.update(self.task, completed=min(frames, self.total), **self.fields)
+        elif time.monotonic() - self.last_print > self.interval:
+            self.last_print = time.monotonic()
+            speed, returns = self.fields["speed"], self.fields["return"]
+            left = self._time_left(frames)
+            print(f"{frames:,}/{self.total:,} frames  {speed}  {returns}{left}", flush=True)
 
     def _time_left(self, frames: int) -> str:
         """Returns ``  left 0:12:30``, at the mean speed since the first record."""
         now = time.monotonic()
         if self.start is None:
             self.start = now, frames
-        began, first = self.start
-        if not first < frames < self.total:
+        start_time, start_frames = self.start
+        if not start_frames < frames < self.total:
             return ""
-        seconds = (self.total - frames) * (now - began) / (frames - first)
+        seconds = (self.total - frames) * (now - start_time) / (frames - start_frames)
         return f"  left {timedelta(seconds=round(seconds))}"
 
     def close(self) -> None:
@@ -248,10 +273,18 @@ class ProgressSink:
             self.bar.stop()
 
 
-def wanted_sinks(
+def build_sinks(
     settings: Settings, directory: Path, config: Mapping[str, Any], frames: int, resume: bool
 ) -> Iterator[Sink]:
-    """The sinks that the settings ask for, of a run with this configuration after ``frames``."""
+    """Yields the sinks that the settings require, besides JSONL.
+
+    Args:
+        settings: the run's settings.
+        directory: directory of the run.
+        config: the run's configuration as plain values.
+        frames: frames that the run has played before.
+        resume: True if the run is resumed.
+    """
     if settings.wandb:
         yield WandbSink(directory, config, settings, resume)
     if settings.tensorboard:
@@ -261,7 +294,11 @@ def wanted_sinks(
 
 
 class Log:
-    """All sinks of a run as one."""
+    """A sink that passes records to all sinks of a run.
+
+    Args:
+        sinks: the sinks; more may be added to the attribute ``sinks``.
+    """
 
     def __init__(self, sinks: Sequence[Sink]):
         self.sinks = list(sinks)
@@ -275,6 +312,6 @@ class Log:
             sink.close()
 
 
-def finite(record: Mapping[str, float]) -> dict[str, float]:
-    """Without what is not a number: a mean over episodes where none ended."""
+def drop_nonfinite(record: Mapping[str, float]) -> dict[str, float]:
+    """Returns a record without values that are not finite, such as means over no episode."""
     return {name: value for name, value in record.items() if math.isfinite(value)}

@@ -1,4 +1,4 @@
-"""Where, when and with what a run was made."""
+"""Provenance of a run: where, when and with what it was made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 
 from marl.utils import distributed
 
-DISTRIBUTION = "marl-groups"  # this package's own, as installed
+DISTRIBUTION = "marl-groups"  # name of this package as it is installed
 PACKAGES = (
     "torch",
     "numpy",
@@ -30,20 +30,20 @@ PACKAGES = (
 
 
 def provenance(directory: Path | None = None) -> dict[str, Any]:
-    """Versions, commit, hardware and command: what a figure needs beside it; and where it was."""
-    installed = {}
+    """Returns versions, commit, hardware, command and the absolute path of the run's directory."""
+    versions = {}
     for package in PACKAGES:
         try:
-            installed[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            installed[package] = None
+            versions[package] = None
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
         "directory": None if directory is None else str(directory.absolute()),
         "commit": git_commit(),
         "python": platform.python_version(),
-        "packages": installed,
+        "packages": versions,
         "platform": platform.platform(),
         "processor": processor(),
         "cores": os.cpu_count(),
@@ -54,8 +54,11 @@ def provenance(directory: Path | None = None) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The package's own commit, with ``+dirty`` where its source tree has changes; where it is
-    installed, and whatever repository surrounds it, its version; None where it has neither."""
+    """Returns the commit of this package, with ``+dirty`` if its source tree has changes.
+
+    Of an installed package, whatever repository surrounds it, it is the version; None if neither is
+    known.
+    """
     root = Path(__file__).resolve().parents[2]
     try:
         if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() == root and _is_ours(root):
@@ -70,21 +73,22 @@ def git_commit() -> str | None:
 
 
 def _is_ours(root: Path) -> bool:
-    """Returns whether a repository is this project's, and no other that holds a copy of it."""
+    """Returns whether a repository is this project, and not another one with a copy of it."""
     project = tomllib.loads((root / "pyproject.toml").read_text()).get("project", {})
     return project.get("name") == DISTRIBUTION and bool(_git(root, "ls-files", "marl/__init__.py"))
 
 
-def _git(where: Path, *words: str) -> str:
-    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    done = subprocess.run(
-        ["git", *words], cwd=where, capture_output=True, text=True, check=True, timeout=10, env=own
-    )
-    return done.stdout.strip()
+def _git(folder: Path, *arguments: str) -> str:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    result = subprocess.run(
+        ["git", *arguments],
+        cwd=folder, capture_output=True, text=True, check=True, timeout=10, env=env,
+    )  # fmt: skip
+    return result.stdout.strip()
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Returns the name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Pictures of a run: its learning curve, its video. Importable without torch."""
+"""Pictures of a run: learning curve, cross-play and video. Importable without torch."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ VIDEOS = (".mp4", ".gif")
 
 
 def draw_curve(directory: Path) -> Path:
-    """``curve.png`` from ``evaluations.jsonl``: every team's mean return, 95% interval, and random
-    play."""
+    """Draws ``curve.png`` from ``evaluations.jsonl``; returns its path.
+
+    It shows each team's mean return with a 95% interval, and random play.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -53,14 +55,22 @@ def draw_curve(directory: Path) -> Path:
     return directory / "curve.png"
 
 
-def draw_crossplay(found: Crossplay, path: Path) -> Path:
-    """A heat map of every quantity, row against column."""
+def draw_crossplay(results: Crossplay, path: Path) -> Path:
+    """Draws a heat map of each quantity of cross-play, row against column.
+
+    Args:
+        results: the results.
+        path: picture to write.
+
+    Returns:
+        The path.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    quantities, count = found.quantities(), len(found.entrants)
+    quantities, count = results.quantities(), len(results.entrants)
     size = (1.6 + 1.35 * count, 1.6 + 0.75 * count)
     columns = min(3, len(quantities))
     rows = -(-len(quantities) // columns)
@@ -68,11 +78,11 @@ def draw_crossplay(found: Crossplay, path: Path) -> Path:
         rows, columns, figsize=(size[0] * columns, size[1] * rows), layout="constrained",
         squeeze=False,
     )  # fmt: skip
-    names = [entrant.name for entrant in found.entrants]
+    names = [entrant.name for entrant in results.entrants]
     for axes in grid.flat[len(quantities) :]:
         axes.set_visible(False)
     for axes, (kind, name) in zip(grid.flat, quantities, strict=False):
-        matrix = np.array(found.matrix(kind, name))  # [row, column, (mean, error)]
+        matrix = np.array(results.matrix(kind, name))  # [row, column, (mean, error)]
         image = axes.imshow(matrix[..., 0], cmap="viridis", aspect="auto")
         bright = matrix[..., 0] > (matrix[..., 0].min() + matrix[..., 0].max()) / 2
         for (i, j), mean in np.ndenumerate(matrix[..., 0]):
@@ -81,8 +91,8 @@ def draw_crossplay(found: Crossplay, path: Path) -> Path:
             axes.text(j, i, text, ha="center", va="center", fontsize=8, color=color)
         axes.set_xticks(range(count), names, rotation=20, ha="right", fontsize=8)
         axes.set_yticks(range(count), names, fontsize=8)
-        word = "return of " if kind == "returns" else ""
-        axes.set(title=f"{word}{name}", ylabel=found.side, xlabel="the others")
+        prefix = "return of " if kind == "returns" else ""
+        axes.set(title=f"{prefix}{name}", ylabel=results.side, xlabel="the others")
         figure.colorbar(image, ax=axes)
     figure.savefig(path, dpi=130)
     plt.close(figure)
@@ -95,23 +105,35 @@ def _random(directory: Path) -> dict[str, list[float]]:
 
 
 def check_video(path: Path) -> None:
-    """Raises UserError where ``path`` is not one that a video can be written to."""
+    """Raises UserError if no video can be written to ``path``."""
     if path.suffix not in VIDEOS:
         raise UserError(
             f"a video is written as {' or '.join(VIDEOS)}, not {path.suffix or path.name!r}"
         )
     if not path.parent.is_dir():
-        raise UserError(f"there is no directory {str(path.parent)!r} for the video")
+        raise UserError(f"directory {str(path.parent)!r} for the video does not exist; create it")
 
 
 def write_video(frames: list[np.ndarray], path: Path, fps: int = 15) -> Path:
-    """Writes frames ``[H, W, 3]`` uint8 as MP4 or GIF, by the name's ending."""
+    """Writes a video as MP4 or GIF, by the ending of its name.
+
+    Args:
+        frames: ``[H, W, 3]`` uint8 each; an odd last row or column is cut off.
+        path: file to write.
+        fps: frames per second.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: the ending is another one, or the directory does not exist.
+    """
     import imageio.v2 as imageio
 
     check_video(path)
-    even = [frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]
+    images = [frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]
     if path.suffix == ".gif":
-        imageio.mimsave(path, even, duration=1000 / fps, loop=0)  # type: ignore[arg-type]
+        imageio.mimsave(path, images, duration=1000 / fps, loop=0)  # type: ignore[arg-type]
     else:
-        imageio.mimsave(path, even, fps=fps, macro_block_size=2, quality=7)  # type: ignore[arg-type]
+        imageio.mimsave(path, images, fps=fps, macro_block_size=2, quality=7)  # type: ignore[arg-type]
     return path

@@ -1,5 +1,8 @@
-"""Rivals in one team: where what its agents earn adds up to the same at every step, whatever they
-do, a team that learns from its mean or sum has nothing to learn."""
+"""Detection of rivals in one team, whose rewards cancel.
+
+If the rewards of a team's agents add up to the same number at each step, whatever they do, a team
+that learns from their mean or sum has nothing to learn.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ from marl.env import VectorEnv, random_action
 from marl.training.teams import Team
 from marl.utils import seeding
 
-STEPS = 40  # random ones, where rewards are paid in them
-MOST = 200  # where none are
-SECONDS = 1.0  # at most, in slow simulators
-TOLERANCE = 1e-5  # of the largest reward: what float32 makes of a sum that is 0
-SIDES = 6  # more are not written out
+MIN_STEPS = 40  # of random play, if any reward is paid in them
+MAX_STEPS = 200  # of random play, if none is paid
+MAX_SECONDS = 1.0  # of random play, in slow simulators
+TOLERANCE = 1e-5  # as a share of the largest reward: rounding of a float32 sum that is 0
+MAX_SIDES = 6  # that a warning names
 
 
 def warnings(
@@ -28,35 +31,57 @@ def warnings(
     seed: int,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[str]:
-    """A sentence on each team whose rewards cancel in random play in ``env``, which tells how to
-    split it. Global random states stay as they are."""
+    """Returns a warning for each team whose rewards cancel in random play, with a remedy.
+
+    Global random states do not change.
+
+    Args:
+        specs: teams of the run, by name.
+        env: environment to play in; it is not reset afterwards.
+        seed: seed of random play.
+        clock: returns seconds.
+    """
     with seeding.fork_random_state(env.device):
-        found = cancelling(specs, env, seed, clock)
-    return [_sentence(name, specs[name], env, rewards) for name, rewards in found.items()]
+        rewards_by_team = cancelling_rewards(specs, env, seed, clock)
+    return [_warning(name, specs[name], env, x) for name, x in rewards_by_team.items()]
 
 
-def cancelling(
+def cancelling_rewards(
     specs: Mapping[str, Team], env: VectorEnv, seed: int, clock: Callable[[], float]
 ) -> dict[str, Tensor]:
-    """What agents earned at random, ``[T, B, N]``, in teams of one reward for all that was the same
-    at every step while its agents' were not. The first step that differs acquits a team."""
-    suspects: dict[str, list[Tensor]] = {n: [] for n, t in specs.items() if _shares(t, env)}
-    began = clock()
-    for step, reward in enumerate(_random_rewards(env, seed) if suspects else (), 1):
-        for name, earned in list(suspects.items()):
-            earned.append(torch.cat([reward[g] for g in specs[name].groups or ()], dim=-1).cpu())
-            if not _level(earned[-1], earned[0]):
-                del suspects[name]
-        paid = all(any(e.any() for e in earned) for earned in suspects.values())
-        late = step >= MOST or clock() - began > SECONDS
-        if not suspects or late or (paid and step >= STEPS):
+    """Plays at random, and returns the rewards of teams whose common reward never changes.
+
+    Only teams in which several agents learn from one reward are candidates, and only those whose
+    agents' own rewards do change are returned. The first step with another sum clears a team.
+
+    Args:
+        specs: teams of the run, by name.
+        env: environment to play in; it is not reset afterwards.
+        seed: seed of random play.
+        clock: returns seconds.
+
+    Returns:
+        The agents' rewards by team, ``[T, B, N]``.
+    """
+    candidates: dict[str, list[Tensor]] = {
+        name: [] for name, team in specs.items() if _shares_reward(team, env)
+    }
+    start_time = clock()
+    for step, reward in enumerate(_random_rewards(env, seed) if candidates else (), 1):
+        for name, steps in list(candidates.items()):
+            steps.append(torch.cat([reward[g] for g in specs[name].groups or ()], dim=-1).cpu())
+            if not _has_same_sum(steps[-1], steps[0]):
+                del candidates[name]
+        any_paid = all(any(x.any() for x in steps) for steps in candidates.values())
+        too_long = step >= MAX_STEPS or clock() - start_time > MAX_SECONDS
+        if not candidates or too_long or (any_paid and step >= MIN_STEPS):
             break
-    stacked = {name: torch.stack(earned) for name, earned in suspects.items()}
-    return {name: rewards for name, rewards in stacked.items() if _cancels(rewards)}
+    rewards_by_team = {name: torch.stack(steps) for name, steps in candidates.items()}
+    return {name: rewards for name, rewards in rewards_by_team.items() if _cancels(rewards)}
 
 
-def _shares(team: Team, env: VectorEnv) -> bool:
-    """Whether several agents learn from one reward."""
+def _shares_reward(team: Team, env: VectorEnv) -> bool:
+    """Returns whether several agents learn from one reward."""
     agents = sum(env.groups[name].size for name in team.groups or ())
     return agents > 1 and getattr(team.algorithm, "reward", "") in ("team_mean", "team_sum")
 
@@ -71,112 +96,125 @@ def _random_rewards(env: VectorEnv, seed: int) -> Iterator[Mapping[str, Tensor]]
         obs = transition.obs
 
 
-def _level(rewards: Tensor, first: Tensor) -> bool:
-    """Whether ``[..., N]`` add up to what the first of all did."""
+def _has_same_sum(rewards: Tensor, first: Tensor) -> bool:
+    """Returns whether rewards ``[B, N]`` add up to the sum in the first step's first copy."""
     scale = max(rewards.abs().max().item(), first.abs().max().item())
     total = first.sum(-1).flatten()[0]
     return bool(((rewards.sum(-1) - total).abs() <= TOLERANCE * scale).all())
 
 
 def _cancels(rewards: Tensor) -> bool:
-    """Whether agents earn anything ``[T, B, N]`` that their sum, always the same, does not show:
-    changing rewards, or constant ones that make 0."""
+    """Returns whether rewards ``[T, B, N]`` of a constant sum hold anything that the sum hides.
+
+    These are rewards that change, or constant ones with sum 0.
+    """
     flat, scale = rewards.flatten(0, 1), rewards.abs().max()
     varies = (flat.amax(0) - flat.amin(0)).max() > TOLERANCE * scale
-    makes_nothing = flat[0].sum().abs() <= TOLERANCE * scale
-    return bool((scale > 0) & (varies | makes_nothing))
+    sum_is_zero = flat[0].sum().abs() <= TOLERANCE * scale
+    return bool((scale > 0) & (varies | sum_is_zero))
 
 
-# -------------------------------------------------------------------------------- how to split them
+# ------------------------------------------------------------------------------ splitting the team
 
 
-def _sentence(name: str, team: Team, env: VectorEnv, rewards: Tensor) -> str:
+def _warning(name: str, team: Team, env: VectorEnv, rewards: Tensor) -> str:
     agents = [(group, agent) for group in team.groups or () for agent in env.groups[group].agents]
     total, steps = rewards[0, 0].sum().item(), rewards[..., 0].numel()
-    words = " ".join(shlex.quote(word) for word in split(agents, rewards, env))
+    options = " ".join(map(shlex.quote, split(agents, rewards, env)))
     return (
-        f"team {name!r} has nothing to learn: in {steps:,} random steps what its agents earned "
+        f"team {name!r} has nothing to learn: in {steps:,} random steps the rewards of its agents "
         f"always added up to {round(total, 4) + 0:g}, and it learns from "
         f"{team.algorithm.reward} alone; rivals need a team each, for instance\n"
-        f"    {words}\n  or their own rewards: algorithm.reward=own (evaluations then "
+        f"    {options}\n  or their own rewards: algorithm.reward=own (evaluations then "
         "show their mean return, which never changes)"
     )
 
 
 def split(agents: Sequence[tuple[str, str]], rewards: Tensor, env: VectorEnv) -> list[str]:
-    """Settings that put rivals, of ``agents`` (group, name) with these rewards ``[T, B, N]``, into
-    teams of their own."""
+    """Returns settings for the command line that put rivals into teams of their own.
+
+    Args:
+        agents: agents of the team as (group, name).
+        rewards: their rewards, ``[T, B, N]``.
+        env: the environment.
+    """
     sides = _sides([group for group, _ in agents], rewards)
     members = [[agents[i] for i in side] for side in sides]
     names = [_name(side, env, number) for number, side in enumerate(members, 1)]
     new: dict[str, list[str]] = {}
     settings = []
     for name, side in zip(names, members, strict=True):
-        inside: dict[str, list[str]] = {}
+        by_group: dict[str, list[str]] = {}
         for group, agent in side:
-            inside.setdefault(group, []).append(agent)
-        whole = all(len(inside[group]) == env.groups[group].size for group in inside)
-        groups = inside if whole else {_joined(name, g, inside): a for g, a in inside.items()}
+            by_group.setdefault(group, []).append(agent)
+        complete = all(len(by_group[group]) == env.groups[group].size for group in by_group)
+        groups = by_group
+        if not complete:
+            groups = {_group_name(name, g, by_group): names for g, names in by_group.items()}
         new |= groups
-        settings.append(f"teams.{name}.groups=[{','.join(map(_word, groups))}]")
-    there = {name: list(group.agents) for name, group in env.groups.items()}
-    if new.items() <= there.items():
+        settings.append(f"teams.{name}.groups=[{','.join(map(_quote, groups))}]")
+    present = {name: list(group.agents) for name, group in env.groups.items()}
+    if new.items() <= present.items():
         return settings
-    others = {n: a for n, a in there.items() if n not in {group for group, _ in agents}}
-    parts = [f"{_word(n)}:[{','.join(map(_word, a))}]" for n, a in {**others, **new}.items()]
+    others = {n: a for n, a in present.items() if n not in {group for group, _ in agents}}
+    parts = [f"{_quote(n)}:[{','.join(map(_quote, a))}]" for n, a in {**others, **new}.items()]
     return [f"task.groups={{{','.join(parts)}}}", *settings]
 
 
 def _sides(groups: Sequence[str], rewards: Tensor) -> list[list[int]]:
-    """Who may be on whose side, as places in the team: those that were always paid alike, and
-    whole groups where that leaves rivals apart. Of too many sides two halves."""
+    """Divides a team into sides, as places in it.
+
+    Agents with the same rewards are on one side, and so are whole groups if that separates rivals
+    all the same. Instead of too many sides it returns two halves.
+    """
     columns = rewards.flatten(0, 1).T
-    alike = [
+    same_rewards = [
         [j for j in range(len(groups)) if torch.equal(columns[i], columns[j]) and columns[i].any()]
         for i in range(len(groups))
     ]
-    friends = [own or [i] for i, own in enumerate(alike)]
-    together = [[j for j, other in enumerate(groups) if other == group] for group in groups]
-    for links in ([f + t for f, t in zip(friends, together, strict=True)], friends):
+    allies = [places or [i] for i, places in enumerate(same_rewards)]
+    same_group = [[j for j, other in enumerate(groups) if other == group] for group in groups]
+    for links in ([a + g for a, g in zip(allies, same_group, strict=True)], allies):
         sides = _connected(links)
-        if 1 < len(sides) <= SIDES and not any(_flat(rewards[..., side]) for side in sides):
+        constant = (_is_constant(rewards[..., side]) for side in sides)
+        if 1 < len(sides) <= MAX_SIDES and not any(constant):
             return sides
-    if len(sides) <= SIDES:
+    if len(sides) <= MAX_SIDES:
         return sides
     places = list(range(len(groups)))
     return [places[: len(places) // 2], places[len(places) // 2 :]]
 
 
-def _flat(rewards: Tensor) -> bool:
-    """Whether a side's rewards add up to the same at every step."""
+def _is_constant(rewards: Tensor) -> bool:
+    """Returns whether the rewards of a side add up to the same number at each step."""
     total = rewards.sum(-1)
     return bool(total.max() - total.min() <= TOLERANCE * rewards.abs().max())
 
 
 def _connected(links: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The sets of places that links hold together, in order."""
+    """Returns the connected components of places, in order; ``links`` are the edges of each."""
     side = list(range(len(links)))
     for _ in links:
         for i, others in enumerate(links):
             least = min(side[j] for j in (i, *others))
             for j in (i, *others):
                 side[j] = least
-    return [[i for i, own in enumerate(side) if own == s] for s in sorted(set(side))]
+    return [[i for i, of_place in enumerate(side) if of_place == s] for s in sorted(set(side))]
 
 
 def _name(side: Sequence[tuple[str, str]], env: VectorEnv, number: int) -> str:
-    """The team's: its only agent's, its whole group's, or ``side_1``."""
+    """Returns a name for a side: that of its only agent or its whole group, or ``side_1``."""
     groups = {group for group, _ in side}
-    (group, agent), *more = side
+    (group, agent), *rest = side
     if len(groups) == 1 and len(side) == env.groups[group].size and re.fullmatch(r"\w+", group):
         return group
-    return agent if not more and re.fullmatch(r"[A-Za-z_]\w*", agent) else f"side_{number}"
+    return agent if not rest and re.fullmatch(r"[A-Za-z_]\w*", agent) else f"side_{number}"
 
 
-def _joined(name: str, group: str, inside: Mapping[str, list[str]]) -> str:
-    return name if len(inside) == 1 else f"{name}_{group}"
+def _group_name(name: str, group: str, by_group: Mapping[str, list[str]]) -> str:
+    return name if len(by_group) == 1 else f"{name}_{group}"
 
 
-def _word(name: str) -> str:
-    """As Hydra reads it."""
+def _quote(name: str) -> str:
+    """Quotes a name for Hydra if that is necessary."""
     return name if re.fullmatch(r"[A-Za-z_]\w*", name) else "'" + name.replace("'", "\\'") + "'"

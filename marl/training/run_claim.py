@@ -1,4 +1,4 @@
-"""A run's directory: claimed by one run, made ready for one process."""
+"""Claims of run directories: each belongs to one run, and one process at a time trains in it."""
 
 from __future__ import annotations
 
@@ -20,30 +20,33 @@ from marl.utils.jsonl import read_jsonl
 from marl.utils.serialization import to_plain
 from marl.utils.trust import SIGNATURE
 
-# What a process killed before it had a configuration leaves of a new run.
-UNBORN = re.compile(
+# Files of a new run whose process was killed before it wrote a configuration.
+UNSTARTED = re.compile(
     rf"{re.escape(LOCK)}|{re.escape(SIGNATURE)}|provenance\.json"
     rf"|\.((config|provenance)\.json|{re.escape(SIGNATURE)})\.\d+\.tmp"
 )
-# Files of a run that a killed write may leave half.
-LEFT = (r"(config|random|absolute)\.json", r"curve\.png", IDENTITY, re.escape(SIGNATURE))
-CHECKPOINTED = ".checkpointed"  # a file in runs that ever had a checkpoint to continue from
+# Files of a run that a killed process may leave incomplete, under temporary names.
+INCOMPLETE = (r"(config|random|absolute)\.json", r"curve\.png", IDENTITY, re.escape(SIGNATURE))
+CHECKPOINTED = ".checkpointed"  # a file in runs that ever had a checkpoint to resume from
 
 
 def create(directory: Path, config: Mapping[str, Any], numbered: bool = False) -> Path:
-    """Makes a run directory with its provenance and, last, its configuration. Of several processes
-    that want the same directory one gets it.
+    """Makes a run directory with its provenance and, last, its configuration.
+
+    Of several processes that claim the same directory one gets it.
 
     Args:
-        numbered: where the directory is taken, takes the first that is free of ``<directory>-2``,
+        directory: the directory.
+        config: the run's configuration, as objects.
+        numbered: if the directory is taken, claims the first free one of ``<directory>-2``,
             ``<directory>-3`` and so on.
 
     Returns:
-        The directory.
+        The directory that was made.
 
     Raises:
-        Taken: the directory holds something already, or another process is at it.
-        UserError: nothing can be written there.
+        Taken: the directory is not empty, or another process claims it.
+        UserError: the directory cannot be written to.
     """
     for number in count(1):
         path = directory if number == 1 else directory.with_name(f"{directory.name}-{number}")
@@ -54,20 +57,20 @@ def create(directory: Path, config: Mapping[str, Any], numbered: bool = False) -
         except Taken:
             if not numbered:
                 raise
-    raise AssertionError("numbers do not end")
+    raise AssertionError("unreachable: there is always a free number")
 
 
 def _create(directory: Path, config: Mapping[str, Any]) -> None:
     _check_unused(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with Lock(directory).hold():
-        _check_unused(directory)  # now that nobody else can begin to use it
+        _check_unused(directory)  # again, now that no other process can claim it
         run_directory.write_json(directory / "provenance.json", provenance.provenance(directory))
         _write_config(directory, to_plain(config), sign=True)
 
 
 def _write_config(directory: Path, config: Mapping[str, Any], sign: bool) -> None:
-    """Writes a configuration, after the signature that tells that it is this user's."""
+    """Writes a configuration, and before it the signature that shows it to be this user's."""
     if sign:
         trust.sign(directory, config)
     run_directory.write_json(directory / "config.json", config)
@@ -76,10 +79,10 @@ def _write_config(directory: Path, config: Mapping[str, Any], sign: bool) -> Non
 
 
 def _check_unused(directory: Path) -> None:
-    """Raises Taken where there is anything but what a run that never began left."""
+    """Raises Taken if a directory holds more than files of a run that never started."""
     if not directory.exists():
         return
-    if not directory.is_dir() or not all(UNBORN.fullmatch(p.name) for p in directory.iterdir()):
+    if not directory.is_dir() or not all(UNSTARTED.fullmatch(p.name) for p in directory.iterdir()):
         raise Taken(
             f"{str(directory)!r} is not empty; choose another directory, or continue it with "
             f"'marl resume {directory}'"
@@ -87,8 +90,14 @@ def _check_unused(directory: Path) -> None:
 
 
 def change_settings(directory: Path, changes: Mapping[str, Any]) -> None:
-    """Writes the settings of ``changes`` to the run's configuration, which stays as it is else, and
-    this user's if it was."""
+    """Changes settings in a run's configuration file.
+
+    The configuration remains signed if it was signed.
+
+    Args:
+        directory: directory of the run.
+        changes: new values by setting.
+    """
     config = json.loads((directory / "config.json").read_text())
     signed = trust.signed(directory, config)
     config["settings"].update(to_plain(changes))
@@ -96,41 +105,52 @@ def change_settings(directory: Path, changes: Mapping[str, Any]) -> None:
 
 
 def check_unstarted(directory: Path, settings: Settings) -> None:
-    """Checks that a run without checkpoints to continue from never had one.
+    """Checks that a run without checkpoints to resume from never had one.
+
+    Args:
+        directory: directory of the run.
+        settings: the run's settings.
 
     Raises:
-        UserError: it had, so that it cannot go on, and to begin anew would lose what it learned.
+        UserError: it had one, so that it cannot be resumed; starting it again would lose what it
+            learned.
     """
     frames = max((r["frames"] for r in read_jsonl(directory / "metrics.jsonl")), default=0)
     due = frames - settings.frames_per_iteration >= settings.checkpoint_interval
     best = any((directory / "checkpoints").glob("best-*.pt"))
-    older = best and not (directory / LOCK).exists()  # of a version that wrote the best last
+    older = best and not (directory / LOCK).exists()  # older versions wrote the best last
     if due or older or (directory / CHECKPOINTED).exists():
-        more = "; its best policies are there, for marl evaluate --best" if best else ""
+        hint = "; its best policies remain, for marl evaluate --best" if best else ""
         raise UserError(
-            f"the checkpoints to continue {str(directory)!r} from are gone (it played {frames:,} "
-            f"frames); put them back, or train anew in another directory{more}"
+            f"the checkpoints to resume {str(directory)!r} from are missing (it played {frames:,} "
+            f"frames); restore them, or train again in another directory{hint}"
         )
 
 
 def mark_checkpointed(directory: Path) -> None:
-    """Notes that there is a checkpoint, so that a run whose checkpoints are gone is not begun
-    anew."""
+    """Records that a run has a checkpoint, so that it is not started again if it is lost."""
     if not (mark := directory / CHECKPOINTED).exists():
         mark.touch()
 
 
 def begin(
-    directory: Path, checkpoints: Checkpoints, ended: bool, changes: Mapping[str, Any]
+    directory: Path, checkpoints: Checkpoints, finished: bool, changes: Mapping[str, Any]
 ) -> None:
-    """Makes a directory ready for the process that has its lock: without what killed writes left
-    and, where the run has not ``ended`` (any more), without what was measured and drawn of its
-    end; with the ``changes`` of its settings."""
+    """Prepares a directory for the process that holds its lock.
+
+    Removes what killed processes left, and the measurements and pictures of a former end.
+
+    Args:
+        directory: directory of the run.
+        checkpoints: its checkpoints.
+        finished: True if the run has no frames left to play; the results of its end then stay.
+        changes: new values of its settings, to be written to its configuration.
+    """
     checkpoints.clean()
-    for path in unfinished_writes(directory, LEFT):
+    for path in unfinished_writes(directory, INCOMPLETE):
         path.unlink(missing_ok=True)
-    if not ended:
-        absolute_metric.forget(directory)
+    if not finished:
+        absolute_metric.remove_results(directory)
     if changes:
         change_settings(directory, changes)
     if checkpoints.last() is not None:

@@ -1,4 +1,4 @@
-"""Run directories: what a run was made of, where it ran, and how to load its policies again."""
+"""Run directories: reading of the configuration of a run, and of what it refers to."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from typing import Any
 
 from marl.errors import UserError
 from marl.training import checkpoint
-from marl.training.settings import Settings, changed
+from marl.training.settings import Settings, apply_changes
 from marl.utils import trust, versions
 from marl.utils.serialization import Foreign, any_class, from_plain, imports, relocate
 
 
 def check(directory: Path) -> None:
-    """Raises UserError where ``directory`` is not a run's."""
+    """Raises UserError if ``directory`` is not a run directory."""
     if not directory.is_dir():
-        raise UserError(f"there is no run directory {str(directory)!r}")
+        raise UserError(f"run directory {str(directory)!r} does not exist")
     if not (directory / "config.json").exists():
         raise UserError(f"{str(directory)!r} is not a run directory: it has no config.json")
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """The configuration of a run, as the objects it was built from.
+    """Returns the configuration of a run, as the objects that it was built from.
 
     Raises:
-        UserError: the directory is not a run's, or somebody else's run names code of others.
+        UserError: the directory is not a run directory, or it would import code and is not trusted
+            (``marl.utils.trust``).
     """
     check(directory)
     path = directory / "config.json"
@@ -38,19 +39,19 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise UserError(f"{str(path)!r} is not a run's configuration: {error}") from None
     if not isinstance(config, dict) or not {"task", "settings", "teams"} <= config.keys():
         raise UserError(
-            f"{str(path)!r} is not a run's configuration: it needs task, settings, teams"
+            f"{str(path)!r} is not a run's configuration: expected task, settings and teams"
         )
-    if hasattr(config["task"], "without_unread"):  # options that older versions took and ignored
+    if hasattr(config["task"], "without_unread"):  # options that older versions ignored
         config["task"] = config["task"].without_unread()
-    relocate(config, partial(_moved, directory))
+    relocate(config, partial(_find_moved, directory))
     return config
 
 
 def _objects(directory: Path, plain: Any) -> Any:
-    """The objects that a configuration describes: of this package alone, unless it is trusted.
+    """Returns the objects that a configuration describes.
 
     Raises:
-        UserError: others would have to be imported.
+        UserError: it names classes outside this package, and is not trusted.
     """
     if trust.trusted(directory, plain):
         return from_plain(plain, any_class)
@@ -72,11 +73,18 @@ def _objects(directory: Path, plain: Any) -> Any:
 def resumed_parts(
     directory: Path, changes: Mapping[str, Any]
 ) -> tuple[Any, dict[str, Any], Settings]:
-    """Returns the task, the teams and, with ``changes``, the settings of a run to be resumed.
+    """Returns the parts of a run to be resumed.
+
+    Args:
+        directory: directory of the run.
+        changes: new values of its settings.
+
+    Returns:
+        The task, the teams by name, and the settings with the changes.
 
     Raises:
-        UserError: there is no such run or setting, the setting has no such value, or the task
-            stands in no file.
+        UserError: the run or a setting does not exist, a setting cannot have the value, or the
+            task was not stored.
     """
     config = read_config(directory)
     if config["task"] is None:
@@ -84,36 +92,41 @@ def resumed_parts(
             f"{str(directory)!r} was made from Python by a function without a name; "
             "build the same Experiment(..., resume=True) there"
         )
-    return config["task"], config["teams"], changed(config["settings"], changes)
+    return config["task"], config["teams"], apply_changes(config["settings"], changes)
 
 
-def _moved(directory: Path, reference: str) -> str:
-    """Where what a run refers to is now: where it was, or where it would be if it was moved
-    together with the run."""
+def _find_moved(directory: Path, reference: str) -> str:
+    """Returns the present path of a file that a run refers to.
+
+    It is the old path, or the one to which the file was moved together with the run.
+    """
     try:
-        before = json.loads((directory / "provenance.json").read_text())["directory"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # an older run's has none
+        old_directory = json.loads((directory / "provenance.json").read_text())["directory"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # missing in older runs
         return reference
-    if Path(reference).exists() or not isinstance(before, str):
+    if Path(reference).exists() or not isinstance(old_directory, str):
         return reference
-    there = Path(os.path.normpath(directory.absolute() / os.path.relpath(reference, before)))
-    return str(there) if there.exists() else reference
+    relative = os.path.relpath(reference, old_directory)
+    moved = Path(os.path.normpath(directory.absolute() / relative))
+    return str(moved) if moved.exists() else reference
 
 
 def device_of(directory: Path) -> str:
-    """Returns the name of the device in a run's settings; ``cpu`` where they cannot be read, which
-    whoever reads them whole reports."""
+    """Returns the device in a run's settings.
+
+    It is ``cpu`` if they cannot be read: ``read_config`` reports that error.
+    """
     try:
         return str(json.loads((directory / "config.json").read_text())["settings"]["device"])
     except (OSError, ValueError, TypeError, KeyError):
         return "cpu"
 
 
-def resumable(directory: Path) -> int:
+def resumable_version(directory: Path) -> int:
     """Returns the version of learning of a run that is to be resumed (``marl.utils.versions``).
 
     Raises:
-        UserError: the directory is not a run's, or its version is another that learns otherwise.
+        UserError: the directory is not a run directory, or its version would learn something else.
     """
     check(directory)
     version = versions.learning_of(directory)
@@ -123,4 +136,10 @@ def resumable(directory: Path) -> int:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file atomically.
+
+    Args:
+        path: the file.
+        value: plain values.
+    """
     checkpoint.write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())

@@ -1,4 +1,4 @@
-"""The numbers of an iteration, by name: of the episodes that ended in it, and of the updates."""
+"""Metrics of an iteration, by name: of the episodes that ended in it, and of the updates."""
 
 from __future__ import annotations
 
@@ -14,41 +14,57 @@ from marl.utils import distributed
 
 
 def read_metrics(episodes: Metrics, updates: Mapping[str, Metrics]) -> dict[str, float]:
-    """Reads all of an iteration's numbers off the device at once, the ranks' means; those of a
-    team's update as ``<name>/<team>``."""
-    tensors = {**episodes, **named(updates)}
+    """Reads all metrics of an iteration from the device at once, as means over ranks.
+
+    Args:
+        episodes: metrics of the episodes that ended.
+        updates: statistics of the updates, by team.
+
+    Returns:
+        Numbers by name; statistics of a team's update are named ``<name>/<team>``.
+    """
+    tensors = {**episodes, **flatten(updates)}
     means = distributed.average(torch.stack(list(tensors.values())))
     return dict(zip(tensors, means.tolist(), strict=True))
 
 
-def named(updates: Mapping[str, Metrics]) -> Metrics:
+def flatten(updates: Mapping[str, Metrics]) -> Metrics:
+    """Returns the statistics of all teams by ``<name>/<team>``."""
     return {f"{k}/{team}": v for team, values in updates.items() for k, v in values.items()}
 
 
 def check_finite(
     numbers: Mapping[str, float],
     updates: Mapping[str, Metrics],
-    where: str,
-    last: Callable[[], Path | None],
+    iteration: str,
+    last_checkpoint: Callable[[], Path | None],
 ) -> None:
-    """Checks the numbers of the updates.
+    """Checks the statistics of the updates.
 
     Args:
-        where: the iteration, for the error.
-        last: finds the newest checkpoint, for the error.
+        numbers: metrics of the iteration, from ``read_metrics``.
+        updates: statistics of the updates, by team.
+        iteration: description of the iteration, for the error.
+        last_checkpoint: returns the newest checkpoint, for the error.
 
     Raises:
-        Diverged: one is not finite.
+        Diverged: a statistic is not finite.
     """
-    for name in named(updates):
+    for name in flatten(updates):
         if not math.isfinite(numbers[name]):
             raise Diverged(
-                f"{name} is {numbers[name]} at {where}; the last good checkpoint is "
-                f"{last() or 'none'}"
+                f"{name} is {numbers[name]} at {iteration}; the last good checkpoint is "
+                f"{last_checkpoint() or 'none'}"
             )
 
 
 def timing(frames: int, collect: float, update: float) -> dict[str, float]:
-    """Returns the record of an iteration's seconds, and its frames per second."""
+    """Returns the record of an iteration's clocks.
+
+    Args:
+        frames: frames of the iteration, of all ranks.
+        collect: seconds of collecting.
+        update: seconds of updating.
+    """
     speed = frames / (collect + update)
     return {"collect": collect, "update": update, "frames_per_second": speed}

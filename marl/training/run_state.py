@@ -1,4 +1,4 @@
-"""What a checkpoint holds: everything that decides what comes next in a run."""
+"""The state of a run in a checkpoint: everything that determines how the run continues."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Run(Protocol):
 
 
 def state_of(run: Run) -> State:
-    """Returns the state of all but the replay, as tensors and plain values."""
+    """Returns the state of a run without its replay, as tensors and plain values."""
     return {
         "learning": run.learning,
         "frames": run.frames,
@@ -48,8 +48,15 @@ def state_of(run: Run) -> State:
 
 
 def restore(run: Run, state: dict[str, Any]) -> None:
-    """Makes the run what it was when ``state`` was written; episodes begin anew where the
-    environment could not tell its state. The process is the run's (``ProcessState.use``)."""
+    """Restores a run to the state of a checkpoint.
+
+    If the state of the environment could not be saved, new episodes begin. The random states and
+    threads of the run must be in use (``ProcessState.use``).
+
+    Args:
+        run: the run.
+        state: the state of the checkpoint.
+    """
     run.frames, run.iteration = state["frames"], state["iteration"]
     run.evaluations.load_state_dict(state["evaluations"])
     for name, team in run.teams.items():

@@ -1,18 +1,19 @@
-"""Self-play against the past: teams that learn meet each other as they were.
+"""Self-play: learning teams play against past policies of each other.
 
-In every iteration one team, in turn, is the *learner* and plays as it is; each other learning team
-plays with probability ``share`` as it was at an earlier time, drawn from its pool, and does not
+In each iteration one team, in turn, is the *learner* and plays its present policy. Each other
+learning team plays, with probability ``share``, a past policy drawn from its pool; it then does not
 learn from that iteration, unless it learns from the replay. Pools begin with the checkpoints that
-``runs`` names and grow by a snapshot at every ``interval`` (fictitious self-play: Heinrich et al.
-2015; drawing the harder ones more often: Vinyals et al. 2019). An episode that goes on into the
+``runs`` names and grow by a snapshot at each ``interval`` (fictitious self-play: Heinrich et al.
+2015; drawing stronger policies more often: Vinyals et al. 2019). An episode that continues into the
 next iteration may change its players.
 
-A past self *wins* a copy of the environment where its team's reward, the mean over its agents
-summed over the iteration, is above that of every other team; a draw is half a win.
+A past policy *wins* a copy of the environment where its team's reward, the mean over its agents
+summed over the iteration, is above that of each other team; a draw is half a win.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,37 +40,57 @@ RULES = ("uniform", "latest", "prioritised")
 
 @dataclass
 class SelfPlayConfig:
-    """How often teams play as they were, and which of their past."""
+    """Settings of self-play: how often teams play past policies, and which."""
 
-    share: float = 0.0  # of the iterations in which others than the learner do; 0 for never
-    interval: int = 50_000  # frames between two snapshots
-    size: int = 20  # snapshots in each pool; beyond it the oldest goes
-    rule: str = "uniform"  # latest, uniform, or prioritised: the more one wins, the likelier
-    # Runs or checkpoint files that pools begin with.
+    #: Probability that a team other than the learner plays a past policy in an iteration; 0 for no
+    #: self-play. Usual 0.2 to 0.5.
+    share: float = 0.0
+    #: Frames between two snapshots of the teams' policies. Usual 1 to 5% of total_frames.
+    interval: int = 50_000
+    #: Snapshots in each team's pool; when it is full, the oldest is removed. Usual 10 to 100.
+    size: int = 20
+    #: How opponents are drawn from a pool: uniform, latest (the newest snapshot), or prioritised
+    #: (with weights that grow with the square of a snapshot's share of wins).
+    rule: str = "uniform"
+    #: Runs or checkpoint files whose policies pools begin with; only with share above 0.
     runs: list[str] = field(default_factory=list, metadata=REFERENCE)
 
     def __post_init__(self) -> None:
         check_word("selfplay.rule", self.rule, RULES)
         check_range(self, share=(0, 1), interval=(1, float("inf")), size=(1, 10_000))
         if self.runs and not self.share:
-            raise UserError("selfplay.runs fills pools that no one draws from; set selfplay.share")
-        self.runs = [str(Path(run).absolute()) for run in self.runs]  # found again from anywhere
+            raise UserError(
+                "selfplay.runs has no effect with selfplay.share=0; set selfplay.share above 0, "
+                "such as 0.5"
+            )
+        self.runs = [str(Path(run).absolute()) for run in self.runs]  # valid in any folder
 
 
 class OpponentPool:
-    """Past policies of one team, and how they fared."""
+    """Past policies of one team, with their shares of wins."""
 
     def __init__(self) -> None:
         self.snapshots: list[dict[str, Tensor]] = []
-        self.wins: list[float] = []  # by snapshot: the running mean of its share of wins
+        self.wins: list[float] = []  # by snapshot: running mean of its share of wins
 
     def add(self, weights: dict[str, Tensor], size: int) -> None:
+        """Adds a snapshot, and removes the oldest ones beyond the size of the pool.
+
+        Args:
+            weights: state of the policy; it is not copied.
+            size: largest number of snapshots.
+        """
         self.snapshots.append(weights)
         self.wins.append(float("nan"))
         del self.snapshots[:-size], self.wins[:-size]
 
     def draw(self, rule: str, generator: torch.Generator) -> int:
-        """The number of a snapshot."""
+        """Draws the number of a snapshot.
+
+        Args:
+            rule: ``SelfPlayConfig.rule``.
+            generator: random numbers, on the CPU.
+        """
         if rule == "latest":
             return len(self.snapshots) - 1
         weights = torch.ones(len(self.snapshots))
@@ -78,21 +99,35 @@ class OpponentPool:
         return int(torch.multinomial(weights, 1, generator=generator))
 
     def credit(self, number: int, wins: float) -> None:
+        """Updates a snapshot's running share of wins.
+
+        Args:
+            number: number of the snapshot.
+            wins: share of copies that it won in an iteration, from 0 to 1.
+        """
         old = self.wins[number]
-        self.wins[number] = wins if old != old else 0.8 * old + 0.2 * wins
+        self.wins[number] = wins if math.isnan(old) else 0.8 * old + 0.2 * wins
 
 
 def priorities(wins: list[float]) -> Tensor:
-    """Weights: the square of the share of wins, 1 for the untried, and 0.05 for everyone's sake
-    (Vinyals et al. 2019, f_hard with p = 2)."""
+    """Returns the weights to draw opponents with (Vinyals et al. 2019, f_hard with p = 2).
+
+    They are the squared share of wins, 1 for snapshots that have not played yet, plus 0.05 so that
+    each can be drawn.
+    """
     return torch.tensor(wins).nan_to_num(1.0).square() + 0.05
 
 
 class SelfPlay:
-    """The pools of a run.
+    """The self-play of a run: a pool of past policies for each learning team.
+
+    Args:
+        config: how often and which past policies play.
+        teams: algorithms by team.
+        generator: random numbers, on the CPU.
 
     Raises:
-        UserError: fewer than two teams learn, or with a critic that has a memory.
+        UserError: fewer than two teams learn, or a critic has a memory.
     """
 
     def __init__(
@@ -102,27 +137,32 @@ class SelfPlay:
         self.teams = {n: t for n, t in teams.items() if learns(t)}
         if config.share and len(self.teams) < 2:
             raise UserError(
-                "selfplay.share needs two teams that learn, and here is "
-                f"{', '.join(self.teams) or 'none'}; leave selfplay.share=0"
+                "selfplay.share requires two teams that learn, and this task has "
+                f"{', '.join(self.teams) or 'none'}; set selfplay.share=0"
             )
         if config.share and any(getattr(t, "critic_carry", None) for t in self.teams.values()):
             raise UserError(
-                "selfplay does not support critics with memory yet; choose critic_model=mlp, or "
+                "self-play does not support critics with memory yet; choose critic_model=mlp, or "
                 "set model.gru=0"
             )
         self.groups = {name: list(team.policy.groups) for name, team in teams.items()}
         self.pools = {name: OpponentPool() for name in self.teams}
-        self.turn = self.next = 0  # iterations begun; frames at the next snapshot
+        self.turn = self.next = 0  # iterations so far; frames of the next snapshot
 
     def fill(self, device: torch.device) -> None:
-        """Puts what ``runs`` names into the pools.
+        """Fills the pools with the policies of the runs in the configuration.
+
+        Args:
+            device: where the weights are to be.
 
         Raises:
-            UserError: a run without checkpoints, or one of other teams, shapes or agents.
+            UserError: a run has no checkpoints, or other teams, networks or agents.
         """
         for run in map(Path, self.config.runs):
             if not run.exists():
-                raise UserError(f"selfplay.runs: there is no run or checkpoint file {str(run)!r}")
+                raise UserError(
+                    f"selfplay.runs: run or checkpoint file {str(run)!r} does not exist"
+                )
             files = [run] if run.suffix == ".pt" else Checkpoints(run / "checkpoints").all()
             if not files:
                 raise UserError(f"selfplay.runs: {str(run)!r} holds no checkpoint to play against")
@@ -132,28 +172,36 @@ class SelfPlay:
                 agents = agent_order.read(file.absolute().parent.parent)
                 for name, pool in self.pools.items():
                     weights = saved.get(name, {}).get("policy", {})
-                    _check_alike(weights, policy_of(self.teams[name]), file, name)
+                    _check_shapes(weights, policy_of(self.teams[name]), file, name)
                     check_images(self.teams[name].policy.groups, state, file)
                     agent_order.check_places(self.teams[name].policy.groups, agents, file)
                     pool.add(weights, self.config.size)
 
     @contextmanager
     def playing_past_selves(self, frames: int) -> Iterator[dict[str, int]]:
-        """Around an iteration's rollout: who plays as it was (team -> its snapshot's number).
-        After it, or an error in it, all are again what they are."""
-        playing = self._drawn(frames) if self.config.share else {}
-        kept = {}
+        """Lets teams play past policies within a ``with`` block around a rollout.
+
+        After the block, or an error in it, all teams have their present policies again.
+
+        Args:
+            frames: frames that the run has played.
+
+        Yields:
+            The number of the snapshot that each such team plays, by team.
+        """
+        snapshots = self._draw_snapshots(frames) if self.config.share else {}
+        present_weights = {}
         try:
-            for name, number in playing.items():
-                kept[name] = weights_of(self.teams[name])
+            for name, number in snapshots.items():
+                present_weights[name] = weights_of(self.teams[name])
                 policy_of(self.teams[name]).load_state_dict(self.pools[name].snapshots[number])
-            yield playing
+            yield snapshots
         finally:
-            for name, weights in kept.items():
+            for name, weights in present_weights.items():
                 policy_of(self.teams[name]).load_state_dict(weights)
 
-    def _drawn(self, frames: int) -> dict[str, int]:
-        """Adds snapshots when due, and draws who plays as what."""
+    def _draw_snapshots(self, frames: int) -> dict[str, int]:
+        """Adds snapshots when they are due, and draws which team plays which snapshot."""
         if frames >= self.next:
             self.next = frames + self.config.interval
             for name, team in self.teams.items():
@@ -168,23 +216,30 @@ class SelfPlay:
         }
 
     def credit(self, playing: Mapping[str, int], rollout: Rollout) -> None:
-        """Remembers how many copies past selves won."""
-        earned = {
+        """Updates the shares of wins of the past policies that played a rollout.
+
+        Args:
+            playing: number of the snapshot by team, from ``playing_past_selves``.
+            rollout: the rollout, ``[T, B, ...]``.
+        """
+        rewards = {
             name: team_mean_reward(rollout.reward, groups).sum(0)  # [B]
             for name, groups in self.groups.items()
             if playing
         }
         for name, number in playing.items():
-            others = torch.stack([sums for other, sums in earned.items() if other != name]).amax(0)
-            ahead = (earned[name] - others).sign().mean()  # 1, 0, -1 for win, draw, loss
-            self.pools[name].credit(number, distributed.average(ahead).item() / 2 + 0.5)
+            others = torch.stack([sums for other, sums in rewards.items() if other != name])
+            score = (rewards[name] - others.amax(0)).sign().mean()  # 1, 0, -1 for win, draw, loss
+            self.pools[name].credit(number, distributed.average(score).item() / 2 + 0.5)
 
     def state_dict(self) -> dict[str, Any]:
+        """Returns the state for a checkpoint, all snapshots included."""
         pools = {n: {"snapshots": p.snapshots, "wins": p.wins} for n, p in self.pools.items()}
         random = self.random.get_state()
         return {"pools": pools, "turn": self.turn, "next": self.next, "random": random}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores the state of a checkpoint."""
         for name, saved in state["pools"].items():
             self.pools[name].snapshots = list(saved["snapshots"])
             self.pools[name].wins = list(saved["wins"])
@@ -193,28 +248,40 @@ class SelfPlay:
 
 
 def check_images(groups: Mapping[str, AgentGroup], state: Mapping[str, Any], file: Path) -> None:
-    """Raises UserError where the policies of ``state`` read images in other units."""
+    """Raises an error if the policies of a checkpoint read images in other units.
+
+    Args:
+        groups: groups that the policies are to play for.
+        state: state of the checkpoint.
+        file: the checkpoint, for the error.
+
+    Raises:
+        UserError: an older version of learning trained them on images in other units.
+    """
     if any(observed_group(group, learning(state)) != group for group in groups.values()):
         raise UserError(
             f"selfplay.runs: {str(file)!r} learned from images in other units, by an older version "
-            f"of learning than {LEARNING}; leave it out, or train it anew"
+            f"of learning than {LEARNING}; leave it out, or train it again"
         )
 
 
-def _check_alike(weights: Mapping[str, Tensor], policy: nn.Module, file: Path, team: str) -> None:
-    """Raises UserError where ``weights`` are not ``policy``'s."""
-    own = policy.state_dict()
-    if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in own.items()}:
-        found = "networks of another shape" if weights else "no policy"
-        raise UserError(f"selfplay.runs: {str(file)!r} holds {found} for team {team!r}")
+def _check_shapes(weights: Mapping[str, Tensor], policy: nn.Module, file: Path, team: str) -> None:
+    """Raises UserError if ``weights`` do not fit ``policy``."""
+    expected = policy.state_dict()
+    if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in expected.items()}:
+        content = "networks of another shape" if weights else "no policy"
+        raise UserError(
+            f"selfplay.runs: {str(file)!r} holds {content} for team {team!r}; expected a run with "
+            "the same teams, groups and models"
+        )
 
 
 def policy_of(team: Algorithm) -> nn.Module:
-    """Its policy, which has weights."""
-    assert isinstance(team.policy, nn.Module), "a team that learns has weights"
+    """Returns the policy of a team that learns, as a module."""
+    assert isinstance(team.policy, nn.Module), "the policy of a team that learns is a module"
     return team.policy
 
 
 def weights_of(team: Algorithm) -> dict[str, Tensor]:
-    """A copy of its policy's."""
+    """Returns a copy of the weights of a team's policy."""
     return {k: v.detach().clone() for k, v in policy_of(team).state_dict().items()}

@@ -1,4 +1,4 @@
-"""How a run collects, evaluates, saves and logs: what the command line sets at its top level."""
+"""Settings of a run, which the command line sets at its top level."""
 
 from __future__ import annotations
 
@@ -15,33 +15,74 @@ from marl.utils.validation import check_range
 
 @dataclass
 class Settings:
-    """How a run collects, evaluates, saves and logs. Of the whole run: ranks share it evenly."""
+    """Settings of a run: how it collects, evaluates, saves and logs.
 
-    total_frames: int = 1_000_000  # environment steps, all agents of one environment together
-    num_envs: int = 32  # copies stepped together
-    steps: int = 100  # of every copy between two updates
+    All numbers are of the whole run: ranks share frames and copies evenly.
+    """
+
+    #: Frames to train for; one frame is one step of one copy of the environment, whatever the
+    #: number of its agents. Rounded up to whole iterations. Usual 100,000 to 100,000,000.
+    total_frames: int = 1_000_000
+    #: Copies of the environment that are stepped together; ranks share them evenly. Usual 8 to 64
+    #: in Python environments, 32 to 4,096 in batched ones.
+    num_envs: int = 32
+    #: Steps of each copy between two updates; ``num_envs * steps`` frames are one iteration. Usual
+    #: 25 to 400, for off-policy algorithms also fewer.
+    steps: int = 100
+    #: Seed of weights, environments, actions and evaluations, from 0 to 2,147,483,647.
     seed: int = 0
-    device: str = "cpu"  # cpu, cuda (each rank's own) or cuda:N
-    threads: int = 1  # torch's on the CPU, where 1 is exact and rarely slower; 0 for torch's choice
-    evaluation_interval: int = 50_000  # frames; 0 for the end only
+    #: Device of networks, rollouts and batched environments: cpu, cuda (of several ranks each takes
+    #: its own) or cuda:N.
+    device: str = "cpu"
+    #: Threads of torch on the CPU; 1 makes results exact and is rarely slower, 0 leaves the choice
+    #: to torch.
+    threads: int = 1
+    #: Frames between two evaluations; 0 evaluates at the end only. Usual 2 to 10% of total_frames.
+    evaluation_interval: int = 50_000
+    #: Greedy episodes of each evaluation. Usual 10 to 100.
     evaluation_episodes: int = 32
-    evaluation_max_steps: int = 10_000  # of an episode; an evaluation with a longer one is refused
-    absolute_episodes: int = 0  # of the best checkpoint in the end (absolute.json); 0 for none
-    checkpoint_interval: int = 50_000  # frames
-    checkpoints_kept: int = 2  # the newest; 0 for all, to play against them later
-    replay_size: int = 1_000_000  # frames that off-policy algorithms draw from
-    replay_gib: float = 8.0  # the most they may weigh, in GiB, of each rank
-    memory_gib: float = 16.0  # the most that a rollout and learning from it may weigh, of each rank
-    replay_checkpoint: bool = True  # checkpoints hold them; without, resuming is not exact
-    selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)  # against the teams' past
-    video: bool = True  # film the learned policy at the end
-    progress: bool = True  # a live bar, or plain lines off a terminal
-    wandb: bool = False  # offline where there is no key
+    #: Longest episode of an evaluation, in steps; an evaluation with a longer one ends the run with
+    #: an error, and the run can be resumed with another limit.
+    evaluation_max_steps: int = 10_000
+    #: Episodes of the absolute metric: each team's best checkpoint is played again at the end of
+    #: the run (absolute.json). 0 for none; usual 10 times evaluation_episodes.
+    absolute_episodes: int = 0
+    #: Frames between two checkpoints; one more is written at the end and at each new best return.
+    checkpoint_interval: int = 50_000
+    #: Newest checkpoints to keep; 0 keeps all, for instance to play against them later. The best
+    #: checkpoint of each team is kept besides.
+    checkpoints_kept: int = 2
+    #: Capacity of the replay in frames, for off-policy algorithms only; the oldest frames are
+    #: overwritten. Usual 100,000 to 1,000,000.
+    replay_size: int = 1_000_000
+    #: Limit of the replay's storage on each rank, in GiB; a larger replay is refused before the
+    #: run starts, or as soon as short episodes make it too large.
+    replay_gib: float = 8.0
+    #: Limit of a rollout and of learning from it on each rank, in GiB, estimated before the run
+    #: starts; a run that needs more is refused.
+    memory_gib: float = 16.0
+    #: Checkpoints hold the replay; without it they are smaller, and a resumed run starts with an
+    #: empty replay, so that it differs from the uninterrupted one.
+    replay_checkpoint: bool = True
+    #: Self-play against past policies of the teams, for tasks with at least two learning teams.
+    selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)
+    #: Films the learned policy at the end (video.mp4).
+    video: bool = True
+    #: Shows progress: a live bar on a terminal, otherwise a line every ten seconds.
+    progress: bool = True
+    #: Logs to Weights & Biases; offline if no key is configured.
+    wandb: bool = False
+    #: Project at Weights & Biases; only with wandb.
     wandb_project: str = "marl"
-    wandb_group: str = ""  # of runs that W&B shows as one, such as the seeds of a setting
-    wandb_tags: list[str] = field(default_factory=list)  # to filter by
-    wandb_name: str = ""  # empty: the directory's
-    tensorboard: bool = False  # needs the extra of that name
+    #: Group at Weights & Biases, which shows its runs as one, such as the seeds of a configuration;
+    #: empty for no group. Only with wandb.
+    wandb_group: str = ""
+    #: Tags at Weights & Biases, of 1 to 64 characters each, to filter by; only with wandb.
+    wandb_tags: list[str] = field(default_factory=list)
+    #: Name of the run at Weights & Biases; empty for the name of the directory. Only with wandb.
+    wandb_name: str = ""
+    #: Logs to TensorBoard, in the folder tensorboard of the run; needs the extra of that name.
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -55,55 +96,64 @@ class Settings:
         )  # fmt: skip
         for tag in self.wandb_tags:
             if not 1 <= len(tag) <= 64:
-                raise UserError(f"wandb_tags: {tag!r} is no tag; W&B takes 1 to 64 characters")
+                raise UserError(
+                    f"wandb_tags: {tag!r} is not a tag; W&B requires 1 to 64 characters"
+                )
 
     @property
     def frames_per_iteration(self) -> int:
+        """Frames of one iteration: ``num_envs * steps``."""
         return self.num_envs * self.steps
 
     @property
     def iterations(self) -> int:
+        """Number of iterations of the run."""
         return math.ceil(self.total_frames / self.frames_per_iteration)
 
     @property
     def whole_frames(self) -> int:
-        """The frames that are played: ``total_frames`` rounded up to whole iterations."""
+        """Frames that the run plays: ``total_frames`` rounded up to whole iterations."""
         return self.iterations * self.frames_per_iteration
 
 
-def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """Returns the settings with ``changes``, checked as new ones are.
+def apply_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Returns settings with some values changed, and checks them.
+
+    Args:
+        settings: the settings of a run; not changed.
+        changes: new values by name.
 
     Raises:
-        UserError: an unknown setting, or a value that it cannot have.
+        UserError: a setting does not exist, or cannot have the value.
     """
-    known = [f.name for f in fields(Settings)]
+    names = [f.name for f in fields(Settings)]
     for name in changes:
-        if name not in known:
-            raise unknown("setting", name, known)
+        if name not in names:
+            raise unknown("setting", name, names)
     return replace(settings, **changes)
 
 
 def check_types(config: Any) -> None:
-    """Checks the fields of a dataclass that are declared as plain types, and converts numbers to
-    them (``1e6`` to a whole number).
+    """Checks the fields of a dataclass that have plain types, and converts numbers to them.
+
+    So ``1e6`` becomes a whole number. Fields are changed in place.
 
     Raises:
-        UserError: a value of another type, or one that is not a number.
+        UserError: a value has another type, or is not a number.
     """
-    for known in fields(config):
-        convert = TYPES.get(str(known.type))
+    for option in fields(config):
+        convert = TYPES.get(str(option.type))
         if convert is not None:
-            setattr(config, known.name, convert(known.name, getattr(config, known.name)))
+            setattr(config, option.name, convert(option.name, getattr(config, option.name)))
 
 
-def _whole(name: str, value: Any) -> int:
-    if not _is_number(value) or value % 1:  # which is not a number for infinity
+def _whole_number(name: str, value: Any) -> int:
+    if not _is_number(value) or value % 1:  # NaN, and so true, for infinity
         raise _wrong(name, value, "a whole number")
     return int(value)
 
 
-def _real(name: str, value: Any) -> float:
+def _real_number(name: str, value: Any) -> float:
     if not _is_number(value) or math.isnan(value):
         raise _wrong(name, value, "a number")
     return float(value)
@@ -113,10 +163,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _plain(kind: type, what: str) -> Callable[[str, Any], Any]:
+def _plain(kind: type, expected: str) -> Callable[[str, Any], Any]:
     def check(name: str, value: Any) -> Any:
         if not isinstance(value, kind):
-            raise _wrong(name, value, what)
+            raise _wrong(name, value, expected)
         return value
 
     return check
@@ -127,8 +177,8 @@ def _wrong(name: str, value: Any, expected: str) -> UserError:
 
 
 TYPES: dict[str, Callable[[str, Any], Any]] = {
-    "int": _whole,
-    "float": _real,
+    "int": _whole_number,
+    "float": _real_number,
     "bool": _plain(bool, "true or false"),
     "str": _plain(str, "text"),
     "list[str]": _plain(list, "a list of texts"),

@@ -1,4 +1,4 @@
-"""How signals end a run before its time."""
+"""Signals that stop a run early."""
 
 from __future__ import annotations
 
@@ -10,35 +10,38 @@ from marl.utils import distributed
 
 
 class Stop:
-    """Whether a signal asked the run to end; ``signal`` is its number, None before ``agree``.
+    """A request to stop the run, by SIGTERM or Ctrl-C.
 
-    SIGTERM and Ctrl-C let the iteration finish, so that it can be saved; a second one ends at once,
-    and the run continues from its last checkpoint.
+    The first signal lets the iteration finish, so that it can be saved; a second one ends the run
+    at once, and it can be resumed from its last checkpoint.
     """
 
     def __init__(self) -> None:
-        self.signal: int | None = None
-        self.asked: int | None = None
+        self.signal: int | None = None  # number of the signal that all ranks know of
+        self.local_signal: int | None = None  # number of the signal that came to this rank
 
     def agree(self) -> None:
-        """Takes note of a signal that came to any rank since the last time: here all see it."""
-        self.signal = distributed.maximum(self.asked or 0) or None
+        """Shares a signal that came to any rank, so that all ranks see it at the same moment."""
+        self.signal = distributed.maximum(self.local_signal or 0) or None
 
-    def _ask(self, number: int, _: object) -> None:
-        if self.asked is not None:
+    def _handle(self, number: int, _: object) -> None:
+        if self.local_signal is not None:
             raise KeyboardInterrupt
-        self.asked = number
+        self.local_signal = number
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Listens to SIGTERM and SIGINT; in other threads than the main one they are its
-        owner's."""
+        """Handles SIGTERM and SIGINT within a ``with`` block.
+
+        In other threads than the main one, which cannot handle signals, it has no effect.
+        """
+        numbers = (signal.SIGTERM, signal.SIGINT)
         try:
-            before = {n: signal.signal(n, self._ask) for n in (signal.SIGTERM, signal.SIGINT)}
+            old_handlers = {number: signal.signal(number, self._handle) for number in numbers}
         except ValueError:
-            before = {}
+            old_handlers = {}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in old_handlers.items():
                 signal.signal(number, handler)

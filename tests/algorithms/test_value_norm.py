@@ -58,7 +58,7 @@ def test_critics_of_graphs_are_rescaled(critic: str, sharing: str) -> None:
 def check_rescaling(algorithm: MAPPO, rollout: Rollout) -> None:
     before = values(algorithm, rollout)
     rescaling = Rescaling(torch.tensor(0.3), torch.tensor(1.7))
-    rescaling.of_layers(algorithm.values.last_layers)
+    rescaling.apply_to_layers(algorithm.values.last_layers)
     assert before.std() > 1e-3
     torch.testing.assert_close(values(algorithm, rollout), 0.3 * before + 1.7)
 

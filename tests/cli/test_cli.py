@@ -251,7 +251,10 @@ def test_a_stopped_run_under_hydra_ends_with_its_code(monkeypatch, capsys, tmp_p
 
 def test_bad_videos(capsys, trained: Path, monkeypatch) -> None:
     monkeypatch.chdir(trained)
-    for name, said in (("film.avi", ".mp4 or .gif"), ("no/film.gif", "no directory 'no'")):
+    for name, said in (
+        ("film.avi", ".mp4 or .gif"),
+        ("no/film.gif", "directory 'no' for the video"),
+    ):
         code, _, err = called(capsys, "evaluate", "run", "--video", name)
         assert code == 2 and said in err and err.count("\n") == 1
 

@@ -68,10 +68,10 @@ def test_bad_input_is_one_sentence(
     ("words", "said"),
     [
         (["algorithm=frozen"], "frozen needs checkpoint=RUN"),
-        (["algorithm=frozen", "algorithm.checkpoint=no/run"], "there is no run or checkpoint file"),
+        (["algorithm=frozen", "algorithm.checkpoint=no/run"], "run or checkpoint file"),
         (
             ["task=tests.helpers.toy_envs:rivals", "teams.right.frozen=no/run"],
-            "there is no run or checkpoint file",
+            "run or checkpoint file",
         ),
         (["task=tests.helpers.toy_envs:images", "model=cnn"], "8x8 pixels are too small"),
         (["algorithm=hasac", "algorithm.lr=1"], "did you mean 'algorithm.actor_lr'?"),
@@ -118,8 +118,8 @@ def test_mistakes_in_the_form_of_a_setting(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["resume", "none"], "there is no run directory 'none'"),
-        (["evaluate", "none", "task.kwargs.N=3"], "there is no run directory 'none'"),
+        (["resume", "none"], "run directory 'none' does not exist"),
+        (["evaluate", "none", "task.kwargs.N=3"], "run directory 'none' does not exist"),
         (["resume", "."], "is not a run directory"),
         (["resume", "none", "lr=3"], "resume changes only total_frames"),
         (["resume", "none", "total_frames=x"], "total_frames: value 'x' of type 'str' could not"),
@@ -128,7 +128,7 @@ def test_mistakes_in_the_form_of_a_setting(
         (["resume", "none", "threads=-1"], "threads=-1 is out of range"),
         (["resume", "none", "progress=maybe"], "progress: value 'maybe' is not a valid bool"),
         (["resume", "none", "total_frames"], "'total_frames' is not a setting"),
-        (["evaluate", "none"], "there is no run directory 'none'"),
+        (["evaluate", "none"], "run directory 'none' does not exist"),
         (["evaluate", "."], "is not a run directory"),
         (["evaluate", "none/checkpoints/best.pt"], "cannot be read"),
         (["evaluate", "none", "--device", "cuda:7"], "device 'cuda:7' does not exist"),

@@ -123,7 +123,7 @@ class Looking(Scripted):
             "reward": batch.reward.mean(),
             "discount": batch.discount.mean(),
             "seen": torch.stack(sums).sum().float(),
-            "stored": torch.tensor(float(len(replay))),
+            "stored": torch.tensor(float(replay.stored_frames)),
         }
 
     def state_dict(self) -> dict[str, Any]:

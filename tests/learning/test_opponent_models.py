@@ -13,7 +13,7 @@ from torch import distributions as td
 from marl.algorithms.maddpg import MADDPGConfig
 from marl.algorithms.maddpg_full import OpponentModellingMADDPG
 from marl.errors import UserError
-from marl.learning.opponent_models import OpponentModels, choices, gaps
+from marl.learning.opponent_models import OpponentModels, choices, kl_divergence
 from marl.networks.perceptron import Perceptron
 from marl.policies.independent import IndependentPolicy
 from marl.policies.random import RandomPolicy
@@ -80,8 +80,8 @@ def test_the_loss_counts_everyone_else_once() -> None:
 
 
 def test_a_team_of_one_mind_models_others_only() -> None:
-    found = models_of(identity(8, CPU), [None])
-    assert found.counts["left"].tolist() == [[0, 0]] and found.counts["right"].tolist() == [[1]]
+    mask = models_of(identity(8, CPU), [None]).model_mask
+    assert mask["left"].tolist() == [[0, 0]] and mask["right"].tolist() == [[1]]
 
 
 @pytest.mark.parametrize("make", [identity, continuous, multidiscrete])
@@ -124,11 +124,11 @@ def test_the_divergence_is_torchs() -> None:
 def test_what_is_forbidden_counts_for_nothing() -> None:
     true = torch.tensor([[0.5, 0.5, 0.0]]).log().clamp(min=-1e9)
     believed = torch.tensor([[0.25, 0.75, 0.0]]).log().clamp(min=-1e9)
-    found = gaps(MultiDiscrete((3,)), true, believed)
+    found = kl_divergence(MultiDiscrete((3,)), true, believed)
     expected = td.kl_divergence(td.Categorical(true.exp()), td.Categorical(believed.exp()))
     torch.testing.assert_close(found, expected)
     box = Continuous((0.0, -2.0), (1.0, 2.0))
-    far = gaps(box, torch.tensor([[0.5, 1.0]]), torch.tensor([[0.0, 0.0]]))
+    far = kl_divergence(box, torch.tensor([[0.5, 1.0]]), torch.tensor([[0.0, 0.0]]))
     torch.testing.assert_close(far, torch.tensor([0.5 * (1.0 + 0.25)]))
     every = choices(MultiDiscrete((2, 3)), torch.device("cpu"))
     assert every.tolist() == [[a, b] for a in range(2) for b in range(3)]

@@ -54,7 +54,7 @@ def test_one_part_alone_moves_as_it_does_among_others() -> None:
     """And leaves the rest alone, moments that are not zero included."""
     ours, theirs = parts(), parts()
     mine, whole = optimizer(ours), optimizer(theirs)
-    only = mine.only("actor")
+    only = mine.select("actor")
     for step in range(3):
         for one in (mine, whole):
             one.scale_lr(1 - step / 5)
@@ -72,7 +72,7 @@ def test_state_is_loaded_for_its_parts_too() -> None:
     modules = parts()
     first, second = optimizer(modules), optimizer(parts())
     first.step(loss(modules, 0))
-    only = second.only("actor")
+    only = second.select("actor")
     second.load_state_dict(first.state_dict())
     for x, y in zip(only.first[""], first.first["actor"], strict=True):
         assert torch.equal(x, y) and x.abs().max() > 0

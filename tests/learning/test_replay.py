@@ -14,8 +14,9 @@ from torch._dynamo.testing import CompileCounter
 
 from marl.env import example_step
 from marl.errors import UserError
-from marl.learning.frames import stored_part
-from marl.learning.replay import Replay, weight
+from marl.learning.frames import select_stored
+from marl.learning.replay import Replay
+from marl.learning.replay_limits import format_bytes
 from marl.learning.rewards import REWARDS
 from marl.types import Rollout, tree_map, tree_tensors
 from tests.helpers.builders import CPU, randomly, rollout_of
@@ -38,7 +39,7 @@ def filled(history: Sequence[int], frames: int = 40) -> tuple[Replay, Rollout]:
     parts = list(rollouts(history))
     for part in parts:
         replay.append(part)
-    whole = joined([stored_part(part) for part in parts])
+    whole = joined([select_stored(part) for part in parts])
     return replay, newest(whole, replay.capacity)
 
 
@@ -66,10 +67,10 @@ def same(one: Any, other: Any) -> bool:
 def test_it_holds_the_last_steps(history: list[int]) -> None:
     replay, expected = filled(history)
     steps = min(sum(history), 10)
-    assert (len(replay), replay.steps, expected.steps) == (steps * COPIES, steps, steps)
+    assert (replay.stored_frames, replay.steps, expected.steps) == (steps * COPIES, steps, steps)
     assert stamps(expected.obs)[-1].tolist() == [sum(history) - 1 + b / 8 for b in range(COPIES)]
     assert same(replay.take(in_order(replay)), expected)
-    assert int(replay.newest) == (sum(history) - 1) % 10
+    assert int(replay.newest_slot) == (sum(history) - 1) % 10
 
 
 def test_rollouts_are_copied() -> None:
@@ -80,7 +81,7 @@ def test_rollouts_are_copied() -> None:
 
 
 def test_it_holds_at_least_the_frames_asked_for() -> None:
-    assert [Replay(n, 4, CPU).room for n in (1, 4, 5, 40)] == [4, 4, 8, 40]
+    assert [Replay(n, 4, CPU).capacity_frames for n in (1, 4, 5, 40)] == [4, 4, 8, 40]
 
 
 def test_a_rollout_longer_than_the_ring_is_refused() -> None:
@@ -99,9 +100,9 @@ def test_an_environment_tells_the_shapes_beforehand(kind: str) -> None:
     for replay in (foreseen, lazy):
         replay.append(rollout)
     index = in_order(lazy)
-    assert foreseen.weighs == lazy.weighs == lazy.nbytes(rollout)
+    assert foreseen.storage_bytes == lazy.storage_bytes == lazy.required_bytes(rollout)
     assert same(foreseen.take(index).obs, lazy.take(index).obs)
-    assert same(lazy.take(index), stored_part(rollout))
+    assert same(lazy.take(index), select_stored(rollout))
 
 
 # ----------------------------------------------------------------------------------------- drawing
@@ -110,9 +111,13 @@ def test_an_environment_tells_the_shapes_beforehand(kind: str) -> None:
 @pytest.mark.parametrize("history", [[4, 3], [7, 7]])
 def test_frames_are_drawn_uniformly(history: list[int]) -> None:
     replay, _ = filled(history)
-    count = torch.bincount(replay.draw(1000 * len(replay), generator()), minlength=len(replay))
-    assert len(count) == len(replay)  # and nothing else was drawn
-    assert float((count - 1000).square().sum() / 1000) < 2.5 * len(replay)  # chi-square's mean: 1
+    count = torch.bincount(
+        replay.draw(1000 * replay.stored_frames, generator()), minlength=replay.stored_frames
+    )
+    assert len(count) == replay.stored_frames  # and nothing else was drawn
+    assert (
+        float((count - 1000).square().sum() / 1000) < 2.5 * replay.stored_frames
+    )  # chi-square's mean: 1
 
 
 @pytest.mark.parametrize("history", HISTORIES)
@@ -247,7 +252,7 @@ def test_a_restored_ring_goes_on_as_the_first(history: list[int]) -> None:
 
 def test_a_checkpoint_holds_no_more_than_is_stored() -> None:
     replay, _ = filled([4], frames=400_000)
-    assert through_a_file(replay.state_dict())[1] < 100_000 < replay.weighs
+    assert through_a_file(replay.state_dict())[1] < 100_000 < replay.storage_bytes
 
 
 def test_a_replay_of_the_first_layout_is_refused() -> None:
@@ -263,7 +268,7 @@ def test_an_empty_one_is_saved_too() -> None:
     replay.allocate(part)
     other, _ = filled([4])
     other.load_state_dict(through_a_file(replay.state_dict())[0])
-    assert len(other) == 0
+    assert other.stored_frames == 0
 
 
 @pytest.mark.parametrize(("frames", "copies"), [(44, 4), (40, 2)])
@@ -284,7 +289,7 @@ def test_too_much_is_refused_with_a_size_that_fits() -> None:
     found = re.search(r"replay_size=(\d+)", str(error.value))
     assert found is not None and "replay_gib=0.5 is the limit" in str(error.value)
     fitting = Replay(int(found[1]), COPIES, CPU, gib=0.5)
-    assert 0.85 * 2**29 < fitting.nbytes(part) <= 2**29
+    assert 0.85 * 2**29 < fitting.required_bytes(part) <= 2**29
     fitting.allocate(part)
 
 
@@ -294,4 +299,4 @@ def test_not_even_one_step_fits() -> None:
 
 
 def test_weights_in_words() -> None:
-    assert [weight(n) for n in (2**30, 3 * 2**29, 2**20)] == ["1.0 GiB", "1.5 GiB", "1.0 MiB"]
+    assert [format_bytes(n) for n in (2**30, 3 * 2**29, 2**20)] == ["1.0 GiB", "1.5 GiB", "1.0 MiB"]

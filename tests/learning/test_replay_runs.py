@@ -17,7 +17,7 @@ from marl.errors import UserError
 from marl.experiment import Experiment, Settings
 from marl.training import checkpoint
 from marl.training.build import build_replay
-from marl.training.loading import newest
+from marl.training.loading import load_checkpoint
 from marl.training.teams import Team
 from marl.utils.jsonl import read_jsonl
 from tests.helpers.builders import CPU
@@ -48,7 +48,7 @@ def test_a_stopped_run_resumes_exactly(tmp_path: Path, uninterrupted: dict, numb
     run.run()
     assert run.stop.signal == signal.SIGTERM and run.frames < 480
     again = Experiment.load(run.directory)
-    assert again.replay is not None and len(again.replay) == min(run.frames, 100)
+    assert again.replay is not None and again.replay.stored_frames == min(run.frames, 100)
     again.run()
     assert equal(outcome(run.directory), uninterrupted)
 
@@ -91,12 +91,12 @@ def test_only_checkpoints_to_continue_from_hold_it(tmp_path: Path) -> None:
     run = looking(tmp_path / "run")
     run.save(["team"])
     run.run()
-    _, last, state = newest(run.directory, CPU)
-    _, best, without = newest(run.directory, CPU, best="")
+    _, last, state = load_checkpoint(run.directory, CPU)
+    _, best, without = load_checkpoint(run.directory, CPU, best="")
     assert state["replay"]["steps"] == 25 and "replay" not in without
     assert last.name.startswith("frames") and best.name.startswith("best")
     looking(tmp_path / "lean", replay_checkpoint=False).run()
-    assert "replay" not in newest(tmp_path / "lean", CPU)[2]
+    assert "replay" not in load_checkpoint(tmp_path / "lean", CPU)[2]
 
 
 def test_the_start_says_what_it_weighs(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_teams_share_one(tmp_path: Path) -> None:
         settings=Settings(**SHORT),
         directory=tmp_path / "mixed",
     )
-    assert mixed.replay is not None and mixed.replay.room == 1_000_000
+    assert mixed.replay is not None and mixed.replay.capacity_frames == 1_000_000
     mixed.run()
 
 

@@ -211,6 +211,6 @@ def test_layers_are_rescaled_in_place() -> None:
         torch.nn.init.normal_(layer.bias)  # type: ignore[arg-type]  # a Parameter
         before = layer(x)
         rescaling = Rescaling(torch.tensor(0.3), torch.tensor(-7.0))
-        rescaling.of_layers([layer])
+        rescaling.apply_to_layers([layer])
         torch.testing.assert_close(layer(x), rescaling(before))
         assert all(a is b for a, b in zip(weights, layer.parameters(), strict=True))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from marl.learning.rewards import REWARDS, without
+from marl.learning.rewards import REWARDS, remove_agents
 from marl.types import AgentGroup, EntityGraph, GroupObservation, Observation, Rollout
 from tests.helpers.builders import CPU, mappo, rollout_of
 from tests.helpers.toy_envs import identity
@@ -96,6 +96,6 @@ def test_the_absent_stand_in_no_graph() -> None:
                   torch.ones(2, 3).bool(), ego=(("a", range(1)), ("b", range(1, 3))))  # fmt: skip
     seen = GroupObservation(torch.ones(2, 2, 4), None, torch.ones(2, 2).bool())
     gone = torch.tensor([[True, False], [False, False]])
-    after = without(Observation({"a": seen, "b": seen}, graph=graph), {"b": gone})
+    after = remove_agents(Observation({"a": seen, "b": seen}, graph=graph), {"b": gone})
     assert after.graph is not None and graph.mask.all()
     assert after.graph.mask.tolist() == [[True, False, True], [True, True, True]]

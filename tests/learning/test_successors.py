@@ -12,8 +12,9 @@ from torch import Tensor
 from marl.env import example_step
 from marl.envs.task import Task
 from marl.errors import UserError
-from marl.learning.frames import stored_part
-from marl.learning.replay import GIB, Replay
+from marl.learning.frames import select_stored
+from marl.learning.replay import Replay
+from marl.learning.replay_limits import GIB
 from marl.learning.rewards import REWARDS
 from marl.types import (
     AgentGroup,
@@ -98,7 +99,7 @@ def same(one: Any, other: Any) -> bool:
 def check(replay: Replay, whole: Rollout) -> None:
     """Every frame that is stored, read alone and with up to five steps, bit by bit."""
     rows = tree_map(lambda x: x[-replay.capacity :], whole)
-    slots = (replay.oldest + torch.arange(replay.steps)) % replay.capacity
+    slots = (replay.oldest_slot + torch.arange(replay.steps)) % replay.capacity
     index = slots.unsqueeze(-1) * COPIES + torch.arange(COPIES)
     assert same(replay.take(index), rows)
     broken = torch.cat([rows.start[1:], torch.zeros(1, COPIES, dtype=torch.bool)])
@@ -135,7 +136,7 @@ def test_transitions_are_those_of_a_ring_that_stores_both(rate: float, seed: int
             other.allocate(parts[-1])
             other.load_state_dict(replay.state_dict())
             replay = other
-        check(replay, stored_part(joined(parts)))
+        check(replay, select_stored(joined(parts)))
     assert any(part.steps == 13 for part in parts) or seed
 
 
@@ -147,13 +148,13 @@ def test_rare_ends_take_no_more_room() -> None:
         replay.append(part)
     size = replay.successors.size
     assert size == 300 * COPIES // 20 < int(replay.successors.count)
-    check(replay, stored_part(joined(parts)))
+    check(replay, select_stored(joined(parts)))
     play.rate = 0.5  # in the midst of a turn, room has to be made
     for _ in range(5):
         parts.append(play.rollout(5))
         replay.append(parts[-1])
     assert replay.successors.size > size
-    check(replay, stored_part(joined(parts)))
+    check(replay, select_stored(joined(parts)))
 
 
 def test_room_doubles_until_every_step_may_end() -> None:
@@ -163,22 +164,22 @@ def test_room_doubles_until_every_step_may_end() -> None:
         replay.append(part)
         sizes.append(replay.successors.size)
     assert sorted(set(sizes)) == [45, 90, 180, 360, 720, 900]
-    assert replay.weighs == replay.most
-    check(replay, stored_part(joined(parts)))
+    assert replay.storage_bytes == replay.largest_bytes
+    check(replay, select_stored(joined(parts)))
 
 
 def test_ends_that_weigh_too_much_are_refused_before_anything_is_lost() -> None:
     play, often = Play(0.0), Play(1.0)
     replay = Replay(300 * COPIES, COPIES, CPU)
     replay.append(first := play.rollout(10))
-    replay.gib = (replay.weighs + 40 * replay.successors.row_bytes) / GIB
+    replay.gib = (replay.storage_bytes + 40 * replay.successors.row_bytes) / GIB
     replay.append(second := often.rollout(10, restart=True))
     words = r"900 frames comes to weigh more than .* MiB, and replay_gib=.* raise replay_gib"
     with pytest.raises(UserError, match=words):
         for _ in range(5):
             replay.append(third := often.rollout(10))
             second = joined([second, third])
-    check(replay, stored_part(joined([first, second])))
+    check(replay, select_stored(joined([first, second])))
     replay.gib *= 2
     replay.append(third := often.rollout(10))
 
@@ -210,9 +211,9 @@ def test_what_a_frame_weighs(task: str, share: float) -> None:
     """Next to one in which every observation stands twice, and flags take a byte each."""
     env = Task(f"mpe/{task}", kwargs={"continuous_actions": True})(20, CPU)
     step, replay = example_step(env.groups, env.reset(0)), Replay(1_000_000, 20, CPU)
-    twice = sum(x.nbytes for x in tree_tensors(stored_part(step))) // 20 * replay.room
-    cut = sum(x.nbytes for x in step.truncated.values()) // 20 * replay.room
-    assert replay.nbytes(step) <= share * (twice - cut + replay.room)
+    twice = sum(x.nbytes for x in tree_tensors(select_stored(step))) // 20 * replay.capacity_frames
+    cut = sum(x.nbytes for x in step.truncated.values()) // 20 * replay.capacity_frames
+    assert replay.required_bytes(step) <= share * (twice - cut + replay.capacity_frames)
 
 
 def test_what_is_read_is_a_copy() -> None:

@@ -79,7 +79,7 @@ def test_the_replay_knows_who_acted() -> None:
     play = Play(rivals, MADDPGConfig(**FAST, ensemble=3))
     rollout, _ = play.collector.collect()
     play.replay.append(rollout)
-    told = ddpg(play).read(torch.arange(len(play.replay))).aux
+    told = ddpg(play).read(torch.arange(play.replay.stored_frames)).aux
     for name in ("left", "right"):
         assert torch.equal(told[name][SUB_POLICY], rollout.aux[name][SUB_POLICY].flatten(0, 1))
     assert len(told["left"][SUB_POLICY].unique()) == 3

@@ -74,11 +74,10 @@ def run(
 def greedy(directory: Path, make: Any = None) -> dict[str, list[float]]:
     """Returns of the run's policies, as ``marl evaluate`` plays them."""
     config = run_directory.read_config(directory)
-    _, path, state = loading.newest(directory, CPU)
+    _, path, state = loading.load_checkpoint(directory, CPU)
     saved = config.get("agents")
-    env = agent_order.Ordered(make or config["task"], partial(agent_order.arranged, saved=saved))(
-        4, CPU
-    )
+    arrange = partial(agent_order.arrange, saved=saved)
+    env = agent_order.OrderedTask(make or config["task"], arrange)(4, CPU)
     teams = build.load_teams(env, config["teams"], state["teams"], path, saved)
     return evaluate(env, teams, 4, 1)["returns"]
 
@@ -86,7 +85,7 @@ def greedy(directory: Path, make: Any = None) -> dict[str, list[float]]:
 @pytest.fixture
 def as_found(monkeypatch) -> None:
     """Runs stand in the order found, as those of environments that take none would."""
-    monkeypatch.setattr(agent_order, "new", lambda found: found)
+    monkeypatch.setattr(agent_order, "new_order", lambda order: order)
 
 
 @pytest.fixture
@@ -104,7 +103,7 @@ def find(monkeypatch, *names: str) -> None:
 
 def test_a_new_run_counts_the_agents_of_a_group() -> None:
     found = {"b": ["b_10", "b_9", "b_1"], "a": ["a_2", "a_1"], "c": ["left", "far"]}
-    assert list(agent_order.new(found).items()) == [
+    assert list(agent_order.new_order(found).items()) == [
         ("b", ["b_1", "b_9", "b_10"]), ("a", ["a_1", "a_2"]), ("c", ["far", "left"]),
     ]  # fmt: skip
 
@@ -112,10 +111,10 @@ def test_a_new_run_counts_the_agents_of_a_group() -> None:
 def test_the_saved_order_comes_first() -> None:
     saved = {"a": ["a_2", "a_1"], "gone": ["x"], "b": ["b_1"]}
     found = {"b": ["b_1"], "new": ["n"], "a": ["a_0", "a_1", "a_2", "a_9"]}
-    assert list(agent_order.arranged(found, saved).items()) == [
+    assert list(agent_order.arrange(found, saved).items()) == [
         ("a", ["a_2", "a_1", "a_0", "a_9"]), ("b", ["b_1"]), ("new", ["n"]),
     ]  # fmt: skip
-    assert agent_order.arranged(found, None) is found
+    assert agent_order.arrange(found, None) is found
 
 
 # ----------------------------------------------------------------- the same agents, elsewhere
@@ -200,7 +199,7 @@ def test_an_order_that_cannot_be_changed_is_refused(trained: Experiment, monkeyp
     stubborn = lambda num_envs, device: config["task"](num_envs, device)  # noqa: E731
     with pytest.raises(UserError, match=r"each in its place, and here are \(unit: unit_2, unit_0"):
         greedy(trained.directory, stubborn)
-    monkeypatch.setattr(agent_order.Ordered, "__call__", lambda self, *words: self.task(*words))
+    monkeypatch.setattr(agent_order.OrderedTask, "__call__", lambda self, *words: self.task(*words))
     with pytest.raises(UserError, match=r"and its environment now has \(boss: boss_3; unit: unit"):
         Experiment.load(trained.directory)
 

@@ -192,7 +192,7 @@ def test_a_newer_format_is_refused_in_a_sentence(saved: Checkpoints) -> None:
     path = saved.last()
     assert path is not None
     older(path, format=FORMAT + 1)
-    with pytest.raises(UserError, match=rf"has format {FORMAT + 1}, and .* up to {FORMAT}: update"):
+    with pytest.raises(UserError, match=rf"has format {FORMAT + 1}, and .* up to {FORMAT}; update"):
         saved.load_last(CPU)
 
 

@@ -43,7 +43,7 @@ def test_every_cell_is_its_pairing(tags: Path) -> None:
     found = crossplay(env, entrants, 6, seed=11, side="agent")
     loaded = []
     for path in paths:
-        directory, file, state = loading.newest(path, CPU)
+        directory, file, state = loading.load_checkpoint(path, CPU)
         teams = run_directory.read_config(directory)["teams"]
         loaded.append(build.load_teams(env, teams, state["teams"], file))
     for i, row in enumerate(loaded):
@@ -84,11 +84,11 @@ def test_the_command_writes_a_table_a_record_and_a_picture(capsys, tags: Path) -
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["seed0", "--versus", "seed0"], "must be different runs: one is named twice"),
+        (["seed0", "--versus", "seed0"], "must be different runs, and one is named twice"),
         (["seed0", "--versus", "seed1", "--side", "agnet"], "unknown team 'agnet'; did you mean"),
         (["spread", "--versus", "seed0"], "has one team, 'team'; cross-play needs a task"),
         (["seed0", "--versus", "spread"], "was trained in another task than"),
-        (["seed0", "--versus", "nowhere"], "there is no run directory"),
+        (["seed0", "--versus", "nowhere"], "run directory 'nowhere' does not exist"),
         (["seed0", "--versus", "seed1", "--video", "x.mp4"], "--video films one run"),
     ],
 )

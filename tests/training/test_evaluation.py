@@ -147,7 +147,7 @@ def test_the_best_is_the_last_of_the_highest() -> None:
     returns, best = [[1.0, 2.0], [0.0, 1.0], [1.5, 1.5], [1.0, 1.0], [2.0, 2.0]], []
     for values in returns:
         made.returns = {"learns": values, "random": [9.0, 9.0]}
-        best.append(made.best_now())
+        best.append(made.update_best())
         again = Evaluations(env, teams, Settings())
         again.load_state_dict(made.state_dict())
         made = again

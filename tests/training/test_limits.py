@@ -114,7 +114,7 @@ def test_an_endless_film_ends(capsys) -> None:
     env = identity(1, CPU, end=0.0)
     teams = {"team": mappo("identity", envs=1)}
     assert len(film(env, teams, seed=1, max_steps=2)) == 2
-    assert "the film ends after 2 steps, its episode goes on" in capsys.readouterr().err
+    assert "the film ends after 2 steps, before its episode does" in capsys.readouterr().err
     assert len(film(env, teams, seed=1)) == 3 and capsys.readouterr().err == ""
 
 
@@ -152,7 +152,7 @@ def test_what_was_learned_is_saved_where_episodes_became_too_long(tmp_path: Path
 
 def warmed(total: int, **options: Any) -> list[str]:
     specs = {"team": Team(["team"], HASACConfig(**options)), "other": Team([], MAPPOConfig())}
-    return cautions.idle(specs, Settings(total_frames=total, num_envs=16, steps=25))
+    return cautions.idle_warnings(specs, Settings(total_frames=total, num_envs=16, steps=25))
 
 
 def test_a_warmup_longer_than_the_run_is_told() -> None:

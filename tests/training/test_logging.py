@@ -12,7 +12,7 @@ import pytest
 from marl.errors import UserError
 from marl.experiment import Settings
 from marl.training import report
-from marl.training.logging import JsonlSink, ProgressSink, finite
+from marl.training.logging import JsonlSink, ProgressSink, drop_nonfinite
 from marl.utils.jsonl import read_jsonl, scalars
 from marl.utils.seeding import derive, evaluation_seed, training_seed
 from marl.utils.serialization import from_plain, to_plain
@@ -35,7 +35,7 @@ def test_scalars() -> None:
 
 
 def test_what_is_not_a_number_is_left_out() -> None:
-    assert finite({"a": 1.0, "b": float("nan"), "c": float("inf")}) == {"a": 1.0}
+    assert drop_nonfinite({"a": 1.0, "b": float("nan"), "c": float("inf")}) == {"a": 1.0}
 
 
 def test_rewinding_cuts_what_came_after(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_wandb_groups_tags_and_names(tmp_path: Path) -> None:
 
 
 def test_wandb_refuses_tags_that_are_none() -> None:
-    with pytest.raises(UserError, match="'' is no tag"):
+    with pytest.raises(UserError, match="'' is not a tag"):
         Settings(wandb_tags=[""])
 
 
@@ -136,7 +136,7 @@ def test_tensorboard_is_read_back(tmp_path: Path) -> None:
 
 
 def test_progress_off_a_terminal_is_plain_lines(capsys) -> None:
-    sink = ProgressSink(1000, every=0.0)
+    sink = ProgressSink(1000, interval=0.0)
     sink.log("timing", {"frames": 40, "frames_per_second": 1234.0})
     sink.log("evaluations", {**EVALUATION, "frames": 80})
     sink.close()
@@ -148,7 +148,7 @@ def test_progress_off_a_terminal_is_plain_lines(capsys) -> None:
 def test_progress_off_a_terminal_tells_the_time_left(monkeypatch, capsys) -> None:
     times = iter([1.0] * 3 + [61.0] * 3)
     monkeypatch.setattr("marl.training.logging.time.monotonic", lambda: next(times))
-    sink = ProgressSink(1000, every=0.0)
+    sink = ProgressSink(1000, interval=0.0)
     sink.log("timing", {"frames": 100})
     sink.log("timing", {"frames": 700})
     assert capsys.readouterr().out.splitlines()[-1].endswith("left 0:00:30")

@@ -48,10 +48,10 @@ def test_the_peak_of_a_layer_by_hand() -> None:
     layer, x = nn.Linear(10, 20, device="meta"), torch.empty(1000, 10, device="meta")
     with memory.Peak() as peak:
         total = layer(x).relu().sum()
-        assert peak.living == 4 * (20_000 + 1 + 200)
-        assert peak.most == 4 * (20_000 + 20_000 + 200)
+        assert peak.live_bytes == 4 * (20_000 + 1 + 200)
+        assert peak.peak_bytes == 4 * (20_000 + 20_000 + 200)
         total.backward()
-        assert peak.most <= 4 * (20_000 + 20_000 + 1 + 200 + 200 + 20 + 2)
+        assert peak.peak_bytes <= 4 * (20_000 + 20_000 + 1 + 200 + 200 + 20 + 2)
 
 
 def measure(words: Path, config: Any, model: Any, task: Task, copies: int, steps: int) -> None:

@@ -197,7 +197,7 @@ def test_a_run_is_the_same_bytes_with_and_without(tmp_path: Path, monkeypatch, n
     for folder in ("with", "without"):
         experiment(tmp_path / folder, f"{__name__}:{name}").run()
         found.append(outcome(tmp_path / folder))
-        monkeypatch.setattr(cautions, "say", lambda *_: None)
+        monkeypatch.setattr(cautions, "print_warnings", lambda *_: None)
     assert equal(*found)
 
 

@@ -185,8 +185,8 @@ def test_lost_checkpoints_are_not_trained_anew(copy: Path, lost: str, older: boo
         path.unlink()
     for name in (LOCK, run_claim.CHECKPOINTED) if older else ():
         (copy / name).unlink()
-    best = ".*its best policies are there" if lost.endswith("frames-*") else ""
-    check_refused(copy, rf"the checkpoints to continue .* are gone \(it played 240 frames\){best}")
+    best = ".*its best policies remain" if lost.endswith("frames-*") else ""
+    check_refused(copy, rf"the checkpoints to resume .* are missing \(it played 240 frames\){best}")
 
 
 def test_a_run_without_a_checkpoint_yet_says_so(tmp_path: Path) -> None:
@@ -291,7 +291,9 @@ def test_runs_move_with_those_they_refer_to(tmp_path: Path, file: bool) -> None:
     assert result.code == 0, result
     shutil.rmtree(tmp_path / "elsewhere" / "deep")
     before = files(second)
-    with pytest.raises(UserError, match=r"no run or checkpoint file '.*first.*', whose policy"):
+    with pytest.raises(
+        UserError, match=r"run or checkpoint file '.*first.*' of a frozen team does not"
+    ):
         Experiment.load(second)
     assert files(second) == before
 
@@ -311,5 +313,5 @@ def test_selfplay_moves_with_the_runs_it_begins_with(tmp_path: Path) -> None:
     run = Experiment.load(tmp_path / "there" / "second")
     assert len(run.selfplay.pools["left"].snapshots) == 2
     shutil.rmtree(tmp_path / "there" / "first")
-    with pytest.raises(UserError, match=r"selfplay.runs: there is no run .*first'"):
+    with pytest.raises(UserError, match=r"selfplay.runs: run or checkpoint file .*first'"):
         Experiment.load(tmp_path / "there" / "second")

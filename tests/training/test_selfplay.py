@@ -213,7 +213,7 @@ def test_pools_without_anyone_are_told(tmp_path: Path) -> None:
 def test_mistakes_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"selfplay\.rule"):
         SelfPlayConfig(rule="best")
-    with pytest.raises(UserError, match=r"selfplay\.share needs two teams that learn.*right"):
+    with pytest.raises(UserError, match=r"selfplay\.share requires two teams that learn.*right"):
         Experiment(
             RIVALS, MAPPOConfig(), MODEL, teams={"left": Team(None, RandomConfig())},
             settings=Settings(**{**SHORT, "selfplay": SelfPlayConfig(share=0.5)}),

@@ -169,7 +169,7 @@ def test_a_frozen_team_explores_or_does_not(tmp_path: Path, source: Experiment) 
 
 def test_a_random_opponent_and_its_run_are_loaded_again(tmp_path: Path) -> None:
     made = run(tmp_path / "run", {"right": Team(None, RandomConfig())})
-    directory, path, state = loading.newest(made.directory, CPU)
+    directory, path, state = loading.load_checkpoint(made.directory, CPU)
     config, env = run_directory.read_config(directory), rivals(4, CPU)
     teams = build.load_teams(env, config["teams"], state["teams"], path)
     policy = teams["left"].policy
@@ -200,7 +200,7 @@ def test_a_scripted_opponent_does_what_it_is_told(tmp_path: Path) -> None:
     seen = rollout.obs.groups["right"].obs
     assert torch.equal(rollout.action["right"], seen[..., :4].argmax(-1))
     assert list(made.evaluations.best) == ["left"]
-    _, path, state = loading.newest(made.directory, CPU)
+    _, path, state = loading.load_checkpoint(made.directory, CPU)
     env = rivals(4, CPU)
     teams = build.load_teams(
         env, run_directory.read_config(made.directory)["teams"], state["teams"], path
