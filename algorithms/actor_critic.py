@@ -26,8 +26,10 @@ from marl.utils.compilation import compile_function
 
 
 class ActorCritic(ReplayLearner):
-    """Critics of the joint action with target networks, and actors that are updated together or,
-    with ``sequential``, one after the other (``marl.learning.sequential``).
+    """K critics of the joint action with target networks, and actors below them.
+
+    Actors are updated together or, with ``sequential``, one after the other
+    (``marl.learning.sequential``).
 
     A subclass implements ``update``, ``target``, and the actors' losses: ``loss_simultaneous`` and
     ``loss_of_agent``.
@@ -82,7 +84,12 @@ class ActorCritic(ReplayLearner):
         self._make_steps(compile_function if config.compile else lambda function: function)
 
     def optimizer(self, parameters: Iterable[Tensor], lr: float) -> Optimizer:
-        """Returns an optimizer of these parameters alone, with learning rate ``lr``."""
+        """Returns an optimizer with the configuration's epsilon and gradient clipping.
+
+        Args:
+            parameters: what it updates.
+            lr: learning rate.
+        """
         config = self.config
         return Optimizer({"": parameters}, {"": lr}, config.adam_eps, config.max_grad_norm)
 
@@ -135,8 +142,14 @@ class ActorCritic(ReplayLearner):
         return {"critic_loss": loss.detach(), "q": masked_mean(q.detach().mean(0), mask)}
 
     def opponent_actions(self, batch: ReplayBatch) -> Actions:
-        """Samples the other teams' actions in the successors, ``[M, N, A]`` by group; none where
-        critics do not read them."""
+        """Samples the other teams' actions in the successors.
+
+        Args:
+            batch: M transitions.
+
+        Returns:
+            ``[M, N, A]`` by group; empty where critics do not read them.
+        """
         if not self.scope.reads_actions_of_others:
             return {}
         others = {n: p for n, p in self.opponent_policies().items() if p is not self.policy}
@@ -211,7 +224,7 @@ class ActorCritic(ReplayLearner):
         """
         with torch.no_grad():
             action, _ = self.rsample(batch.obs, peer_noise)
-        action = {name: chosen.contiguous() for name, chosen in action.items()}
+        action = {name: values.contiguous() for name, values in action.items()}
         loss, log_prob = {}, {}
         for agent in update_order(len(self.agents), self.context.generator):
             step = self.step_of_agent[agent]
@@ -281,11 +294,22 @@ class ActorCritic(ReplayLearner):
         return q / (len(self.agents) if alive is None else alive.sum(-1, keepdim=True).clamp_min(1))
 
     def team_cost(self, cost: Tensor, alive: Tensor | None) -> Tensor:
-        """Returns N times the mean of ``cost [M, N]`` over the agents alive."""
+        """Returns N times the mean cost over the agents alive.
+
+        Args:
+            cost: of each agent, ``[M, N]``.
+            alive: 1.0 where an agent is alive, ``[M, N]``; None where all are.
+        """
         return cost.shape[-1] * masked_mean(cost, alive)
 
     def agent_cost(self, cost: Tensor, agent: int, obs: Observation) -> Tensor:
-        """Returns the mean of one agent's ``cost [M]`` over the steps in which it is alive."""
+        """Returns the mean of one agent's cost over the steps in which it is alive.
+
+        Args:
+            cost: ``[M]``.
+            agent: its index in the team.
+            obs: observations of the steps, ``[M, ...]``.
+        """
         alive = self.alive(obs)
         return masked_mean(cost, None if alive is None else alive[:, agent])
 

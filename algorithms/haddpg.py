@@ -1,6 +1,6 @@
 """HADDPG and HATD3: MADDPG and MATD3 with actors updated one after the other (Zhong et al. 2024).
 
-In a random order every actor descends, against the new actions of those before it,
+In a random order every actor descends, against the new actions of those before it::
 
     -Q_1(s, a_1 .. mu_i(o_i) .. a_n) + c mean(output^2)
 

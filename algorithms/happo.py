@@ -1,6 +1,6 @@
 """HAPPO and HAA2C: agents that improve one after the other (Kuba et al. 2022; Zhong et al. 2024).
 
-The loss of the agents i_1 ... i_N, in a random order, with ratios r_i = pi_new,i(a|o) / pi_i(a|o):
+The loss of the agents i_1 ... i_N, in a random order, with ratios r_i = pi_new,i(a|o) / pi_i(a|o)::
 
     actor i_m   -min(r M, clip(r, 1-eps, 1+eps) M) - c H(pi),   M = r_(i_1) ... r_(i_(m-1)) A
     critic      as MAPPO's

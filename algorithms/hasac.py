@@ -1,7 +1,7 @@
 """HASAC, MASAC and ISAC: soft actor-critics for teams (Liu et al. 2024; Haarnoja et al. 2018).
 
 With twin critics Q_1, Q_2 of the joint action, their target networks Q', and temperatures alpha_i
-of every agent and alpha_c of the team:
+of every agent and alpha_c of the team::
 
     critics   (Q_k(s, a) - y)^2
               y = G + discount (min_k Q'_k(s', a') - alpha_c sum_i log pi_i(a'_i|o'_i))
@@ -109,7 +109,8 @@ class MASACConfig(HASACConfig):
 class ISACConfig(MASACConfig):
     """Hyperparameters of ISAC, independent soft actor-critics: MASAC's, with local critics."""
 
-    #: What the critics read; ``agent`` is what makes the learners independent.
+    #: What the critics read, ``agent``, ``team``, ``all`` or ``state``; ``agent`` is what makes the
+    #: learners independent.
     critic: str = "agent"
     #: What a return sums: each agent's ``own`` rewards, or the team's ``team_sum`` or
     #: ``team_mean``.
@@ -197,7 +198,7 @@ class HASAC(ActorCritic):
         """
         action, log_prob = self.policy.rsample(batch.next_obs, noise)
         q = self.target_critic(batch.next_obs, {**opponents, **action}).amin(0)  # [M, H]
-        log_probs = self._joined(log_prob)
+        log_probs = self._concatenate(log_prob)
         if self.critic.heads == 1:
             penalty = self.alpha[-1] * log_probs.sum(-1, keepdim=True)
         else:
@@ -229,7 +230,7 @@ class HASAC(ActorCritic):
         if self.config.exact:
             return self._exact_losses(batch, noise)
         action, log_prob = self.policy.rsample(batch.obs, noise)
-        log_probs, alive = self._joined(log_prob), self.alive(batch.obs)
+        log_probs, alive = self._concatenate(log_prob), self.alive(batch.obs)
         q = self.q_per_agent(self.q_of_fresh(batch, action, action).amin(0), alive)
         return self.team_cost(self.alpha[:-1] * log_probs - q, alive), log_probs
 
@@ -305,7 +306,7 @@ class HASAC(ActorCritic):
             self.alpha_optimizer.step(-(self.log_alpha * error).sum())
         return {"entropy": -masked_mean(log_prob, alive), "temperature": self.alpha[:-1].mean()}
 
-    def _joined(self, log_prob: Mapping[str, Tensor]) -> Tensor:
+    def _concatenate(self, log_prob: Mapping[str, Tensor]) -> Tensor:
         """Returns all agents' values side by side, ``[M, N]``."""
         return torch.cat([log_prob[name] for name in self.team], dim=-1)
 

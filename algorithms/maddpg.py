@@ -1,6 +1,6 @@
 """MADDPG, IDDPG and MATD3: deterministic policies under critics of the joint action.
 
-With target networks Q' and mu' of critics and policies:
+With target networks Q' and mu' of critics and policies::
 
     critics   (Q_k(o, a) - y)^2,   y = G + discount min_k Q'_k(o', mu'(o') + noise)
     actor i   -Q_1(o, a_1 .. mu_i(o_i) .. a_n) + c mean(output^2)
@@ -159,7 +159,8 @@ class MADDPGConfig(OffPolicyConfig):
 class IDDPGConfig(MADDPGConfig):
     """Hyperparameters of IDDPG, independent DDPG: MADDPG's, with local critics."""
 
-    #: What the critics read; ``agent`` is what makes the learners independent.
+    #: What the critics read, ``agent``, ``team``, ``all`` or ``state``; ``agent`` is what makes the
+    #: learners independent.
     critic: str = "agent"
 
 
@@ -243,8 +244,7 @@ class MADDPG(ActorCritic):
         return batch.reward + batch.discount * q
 
     def smoothing_noise(self, noise: Noise) -> Noise:
-        """Returns the noise on the target's actions: scaled and clipped for continuous groups,
-        unchanged for discrete ones."""
+        """Returns the noise on the target's actions: scaled and clipped, unchanged if discrete."""
         scale, limit = self.config.target_noise, self.config.target_noise_clip
         continuous = self.continuous_groups
         return {

@@ -43,8 +43,7 @@ class OpponentModellingMADDPG(MADDPG):
     """MADDPG whose targets use models of the other agents, fitted to their actions.
 
     Source: Lowe et al. 2017, section 4.2 (``marl.learning.opponent_models``). Where each agent has
-        a
-    return of its own it models all others; under a team reward the team models the other teams.
+    a return of its own it models all others; under a team reward the team models the other teams.
 
     Args:
         config: hyperparameters, with ``inference``.
@@ -99,8 +98,10 @@ class OpponentModellingMADDPG(MADDPG):
         return self.replay.take(self.replay.latest(self.batch_size))
 
     def divergence(self) -> Stats:
-        """Returns ``inference_kl``, the KL divergence of the models from the true policies; empty
-        where no true policy has networks to compute it from."""
+        """Returns ``inference_kl``, the KL divergence of the models from the true policies.
+
+        Empty where no true policy has networks to compute it from.
+        """
         kl = self.opponent_models.divergence(self.context.policies, self.newest().obs)
         return {} if kl is None else {"inference_kl": kl}
 

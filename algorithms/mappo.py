@@ -1,6 +1,6 @@
 """MAPPO and IPPO: proximal policy optimisation with a critic of any scope (Yu et al. 2022).
 
-The loss, per agent i with ratio r = pi(a|o) / pi_old(a|o):
+The loss, per agent i with ratio r = pi(a|o) / pi_old(a|o)::
 
     actor   -min(r A, clip(r, 1-eps, 1+eps) A) - c H(pi)          averaged over live agents
     critic  max(huber(V - R), huber(clip(V, V_old +- eps) - R))   in normalised values
@@ -135,7 +135,8 @@ class IPPOConfig(MAPPOConfig):
     MAPPO's.
     """
 
-    #: What the critic reads; ``agent`` is what makes the learners independent.
+    #: What the critic reads, ``agent``, ``team``, ``all`` or ``state``; ``agent`` is what makes the
+    #: learners independent.
     critic: str = "agent"
     #: What a return sums: each agent's ``own`` rewards, or the team's ``team_sum`` or
     #: ``team_mean``.

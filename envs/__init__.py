@@ -1,3 +1,5 @@
+"""The environments: adapters of other packages, native batched worlds, and tasks by name."""
+
 from typing import TYPE_CHECKING
 
 from marl.utils.moved import old_names

@@ -1,4 +1,4 @@
-"""Options of native environments, checked: what is wrong is told in one sentence."""
+"""Checks of the options of native environments; each error is one sentence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from marl.errors import UserError, unknown
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:
-    """Raises UserError where ``value`` is no whole number of at least ``least``."""
+    """Raises UserError where ``value`` is no whole number of at least ``least``.
+
+    Args:
+        name: the option, for the error.
+        value: its value.
+        least: the smallest that is allowed.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UserError(f"{name}={value!r} must be a whole number of at least {least}")
 
@@ -18,7 +24,14 @@ def check_count(name: str, value: object, least: int = 1) -> None:
 def check_number(
     name: str, value: object, low: float = float("-inf"), high: float = float("inf")
 ) -> None:
-    """Raises UserError where ``value`` is no number from ``low`` to ``high``."""
+    """Raises UserError where ``value`` is no number from ``low`` to ``high``.
+
+    Args:
+        name: the option, for the error.
+        value: its value.
+        low: the smallest that is allowed.
+        high: the largest that is allowed.
+    """
     if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
         raise UserError(f"{name}={value!r} must be a number")
     if not low <= value <= high:
@@ -27,7 +40,12 @@ def check_number(
 
 
 def check_switch(name: str, value: object) -> None:
-    """Raises UserError where ``value`` is neither true nor false."""
+    """Raises UserError where ``value`` is neither true nor false.
+
+    Args:
+        name: the option, for the error.
+        value: its value.
+    """
     if not isinstance(value, bool):
         raise UserError(f"{name}={value!r} must be true or false")
 
@@ -35,15 +53,21 @@ def check_switch(name: str, value: object) -> None:
 def check_options(
     name: str, options: Iterable[str], function: Callable[..., Any], *others: str
 ) -> None:
-    """Raises UserError for the first of ``options`` that neither ``function`` takes nor is one of
-    the ``others``."""
-    known = [*options_of(function), *others]
+    """Raises UserError for the first unknown option.
+
+    Args:
+        name: the task, for the error.
+        options: names of the options to check.
+        function: whose arguments are the known options.
+        others: further known options.
+    """
+    names = [*options_of(function), *others]
     for option in options:
-        if option not in known:
-            raise unknown("option", option, known, where=f" of {name}")
+        if option not in names:
+            raise unknown("option", option, names, where=f" of {name}")
 
 
 def options_of(function: Callable[..., Any]) -> list[str]:
-    """The arguments that ``function`` takes by name."""
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [n for n, p in inspect.signature(function).parameters.items() if p.kind in named]
+    """Returns the arguments that ``function`` takes by name."""
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [n for n, p in inspect.signature(function).parameters.items() if p.kind in by_name]

@@ -1,5 +1,7 @@
-"""A graph of entities for environments that tell none: from places in the agents' observations, or
-from the world itself where it can be read."""
+"""Entity graphs for environments without one, from positions in the agents' observations.
+
+VMAS builds the graph of its whole world instead (``positions=world``).
+"""
 
 from __future__ import annotations
 
@@ -22,28 +24,30 @@ WORLD = "world"
 
 @dataclass(frozen=True)
 class GraphOptions:
-    """What ``task.graph`` says.
+    """Options of ``task.graph``."""
 
-    Args:
-        positions: where in its observation an agent's position is, as indices; or ``world``, for
-            all entities of a VMAS world: agents (kind 0) and landmarks (kind 1).
-        velocities: indices likewise; zeros where there are none.
-        radius: within which entities sense each other, in the unit of the positions.
-        directed: whether only agents hear.
-    """
-
+    #: Indices of an agent's position in its observation; or ``world``, for all entities of a VMAS
+    #: world: agents (kind 0) and landmarks (kind 1).
     positions: str | tuple[int, ...]
+    #: Indices of an agent's velocity in its observation; empty for zeros.
     velocities: tuple[int, ...] = ()
+    #: Distance within which entities sense each other, in the unit of the positions.
     radius: float = math.inf
+    #: Whether edges lead to agents only; false for edges both ways.
     directed: bool = True
 
     @property
     def spec(self) -> EntitySpec:
+        """Specification of the graph's entities."""
         return EntitySpec(2, 2) if self.positions == WORLD else EntitySpec(len(self.positions), 1)
 
 
 def graph_options(options: Mapping[str, Any]) -> GraphOptions:
-    """Raises UserError for what ``task.graph`` cannot be."""
+    """Returns the checked options of ``task.graph``.
+
+    Raises:
+        UserError: an unknown option, or a value out of range.
+    """
     check_options("task.graph", options, GraphOptions)
     positions = options.get("positions", WORLD)
     if positions != WORLD:
@@ -51,7 +55,8 @@ def graph_options(options: Mapping[str, Any]) -> GraphOptions:
     velocities = _indices("velocities", options.get("velocities", ()), empty=True)
     if velocities and (positions == WORLD or len(velocities) != len(positions)):
         raise UserError(
-            f"task.graph: velocities={list(velocities)} must be as many indices as positions has"
+            f"task.graph: velocities={list(velocities)} must be as many indices as positions has; "
+            "leave them out for zeros"
         )
     radius, directed = options.get("radius", math.inf), options.get("directed", True)
     if not isinstance(radius, int | float) or isinstance(radius, bool) or not radius > 0:
@@ -61,24 +66,33 @@ def graph_options(options: Mapping[str, Any]) -> GraphOptions:
 
 
 def _indices(name: str, value: Any, empty: bool = False) -> tuple[int, ...]:
-    found = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
-    whole = all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in found)
-    if not whole or not (found or (empty and len(value) == 0)):
+    """Returns a list of indices as a tuple; raises UserError for anything else."""
+    indices = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    whole = all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in indices)
+    if not whole or not (indices or (empty and len(value) == 0)):
         raise UserError(
             f"task.graph: {name}={value!r} must be indices into an agent's observation, such as "
             "[0, 1]" + ("" if name == "velocities" else f", or {WORLD} in VMAS")
         )
-    return tuple(found)
+    return tuple(indices)
 
 
 def cannot_draw(env: VectorEnv) -> str:
-    """Returns why an environment gives no picture, ``""`` where it does or nothing is known; it
-    must be reset after this."""
+    """Returns why an environment gives no picture, ``""`` where it does or does not say.
+
+    The environment must be reset afterwards.
+    """
     return env.cannot_draw() if hasattr(env, "cannot_draw") else ""  # type: ignore[attr-defined]
 
 
 class ObservedGraph:
-    """An environment whose agents, by what they observe, stand in a graph. Nothing else changes.
+    """An environment with a graph of its agents, built from their observations.
+
+    Nothing else of the environment changes.
+
+    Args:
+        env: the environment.
+        options: where positions and velocities are; not ``world``.
 
     Raises:
         UserError: an index beyond a group's observation, or images.
@@ -93,8 +107,8 @@ class ObservedGraph:
             last = max([*map(int, options.positions), *options.velocities])
             if len(group.observation.shape) != 1 or last >= group.observation.size:
                 raise UserError(
-                    f"task.graph: group {name!r} observes {list(group.observation.shape)} numbers; "
-                    f"there is no index {last}"
+                    f"task.graph: group {name!r} observes {list(group.observation.shape)} numbers, "
+                    f"which have no index {last}; expected indices into one axis of numbers"
                 )
         self.groups = {n: replace(g, entities=options.spec) for n, g in env.groups.items()}
         counts = [group.size for group in env.groups.values()]
@@ -104,36 +118,38 @@ class ObservedGraph:
         )
 
     def reset(self, seed: int) -> Observation:
-        return self._told(self.env.reset(seed))
+        return self._with_graph(self.env.reset(seed))
 
     def step(self, action: Mapping[str, Tensor]) -> Transition:
-        made = self.env.step(action)
-        after = self._told(made.next_obs)
-        obs = after if made.obs is made.next_obs else self._told(made.obs)
-        return replace(made, obs=obs, next_obs=after)
+        transition = self.env.step(action)
+        next_obs = self._with_graph(transition.next_obs)
+        same = transition.obs is transition.next_obs
+        obs = next_obs if same else self._with_graph(transition.obs)
+        return replace(transition, obs=obs, next_obs=next_obs)
 
-    def _told(self, obs: Observation) -> Observation:
-        position = self._picked(obs, [int(i) for i in self.options.positions])
-        moving = list(self.options.velocities)
-        parts = [seen.alive for seen in obs.groups.values()]
-        there = [
+    def _with_graph(self, obs: Observation) -> Observation:
+        """Returns the observation with the graph of its agents."""
+        position = self._columns(obs, [int(i) for i in self.options.positions])
+        velocities = list(self.options.velocities)
+        flags = [group.alive for group in obs.groups.values()]
+        present = [
             position.new_ones(len(position), size).bool() if alive is None else alive
-            for alive, size in zip(parts, (len(r) for _, r in self._ego), strict=True)
+            for alive, size in zip(flags, (len(r) for _, r in self._ego), strict=True)
         ]
         graph = EntityGraph(
             position=position,
-            velocity=self._picked(obs, moving) if moving else torch.zeros_like(position),
+            velocity=self._columns(obs, velocities) if velocities else torch.zeros_like(position),
             goal=position,
             kind=torch.zeros_like(position[..., 0], dtype=torch.int64),
-            mask=torch.cat(there, dim=1),
+            mask=torch.cat(present, dim=1),
             ego=self._ego,
             radius=self.options.radius,
             directed=self.options.directed,
         )
         return replace(obs, graph=graph)
 
-    def _picked(self, obs: Observation, index: list[int]) -> Tensor:
-        """These numbers of all agents' observations, ``[B, E, D]``."""
+    def _columns(self, obs: Observation, index: list[int]) -> Tensor:
+        """Returns the entries ``index`` of all agents' observations, ``[B, E, D]``."""
         return torch.cat([obs.groups[name].obs[..., index] for name, _ in self._ego], dim=1)
 
     def state_dict(self) -> dict[str, Any] | None:
@@ -146,7 +162,7 @@ class ObservedGraph:
         return self.env.render(index)
 
     def cannot_draw(self) -> str:
-        """As the environment's own, where it has one."""
+        """Returns why ``render`` gives no picture, ``""`` where it does or does not say."""
         return cannot_draw(self.env)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Agents into groups, groups into teams: the defaults that every adapter shares."""
+"""Groups of agents and teams of groups: the defaults that all environments share."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from marl.types import ActionSpec, AgentGroup, TensorSpec
 
 Spaces = tuple[TensorSpec, ActionSpec]
 
-# Name prefixes of agents that play against everyone else of their task.
+# Name prefixes of agents that play against all others of their task.
 OPPONENTS = ("adversary", "leadadversary", "eve")
-# Kinds that play against each other where a task has agents of these two alone: of three colours,
-# or of predators that hunt what does not learn, names tell nothing.
+# Kinds that play against each other where a task has agents of these two only: with three colours,
+# or predators that hunt what does not learn, names say nothing about teams.
 RIVALS = (("agent_blue", "agent_red"), ("blue", "red"), ("prey", "predator"))
 
 
 def prefix(agent: str) -> str:
-    """``adversary_0`` -> ``adversary``; ``agent_blue_2`` -> ``agent_blue``; ``drone.1`` ->
-    ``drone``; ``listener`` -> ``listener``."""
+    """Returns an agent's name without its number.
+
+    ``adversary_0`` gives ``adversary``, ``agent_blue_2`` ``agent_blue``, ``drone.1`` ``drone``, and
+    ``listener`` ``listener``.
+    """
     return re.sub(r"[_.-]?\d+$", "", agent) or agent
 
 
@@ -28,31 +31,38 @@ def find_groups(
     override: Mapping[str, Sequence[str]] | None = None,
     kind: Callable[[str], str] = prefix,
 ) -> dict[str, AgentGroup]:
-    """Groups of agents with the same spaces and ``kind``, or those of ``override`` (group ->
-    agents).
+    """Returns the groups of agents with the same spaces and kind, by name.
+
+    Args:
+        spaces: each agent's observation and action spaces.
+        override: group -> agents, in place of these groups; None or empty for none.
+        kind: the kind of an agent by its name.
 
     Raises:
         UserError: an override that names an unknown agent, misses one, or mixes different spaces.
     """
-    members = {k: list(v) for k, v in override.items()} if override else _by_kind(spaces, kind)
-    _check_members(members, spaces)
+    groups = {k: list(v) for k, v in override.items()} if override else _by_kind(spaces, kind)
+    _check_groups(groups, spaces)
     return {
-        name: AgentGroup(name, tuple(agents), *spaces[agents[0]])
-        for name, agents in members.items()
+        name: AgentGroup(name, tuple(agents), *spaces[agents[0]]) for name, agents in groups.items()
     }
 
 
 def find_teams(groups: Mapping[str, AgentGroup]) -> dict[str, tuple[str, ...]]:
-    """One team of all groups, or two where all of a group's agents are known opponents by name,
-    in upper or lower case."""
+    """Returns the groups of each team: one team, or two where a group's agents are opponents by
+    name.
+
+    Names count in upper or lower case alike (``OPPONENTS``, ``RIVALS``).
+    """
     kinds = {n: {prefix(agent).lower() for agent in g.agents} for n, g in groups.items()}
-    every = frozenset().union(*kinds.values())
-    opponents = next(({rival} for one, rival in RIVALS if every == {one, rival}), set(OPPONENTS))
+    all_kinds = frozenset().union(*kinds.values())
+    rivals = (pair for pair in RIVALS if all_kinds == set(pair))
+    opponents = next(({pair[1]} for pair in rivals), set(OPPONENTS))
     against = tuple(g for g in groups if kinds[g] <= opponents)
-    others = tuple(g for g in groups if g not in against)
-    if not against or not others:
+    team = tuple(g for g in groups if g not in against)
+    if not against or not team:
         return {"team": tuple(groups)}
-    return {_team_name(others): others, _team_name(against): against}
+    return {_team_name(team): team, _team_name(against): against}
 
 
 def _team_name(groups: tuple[str, ...]) -> str:
@@ -60,28 +70,32 @@ def _team_name(groups: tuple[str, ...]) -> str:
 
 
 def _by_kind(spaces: Mapping[str, Spaces], kind: Callable[[str], str]) -> dict[str, list[str]]:
+    """Returns the agents of each kind and spaces, by group name."""
     kinds: dict[tuple[str, Spaces], list[str]] = {}
     for agent, space in spaces.items():
         kinds.setdefault((kind(agent), space), []).append(agent)
     names = [name for name, _ in kinds]
-    return {  # agents of one kind but different spaces are told apart by their first member
+    return {  # agents of one kind but different spaces: named by the first agent
         (name if names.count(name) == 1 else agents[0]): agents
         for (name, _), agents in kinds.items()
     }
 
 
-def _check_members(members: Mapping[str, Sequence[str]], spaces: Mapping[str, Spaces]) -> None:
-    named = [agent for agents in members.values() for agent in agents]
-    for agent in named:
+def _check_groups(groups: Mapping[str, Sequence[str]], spaces: Mapping[str, Spaces]) -> None:
+    """Raises UserError where the groups do not hold each agent once, or mix spaces."""
+    names = [agent for agents in groups.values() for agent in agents]
+    for agent in names:
         if agent not in spaces:
             raise unknown("agent", agent, spaces, where=" in task.groups")
-    missing = [agent for agent in spaces if agent not in named]
-    if missing or len(named) != len(set(named)):
-        raise UserError(f"task.groups must name each agent once; {missing or named} is not")
-    for name, agents in members.items():
+    missing = [agent for agent in spaces if agent not in names]
+    if missing or len(names) != len(set(names)):
+        wrong = missing or sorted({agent for agent in names if names.count(agent) > 1})
+        raise UserError(f"task.groups must name each agent once; {wrong} is not")
+    for name, agents in groups.items():
         if not agents:
-            raise UserError(f"task.groups: group {name!r} has no agents")
+            raise UserError(f"task.groups: group {name!r} has no agents; leave it out")
         if len({spaces[agent] for agent in agents}) > 1:
             raise UserError(
-                f"task.groups: the agents of {name!r} differ in their spaces: {list(agents)}"
+                f"task.groups: the agents of {name!r} differ in their spaces, {list(agents)}; put "
+                "those with the same spaces into a group"
             )

@@ -1,4 +1,4 @@
-"""What the native environments share: measures of an episode, restarts, checks of a state."""
+"""Parts of the native environments: measures of an episode, restarts, checks of a state."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ T = TypeVar("T")
 
 
 class Measures:
-    """How an episode's measures add up over its steps.
+    """An episode's measures, and how they add up over its steps.
 
     Args:
-        words: measure -> ``sum``, ``mean`` or ``last``.
+        words: ``sum``, ``mean`` or ``last`` for each measure, by name.
+        device: where totals are.
+        dtype: of the totals.
     """
 
     def __init__(self, words: Mapping[str, str], device: torch.device, dtype: torch.dtype):
@@ -29,40 +31,74 @@ class Measures:
         self._averages = torch.tensor(means, device=device)
 
     def add(self, totals: Tensor, now: Sequence[Tensor]) -> Tensor:
-        """Totals ``[B, M]`` with a step's measures, ``[B]`` each."""
+        """Returns the totals after one more step.
+
+        Args:
+            totals: totals of M measures so far, ``[B, M]``.
+            now: the step's measures, ``[B]`` each.
+        """
         if not now:
             return totals
         return totals * self._adds + torch.stack([x.to(totals) for x in now], dim=-1)
 
-    def told(self, totals: Tensor, steps: Tensor) -> dict[str, Tensor]:
-        """The episode's measures after ``steps [B]``, ``[B]`` float32 each."""
+    def by_name(self, totals: Tensor, steps: Tensor) -> dict[str, Tensor]:
+        """Returns the episode's measures, ``[B]`` float32 each.
+
+        Args:
+            totals: totals of M measures, ``[B, M]``.
+            steps: the episode's steps so far, ``[B]``.
+        """
         means = totals / steps.clamp(min=1).unsqueeze(-1)
-        found = torch.where(self._averages, means, totals).float()
-        return dict(zip(self.names, found.unbind(-1), strict=True))
+        values = torch.where(self._averages, means, totals).float()
+        return dict(zip(self.names, values.unbind(-1), strict=True))
 
 
-def restarted(state: T, fresh: T, done: Tensor) -> T:
-    """The ``fresh`` state where ``done [B]``."""
+def restart_where(done: Tensor, state: T, fresh: T) -> T:
+    """Returns the ``fresh`` state where an episode is done, ``state`` elsewhere.
 
-    def chosen(old: Tensor, new: Tensor) -> Tensor:
+    Args:
+        done: ``[B]`` bool.
+        state: a tree of tensors ``[B, ...]``.
+        fresh: a tree of the same structure.
+    """
+
+    def select(old: Tensor, new: Tensor) -> Tensor:
         return torch.where(done.reshape(-1, *[1] * (old.dim() - 1)), new, old)
 
-    return tree_map(chosen, state, fresh)
+    return tree_map(select, state, fresh)
 
 
-def for_all(groups: Mapping[str, AgentGroup], flag: Tensor) -> dict[str, Tensor]:
-    """A copy's ``flag [B]`` for each of its agents, ``[B, N]`` by group."""
+def for_all_agents(groups: Mapping[str, AgentGroup], flag: Tensor) -> dict[str, Tensor]:
+    """Returns the flag of each copy for all of its agents.
+
+    Args:
+        groups: of agents.
+        flag: ``[B]``.
+
+    Returns:
+        ``[B, N]`` by group.
+    """
     return {name: flag.unsqueeze(-1).expand(-1, group.size) for name, group in groups.items()}
 
 
 def check_index(index: int, num_envs: int) -> None:
-    """Raises UserError where there is no environment ``index``."""
+    """Raises UserError where an environment to render does not exist.
+
+    Args:
+        index: of the environment.
+        num_envs: how many there are.
+    """
     if not 0 <= index < num_envs:
-        raise UserError(f"no environment {index} to render; there are {num_envs}")
+        raise UserError(f"no environment {index} to render; expected 0 to {num_envs - 1}")
 
 
 def check_copies(steps: Tensor, num_envs: int) -> None:
-    """Raises UserError where a saved state, with its ``steps [B]``, is not of ``num_envs``."""
+    """Raises UserError where a saved state has another number of environments.
+
+    Args:
+        steps: of the saved state, ``[B]``.
+        num_envs: how many are expected.
+    """
     if len(steps) != num_envs:
         raise UserError(
             f"the saved state is of {len(steps)} environments, expected {num_envs}; "

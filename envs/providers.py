@@ -1,4 +1,4 @@
-"""Who makes the environments of a name: a table of prefixes, and what import paths point to."""
+"""Providers of environments: a table of task prefixes, and the factories of import paths."""
 
 from __future__ import annotations
 
@@ -19,30 +19,27 @@ from marl.utils.serialization import import_path
 if TYPE_CHECKING:
     from marl.envs.task import Task
 
-# Entry points of other packages' environments: name -> what an import path may point to.
+# Entry points of other packages' environments: the task's name -> its factory.
 ENTRY_POINTS = "marl.tasks"
 
 
 @dataclass(frozen=True)
 class Provider:
-    """Makes the environments of a prefix.
+    """Makes the environments of a prefix."""
 
-    Args:
-        make: the task, the number of copies and the device -> the environment.
-        reads: the task's options that ``make`` reads, besides ``kwargs``; others are refused.
-        names: returns the names that are known beforehand.
-    """
-
+    #: Function of the task, the number of copies and the device that returns the environment.
     make: Callable[[Task, int, torch.device], VectorEnv]
+    #: Options of the task that ``make`` reads, besides ``kwargs``; others are refused.
     reads: frozenset[str]
+    #: Function that returns the tasks known by name.
     names: Callable[[], Iterable[str]] = tuple
 
 
 def find_provider(name: str) -> Provider:
-    """Returns who makes the task ``name``.
+    """Returns the provider of the task ``name``.
 
     Raises:
-        UserError: nobody does, or an import path leads nowhere.
+        UserError: an unknown task, or an import path to nothing.
     """
     if ":" in name:
         return _imported(name)
@@ -55,12 +52,12 @@ def find_provider(name: str) -> Provider:
 
 
 def prefix_of(name: str) -> str:
-    """Returns what stands before a task's first slash, ``""`` for an import path."""
+    """Returns the prefix of a task, up to its first slash; ``""`` for an import path."""
     return "" if ":" in name else name.partition("/")[0]
 
 
 def _imported(path: str) -> Provider:
-    """Returns the provider of what ``path`` points to: of batched environments where that takes
+    """Returns the provider of an import path: of batched environments where its factory takes
     ``num_envs``, else of PettingZoo's."""
     if _takes_num_envs(import_path(path)):
         return replace(BATCHED, make=partial(_batched, path))
@@ -70,7 +67,7 @@ def _imported(path: str) -> Provider:
 def _takes_num_envs(factory: Any) -> bool:
     try:
         return "num_envs" in inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # it is no callable, or one without a signature
+    except (TypeError, ValueError):  # not callable, or without a signature
         return False
 
 
@@ -103,7 +100,7 @@ def _game(task: Task, num_envs: int, device: torch.device) -> VectorEnv:
 
 
 def _pettingzoo(path: str | None, task: Task, num_envs: int, device: torch.device) -> VectorEnv:
-    """Makes what ``path`` points to, or what the task's name says."""
+    """Makes the environment of an import path, or of the task's name where ``path`` is None."""
     from marl.envs.pettingzoo.env import make
 
     return make(
@@ -119,9 +116,9 @@ def _pettingzoo(path: str | None, task: Task, num_envs: int, device: torch.devic
 
 
 def _batched(path: str, task: Task, num_envs: int, device: torch.device) -> VectorEnv:
-    from marl.envs.pettingzoo.factories import one_sentence
+    from marl.envs.pettingzoo.factories import package_errors
 
-    with one_sentence(task.name):
+    with package_errors(task.name):
         return import_path(path)(num_envs=num_envs, device=device, **task.kwargs)
 
 
@@ -149,8 +146,10 @@ def _pettingzoo_names(prefix: str) -> Iterable[str]:
     return (name for name in names() if name.startswith(prefix))
 
 
+# Options that the providers read.
 NATIVE = frozenset({"max_steps", "groups", "graph"})
 PETTINGZOO = NATIVE | {"state", "workers"}
+#: The provider of every prefix.
 PROVIDERS = {
     "vmas": Provider(_vmas, NATIVE | {"actions"}, _vmas_names),
     "mpe": Provider(_particle, NATIVE, partial(_particle_names, "mpe/")),
@@ -161,12 +160,14 @@ PROVIDERS = {
         partial(_pettingzoo, None), PETTINGZOO, partial(_pettingzoo_names, "pettingzoo/")
     ),
 }
-IMPORTED = Provider(partial(_pettingzoo, None), PETTINGZOO)  # import paths without num_envs
-BATCHED = Provider(partial(_batched, ""), frozenset({"graph"}))  # and with
+#: The provider of import paths to PettingZoo environments.
+IMPORTED = Provider(partial(_pettingzoo, None), PETTINGZOO)
+#: The provider of import paths to batched environments, whose factory takes ``num_envs``.
+BATCHED = Provider(partial(_batched, ""), frozenset({"graph"}))
 
 
 def task_names() -> tuple[str, ...]:
-    """Returns every task that has a name here, other packages' included."""
-    own = (name for provider in PROVIDERS.values() for name in provider.names())
-    others = (entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))
-    return (*own, *others)
+    """Returns every task that is known by name, those of installed packages included."""
+    names = (name for provider in PROVIDERS.values() for name in provider.names())
+    registered = (entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))
+    return (*names, *registered)

@@ -1,4 +1,4 @@
-"""Environments by name: ``Task("vmas/balance")(32, device)`` gives 32 copies."""
+"""Tasks: environments by name. ``Task("vmas/balance")(32, device)`` makes 32 copies."""
 
 from __future__ import annotations
 
@@ -21,25 +21,34 @@ from marl.utils.user_files import absolute
 class Task:
     """An environment by name, with its options.
 
-    ``name`` is ``vmas/<scenario>``, ``mpe/<scenario>`` or ``navigation/<task>`` (particle worlds
-    batched in torch), ``games/<game>`` (small games with known answers), ``mpe2/<name>``,
-    ``pettingzoo/<registry id>``, a name that an installed package gives, or an import path,
-    ``module:factory`` or ``file.py:factory``, to a callable that takes ``num_envs`` and ``device``
-    and returns a VectorEnv, or takes neither and returns a parallel PettingZoo environment.
-    ``PROVIDERS`` says which of the options each of them reads."""
+    ``PROVIDERS`` says which of the options the tasks of each prefix read; an option that a task
+    does not read is refused.
+    """
 
+    #: Which environment: ``vmas/<scenario>``, ``mpe/<scenario>`` or ``navigation/<task>`` (particle
+    #: worlds batched in torch), ``games/<game>`` (small games with known answers),
+    #: ``mpe2/<name>``, ``pettingzoo/<registry id>``, a name that an installed package registers, or
+    #: an import path, ``module:factory`` or ``file.py:factory``. The factory takes ``num_envs`` and
+    #: ``device`` and returns a VectorEnv, or takes neither and returns a parallel PettingZoo
+    #: environment.
     name: str = "vmas/navigation"
-    max_steps: int | None = None  # of an episode; null for the environment's own (VMAS: 100)
-    groups: dict[str, list[str]] = field(
-        default_factory=dict
-    )  # group -> agents; empty: found by name
-    kwargs: dict[str, Any] = field(default_factory=dict)  # the environment's own options
-    actions: str = "continuous"  # VMAS: continuous, discrete or multidiscrete
-    state: bool = False  # PettingZoo: observe the environment's state() for critic=state
-    workers: int = 0  # PettingZoo: processes that step the copies; 0 for none
-    graph: dict[str, Any] = field(
-        default_factory=dict
-    )  # a graph where there is none: positions ([0, 1], or world in VMAS), velocities, radius
+    #: Time limit of an episode, in steps; null for the environment's own (VMAS: 100).
+    max_steps: int | None = None
+    #: The agents of each group, ``{group: [agent, ...]}``; empty groups them by name and spaces.
+    groups: dict[str, list[str]] = field(default_factory=dict)
+    #: The environment's own options, by name.
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    #: Kind of actions: ``continuous``, ``discrete`` or ``multidiscrete``; only with VMAS.
+    actions: str = "continuous"
+    #: Whether to observe the environment's ``state()``, for ``critic=state``; only with PettingZoo.
+    state: bool = False
+    #: Processes that step the copies; 0 steps them in this process. Only with PettingZoo; usual up
+    #: to the number of cores.
+    workers: int = 0
+    #: A graph of the agents for environments without one: ``positions`` (their indices in an
+    #: observation, such as ``[0, 1]``, or ``world`` in VMAS), ``velocities`` (indices), ``radius``
+    #: and ``directed``; empty for no graph.
+    graph: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.name = absolute(self.name)
@@ -49,11 +58,15 @@ class Task:
             raise UserError(f"task.workers={self.workers} must not be negative")
 
     def imports(self) -> list[str]:
-        """Returns what of others' code makes it: an import path, or an installed package's name."""
+        """Returns the users' code that makes it: an import path, or an installed package's name."""
         return [] if prefix_of(self.name) in PROVIDERS else [self.name]
 
     def __call__(self, num_envs: int, device: torch.device) -> VectorEnv:
-        """Makes ``num_envs`` copies.
+        """Makes the environment.
+
+        Args:
+            num_envs: B, the number of copies.
+            device: where the environment runs and returns tensors.
 
         Raises:
             UserError: an unknown name or option, or an option that such a task does not read.
@@ -68,42 +81,48 @@ class Task:
             return ObservedGraph(provider.make(self, num_envs, device), options)
         if not self.name.startswith("vmas/"):
             raise UserError(
-                f"task.graph: only VMAS tells its world, and this is {self.name!r}; set "
+                f"task.graph: positions={WORLD} works only with VMAS, not {self.name!r}; set "
                 "positions to indices of the observation, such as [0, 1]"
             )
         return provider.make(self, num_envs, device)
 
     def without_unread(self) -> Task:
-        """Returns the task without the options that tasks of its prefix do not read, which a run
-        of an older version may hold."""
+        """Returns the task without the options that it does not read, which runs of older versions
+        may hold."""
         provider = PROVIDERS.get(prefix_of(self.name))
         return replace_with_defaults(self, self._unread(provider) if provider else ())
 
     def _unread(self, provider: Provider) -> list[str]:
-        """Returns the options that are set and that ``provider`` does not read."""
+        """Returns the options that differ from their defaults and that ``provider`` does not
+        read."""
         defaults = option_defaults()
         changed = (name for name in defaults if getattr(self, name) != defaults[name])
         return [name for name in changed if name not in provider.reads]
 
 
 def option_defaults() -> dict[str, Any]:
-    """Returns the options of a task that not every provider reads, by name."""
-    plain = Task()
+    """Returns the defaults of the options that not every provider reads, by name."""
+    default = Task()
     return {
-        f.name: getattr(plain, f.name)
+        f.name: getattr(default, f.name)
         for f in dataclasses.fields(Task)
         if f.name not in ("name", "kwargs")
     }
 
 
 def replace_with_defaults(task: Task, options: Iterable[str]) -> Task:
-    """Returns a copy of ``task`` with the ``options`` as they are when nobody sets them."""
+    """Returns a copy of ``task`` with the named options at their defaults.
+
+    Args:
+        task: the task.
+        options: names of fields.
+    """
     defaults = option_defaults()
     return dataclasses.replace(task, **{name: defaults[name] for name in options})
 
 
 def _not_read(task: Task, option: str) -> UserError:
-    """Returns the error that a task's ``option`` would change nothing."""
+    """Returns the error that a task does not read ``option``."""
     readers = [f"{prefix}/…" for prefix, provider in PROVIDERS.items() if option in provider.reads]
     if option in IMPORTED.reads:
         readers.append("import paths of PettingZoo environments")

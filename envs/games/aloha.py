@@ -1,4 +1,23 @@
-"""Slotted Aloha on a grid: who sends at the same time as a neighbour loses its packet's slot."""
+"""Slotted Aloha on a grid, ``games/aloha``: neighbours that send at the same time collide.
+
+- **Task**: agents with queues of packets share a channel with their neighbours.
+- **Agents**: ``agent_0`` to ``agent_{N-1}``, N = rows * columns, in the grid row by row.
+- **Observation**, ``[1]``: index 0 is the number of the agent's own packets.
+- **Actions**: Discrete(2), 0 stays idle and 1 sends. A packet is sent where no neighbour sends at
+  the same time; else it collides and stays. A neighbour that sends without a packet disturbs all
+  the same, and loses nothing.
+- **Reward**, shared: 0.1 for each packet sent by anyone, -10 for each that collided. Then a new
+  packet arrives at each agent with probability ``arrival``, unless it has ``capacity`` of them.
+- **Episode**: 20 steps, then a truncation; it begins with one packet at each agent.
+
+At most every second agent can send: at most 0.5 a step, 10 in the 20 steps of the 2 x 5 grid. Two
+halves in turn, as on a chessboard, earn 9.549 in the mean. Where all always send, each of the 10
+collides in the first step: -100.
+
+Source: the code of Wang et al., "Context-aware sparse deep coordination graphs", ICLR 2022, which
+Chen & Zhang (ICML 2023) use unchanged. There the last agent of a row and the first of the next are
+neighbours too, which a grid would not have; ``wrap=false`` removes that.
+"""
 
 from __future__ import annotations
 
@@ -9,51 +28,48 @@ import torch
 from torch import Tensor
 
 from marl.envs.checks import check_count, check_number, check_switch
-from marl.envs.games.game import Game, Outcome, Scene, numbered, shared
+from marl.envs.games.game import Game, Outcome, Scene, agent_names, shared_reward
 from marl.envs.games.render import BAD, FAINT, GOOD, INK, Cell, Colour, Table
 from marl.types import register
 
-SUCCESS, FAILURE = 0.1, -10.0  # rewards
+SUCCESS, FAILURE = 0.1, -10.0  # rewards of a packet
 
 
 @register
 @dataclass(frozen=True)
 class State:
-    backlog: Tensor  # [B, N] int64 packets that wait
-    fate: Tensor  # [B, N] int64 of the last step: 1 sent, -1 collided, 0 neither
+    """State of the queues.
+
+    Attributes:
+        backlog: number of waiting packets, ``[B, N]`` int64.
+        fate: result of the last step, 1 sent, -1 collided, 0 neither, ``[B, N]`` int64.
+    """
+
+    backlog: Tensor
+    fate: Tensor
 
 
 class Aloha(Game[State]):
-    """``rows * columns`` agents in a grid, row by row, each with packets to send and each seeing
-    the number of its own only. An agent stays idle (0) or sends (1). A packet is sent where no
-    neighbour sends at the same time; it collides and stays otherwise. A neighbour that sends
-    without a packet disturbs all the same, and loses nothing. Everybody earns 0.1 for each packet
-    sent by anyone and -10 for each that collided. Then a new packet arrives at each agent with
-    probability ``arrival``, unless ``capacity`` of them wait.
-
-    At most every second agent sends: at most 0.5 a step, 10 in the 20 steps of the 2 x 5 grid. Two
-    halves in turns, as on a chessboard, earn 9.549 on average. Where all send always, each of the
-    10 collides in the first step: -100.
-
-    From the code of Wang et al., "Context-aware sparse deep coordination graphs", ICLR 2022, which
-    Chen & Zhang (ICML 2023) use unchanged: one packet in the beginning, 20 steps. There the
-    last of a row and the first of the next are neighbours too, which a grid does not say.
+    """Slotted Aloha on a grid; rules, best returns and source are the module's.
 
     Args:
-        wrap: keep those neighbours of the authors' code; else the grid's only.
-        arrival: probability.
-        capacity: packets that can wait at an agent.
+        rows: rows of the grid.
+        columns: columns of the grid.
+        wrap: whether the last agent of a row and the first of the next are neighbours, as in the
+            authors' code.
+        arrival: probability of a new packet, for each agent and step.
+        capacity: most packets that can wait at an agent.
 
     Raises:
         UserError: a value out of range.
     """
 
-    sight = 1
+    obs_size = 1
     length = 20
     measures: ClassVar = {
         "sent": "sum",  # packets
         "collided": "sum",  # packets
-        "backlog": "mean",  # packets that wait after a step, all agents'
+        "backlog": "mean",  # waiting packets after a step, of all agents
     }
 
     def __init__(
@@ -72,7 +88,7 @@ class Aloha(Game[State]):
         self.rows, self.columns, self.wrap = rows, columns, wrap
         self.arrival, self.capacity = arrival, capacity
         self.size = self.step_noise = rows * columns
-        self.agents, self.choices = numbered(self.size), (2,) * self.size
+        self.agents, self.choices = agent_names(self.size), (2,) * self.size
 
     def bind(self, device: torch.device) -> None:
         place = torch.arange(self.size)
@@ -91,12 +107,12 @@ class Aloha(Game[State]):
         tries = (action == 1) & (state.backlog > 0)
         disturbed = action.float() @ self.near > 0
         sent, collided = tries & ~disturbed, tries & disturbed
-        arrived = noise < self.arrival
-        backlog = (state.backlog - sent.long() + arrived.long()).clamp(max=self.capacity)
-        gained, lost = sent.sum(-1), collided.sum(-1)  # [B]
-        reward = shared(SUCCESS * gained + FAILURE * lost, self.size)
-        moved = State(backlog, sent.long() - collided.long())
-        return moved, Outcome(reward, (gained, lost, backlog.sum(-1)))
+        arrivals = noise < self.arrival
+        backlog = (state.backlog - sent.long() + arrivals.long()).clamp(max=self.capacity)
+        successes, collisions = sent.sum(-1), collided.sum(-1)  # [B]
+        reward = shared_reward(SUCCESS * successes + FAILURE * collisions, self.size)
+        next_state = State(backlog, sent.long() - collided.long())
+        return next_state, Outcome(reward, (successes, collisions, backlog.sum(-1)))
 
     def observe(self, state: State) -> Tensor:
         return state.backlog.float().unsqueeze(-1)
@@ -110,19 +126,17 @@ class Aloha(Game[State]):
         ]
         wide = self.columns
         grid = [cells[first : first + wide] for first in range(0, self.size, wide)]
-        return Table(
-            grid, legend="packets that wait; green: sent, red: collided, dark: sent nothing"
-        )
+        return Table(grid, legend="waiting packets; green: sent, red: collided, dark: sent nothing")
 
     def _fill(self, packets: int) -> Colour:
-        """Bluer, the more packets wait."""
+        """Returns a colour that is the bluer, the more packets wait."""
         share = packets / self.capacity
         red, green, blue = FAINT
         return round(red - 120 * share), round(green - 60 * share), blue
 
 
 def _edge(fate: int, sends: int) -> Colour | None:
-    """How the last step ended for an agent."""
+    """Returns the frame of an agent's cell by the result of its last step."""
     if not sends:
         return None
     return {1: GOOD, -1: BAD}.get(fate, INK)

@@ -1,4 +1,23 @@
-"""The two-state toy game of EIR-MAPPO (Li et al. 2024), in which a partner may be a traitor."""
+"""The two-state game ``games/byzantine`` of EIR-MAPPO, in which a partner may be a traitor.
+
+- **Task**: two agents see one bit. At 0 they earn by equal actions, at 1 by different ones.
+- **Agents**: ``agent_0`` and ``agent_1``.
+- **Observation**, ``[5]``: index 0 is the bit, 1 the agent's number (0 or 1), 2 the bit a step
+  before, 3 and 4 the last actions of both agents (0 at the start); with ``history=false`` ``[2]``,
+  the first two.
+- **Actions**: Discrete(2).
+- **Reward**, shared: 1 at bit 0 for equal actions, which make the bit 1, and at bit 1 for different
+  actions, which keep it; else 0, and the next bit is 0.
+- **Episode**: 100 steps, then a truncation; the first bit is 0 or 1 with probability 1/2.
+
+The best return is 100, 1 in each step. An agent that plays uniformly at random earns each step's
+reward with probability 1/2 whatever the other does, even one that knows this: 50 is guaranteed, and
+no more can be. A deterministic agent can be held to 0.
+
+Source: the code of Li et al., "Byzantine robust cooperative multi-agent reinforcement learning as a
+Bayesian game", ICLR 2024. Here the traitor is not part of the environment but of the setup, for
+instance by ``task.groups`` and ``teams``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +28,7 @@ import torch
 from torch import Tensor
 
 from marl.envs.checks import check_switch
-from marl.envs.games.game import Game, Outcome, Scene, numbered, shared
+from marl.envs.games.game import Game, Outcome, Scene, agent_names, shared_reward
 from marl.envs.games.render import BITS, Table
 from marl.types import register
 
@@ -17,33 +36,31 @@ from marl.types import register
 @register
 @dataclass(frozen=True)
 class State:
-    bit: Tensor  # [B] int64
-    before: Tensor  # [B] int64 a step ago; the same in the beginning
-    played: Tensor  # [B, 2] int64 in the last step; 0 in the beginning
+    """State of the game.
+
+    Attributes:
+        bit: the bit, ``[B]`` int64.
+        before: the bit a step before, ``[B]`` int64; the same at the start.
+        played: actions of the last step, ``[B, 2]`` int64; 0 at the start.
+    """
+
+    bit: Tensor
+    before: Tensor
+    played: Tensor
 
 
 class Byzantine(Game[State]):
-    """Two agents, two actions, one bit that both see, drawn evenly in the beginning. At 0 they earn
-    1 by equal actions, which make the bit 1; at 1 they earn 1 by different actions, which keep it.
-    Otherwise both earn 0, and the bit is 0 next.
-
-    The best earns 1 in each of the 100 steps: 100. An agent that plays uniformly at random gets
-    each step's reward with probability 1/2 whatever the other does, also one that knows this: 50 is
-    what it guarantees, and no more can be guaranteed; a deterministic agent can be held to 0.
-
-    From the code of Li et al., "Byzantine robust cooperative multi-agent reinforcement learning as
-    a Bayesian game", ICLR 2024. Who is a traitor is for the algorithm to say, for instance with
-    ``task.groups`` and ``teams``.
+    """The two-state game; rules, best returns and source are the module's.
 
     Args:
-        history: agents see the bit before and both last actions, too, as in the authors' setting;
-            else the bit and their own number only.
+        history: whether agents see the bit before and both last actions too, as in the authors'
+            setting; else the bit and their own number only.
 
     Raises:
         UserError: ``history`` is neither true nor false.
     """
 
-    agents = numbered(2)
+    agents = agent_names(2)
     choices = (2, 2)
     length = 100
     start_noise = 1
@@ -51,7 +68,7 @@ class Byzantine(Game[State]):
 
     def __init__(self, history: bool = True) -> None:
         check_switch("history", history)
-        self.history, self.sight = history, 5 if history else 2
+        self.history, self.obs_size = history, 5 if history else 2
 
     def bind(self, device: torch.device) -> None:
         self.numbers = torch.arange(2.0, device=device)
@@ -62,17 +79,17 @@ class Byzantine(Game[State]):
 
     def advance(self, state: State, action: Tensor, noise: Tensor) -> tuple[State, Outcome]:
         equal = action[:, 0] == action[:, 1]
-        earned = equal == (state.bit == 0)  # and the bit is 1 exactly after a reward
-        moved = State(earned.long(), state.bit, action)
-        return moved, Outcome(shared(earned, 2), [earned])
+        success = equal == (state.bit == 0)  # the bit is 1 exactly after a reward
+        next_state = State(success.long(), state.bit, action)
+        return next_state, Outcome(shared_reward(success, 2), [success])
 
     def observe(self, state: State) -> Tensor:
         bit = state.bit.float().unsqueeze(-1)  # [B, 1]
-        own = [bit.expand(-1, 2), self.numbers.expand(len(bit), 2)]  # [B, N] each
+        present = torch.stack([bit.expand(-1, 2), self.numbers.expand(len(bit), 2)], dim=-1)
         if not self.history:
-            return torch.stack(own, dim=-1)
+            return present  # [B, N, 2]
         past = torch.cat([state.before.unsqueeze(-1), state.played], dim=-1).float()  # [B, 3]
-        return torch.cat([torch.stack(own, dim=-1), past.unsqueeze(1).expand(-1, 2, -1)], dim=-1)
+        return torch.cat([present, past.unsqueeze(1).expand(-1, 2, -1)], dim=-1)
 
     def picture(self, scene: Scene) -> Table:
         before, played, bit = int(scene.state.before), scene.action, int(scene.state.bit)

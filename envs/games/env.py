@@ -1,4 +1,4 @@
-"""Games behind the VectorEnv contract."""
+"""The environment of all games: ``games/<game>`` as a ``VectorEnv``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from marl.envs.games.matrix import Climbing, Matrix, Penalty, Random
 from marl.envs.games.render import draw
 from marl.envs.games.spectrum import Spectrum
 from marl.envs.groups import find_groups, find_teams
-from marl.envs.native import Measures, check_copies, check_index, for_all, restarted
+from marl.envs.native import Measures, check_copies, check_index, for_all_agents, restart_where
 from marl.errors import UserError, unknown
 from marl.types import (
     AgentGroup,
@@ -32,6 +32,7 @@ from marl.types import (
     tree_tensors,
 )
 
+#: The class of every game, by its name after ``games/``.
 GAMES: dict[str, type[Game[Any]]] = {
     "aloha": Aloha,
     "byzantine": Byzantine,
@@ -45,14 +46,16 @@ GAMES: dict[str, type[Game[Any]]] = {
 
 
 class GameEnv:
-    """``num_envs`` copies of one game.
+    """Copies of one game.
 
     Args:
         name: of the game, for the picture.
         game: built, not yet bound to a device.
+        num_envs: B, the number of copies.
+        device: where the game runs.
         max_steps: steps after which an episode ends; None for the game's own ``length``. The end
             is a truncation, but a termination where the game is ``final`` and the length its own.
-        groups: group -> agents, in place of those found by name.
+        groups: group -> agents, in place of groups by name.
     """
 
     state_size = None
@@ -76,39 +79,47 @@ class GameEnv:
         self._random = torch.Generator(self.device)
         self._find_groups(groups)
         self._measures = Measures(game.measures, self.device, torch.float32)
-        self.now = self.shown = self._fresh()  # to act on; what the last step led to
+        self.play = self.last_play = self._fresh()  # to act on; result of the last step
 
     def reset(self, seed: int) -> Observation:
         self._random.manual_seed(seed)
-        self.now = self.shown = self._fresh()
-        return self._observation(self.now)
+        self.play = self.last_play = self._fresh()
+        return self._observation(self.play)
 
     @torch.no_grad()
     def step(self, action: Mapping[str, Tensor]) -> Transition:
         joint = torch.cat([action[name] for name in self.groups], dim=1)[:, self._order]
-        self.now = self.shown = self.advance(self.now, joint, self._uniform(self.game.step_noise))
-        done = self.now.steps >= self.max_steps
-        next_obs = obs = self._observation(self.now)
-        fresh = self._fresh()  # at every step, so that what is drawn does not hang on who waits
+        self.play = self.last_play = self.advance(
+            self.play, joint, self._uniform(self.game.step_noise)
+        )
+        done = self.play.steps >= self.max_steps
+        next_obs = obs = self._observation(self.play)
+        fresh = self._fresh()  # at every step, so that random numbers do not depend on the device
         if self.device.type != "cpu" or done.any():
-            self.now = restarted(self.now, fresh, done)
-            obs = self._observation(self.now)
+            self.play = restart_where(done, self.play, fresh)
+            obs = self._observation(self.play)
         never = torch.zeros_like(done)
-        over, cut = (done, never) if self._final else (never, done)
+        terminated, truncated = (done, never) if self._final else (never, done)
         return Transition(
             obs,
             next_obs,
-            {name: self.shown.reward[:, rows] for name, rows in self._rows.items()},
-            for_all(self.groups, over),
-            for_all(self.groups, cut),
+            {name: self.last_play.reward[:, rows] for name, rows in self._rows.items()},
+            for_all_agents(self.groups, terminated),
+            for_all_agents(self.groups, truncated),
             done,
-            self._measures.told(self.shown.totals, self.shown.steps),
+            self._measures.by_name(self.last_play.totals, self.last_play.steps),
         )
 
     # ------------------------------------------------------------------------------- pure functions
 
     def advance(self, play: Play, action: Tensor, noise: Tensor) -> Play:
-        """One step without restarts."""
+        """Computes one step without restarts.
+
+        Args:
+            play: state of the episodes.
+            action: ``[B, N]`` int64, in the game's order of agents.
+            noise: uniform in [0, 1), ``[B, step_noise]``.
+        """
         state, outcome = self.game.advance(play.state, action, noise)
         totals = self._measures.add(play.totals, outcome.measures)
         return Play(state, action, outcome.reward, play.steps + 1, totals)
@@ -117,40 +128,49 @@ class GameEnv:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "now": dataclasses.asdict(self.now),
-            "shown": dataclasses.asdict(self.shown),
+            "now": dataclasses.asdict(self.play),
+            "shown": dataclasses.asdict(self.last_play),
             "random": self._random.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises UserError where ``state`` is of another number of copies, or another game."""
+        """Restores a state of ``state_dict``.
+
+        Raises:
+            UserError: a state of another number of copies, another game or other options.
+        """
         check_copies(state["now"]["steps"], self.num_envs)
-        now, shown = self._restored(state["now"]), self._restored(state["shown"])
-        self.now, self.shown = now, shown
+        play, last_play = self._restored(state["now"]), self._restored(state["shown"])
+        self.play, self.last_play = play, last_play
         self._random.set_state(state["random"].cpu())
 
     def _restored(self, saved: Mapping[str, Any]) -> Play:
-        kind = type(self.now.state)
+        kind = type(self.play.state)
         if set(saved["state"]) != {field.name for field in dataclasses.fields(kind)}:
-            raise UserError(f"the saved state is not one of {self.name}: {sorted(saved['state'])}")
+            raise UserError(
+                f"the saved state is not one of {self.name}: it holds {sorted(saved['state'])}; "
+                "set the task that it was saved with"
+            )
         play = Play(**{**saved, "state": kind(**saved["state"])})
-        for own, other in zip(tree_tensors(self.now), tree_tensors(play), strict=True):
-            if own.shape != other.shape:
+        for current, other in zip(tree_tensors(self.play), tree_tensors(play), strict=True):
+            if current.shape != other.shape:
                 raise UserError(
-                    f"the saved state is of {self.name} with other options: "
-                    f"{tuple(other.shape)}, expected {tuple(own.shape)}"
+                    f"the saved state is of {self.name} with other options: {tuple(other.shape)}, "
+                    f"expected {tuple(current.shape)}; set task.kwargs as then"
                 )
         return tree_map(lambda x: x.to(self.device, copy=True), play)
 
     def render(self, index: int = 0) -> np.ndarray:
-        """What the last step of copy ``index`` led to, as ``[512, 512, 3]`` uint8."""
+        """Returns a picture of the last step of copy ``index``, ``[512, 512, 3]`` uint8."""
         check_index(index, self.num_envs)
-        play = tree_map(lambda x: x[index].cpu(), self.shown)
-        begun = bool(play.steps > 0)
-        scene = Scene(play.state, play.action.tolist() if begun else None, play.reward.tolist())
-        told = self._measures.told(self.shown.totals, self.shown.steps)
-        lines = ["   ".join(f"{key} {value[index].item():.4g}" for key, value in told.items())]
-        title = f"{self.name}   step {play.steps.item()} of {self.max_steps}   {_earned(scene)}"
+        play = tree_map(lambda x: x[index].cpu(), self.last_play)
+        action = play.action.tolist() if play.steps > 0 else None
+        scene = Scene(play.state, action, play.reward.tolist())
+        measures = self._measures.by_name(self.last_play.totals, self.last_play.steps)
+        lines = ["   ".join(f"{key} {value[index].item():.4g}" for key, value in measures.items())]
+        title = (
+            f"{self.name}   step {play.steps.item()} of {self.max_steps}   {_reward_text(scene)}"
+        )
         return draw(self.game.picture(scene), title, lines)
 
     def close(self) -> None: ...
@@ -160,6 +180,7 @@ class GameEnv:
         return torch.rand(shape, generator=self._random, device=self.device)
 
     def _fresh(self) -> Play:
+        """Returns new episodes of all copies."""
         batch, agents = self.num_envs, len(self.game.agents)
         return Play(
             self.game.start(self._uniform(self.game.start_noise)),
@@ -170,24 +191,25 @@ class GameEnv:
         )
 
     def _observation(self, play: Play) -> Observation:
-        seen = self.game.observe(play.state)
+        obs = self.game.observe(play.state)
         return Observation(
-            {name: GroupObservation(seen[:, rows]) for name, rows in self._rows.items()}
+            {name: GroupObservation(obs[:, rows]) for name, rows in self._rows.items()}
         )
 
     def _find_groups(self, override: Mapping[str, Sequence[str]] | None) -> None:
         game, names = self.game, list(self.game.agents)
-        sight = TensorSpec((game.sight,))
-        spaces = {a: (sight, Discrete(n)) for a, n in zip(names, game.choices, strict=True)}
+        observation = TensorSpec((game.obs_size,))
+        spaces = {a: (observation, Discrete(n)) for a, n in zip(names, game.choices, strict=True)}
         self.groups: Mapping[str, AgentGroup] = find_groups(spaces, override)
         self.teams = find_teams(self.groups)
-        places = {k: [names.index(a) for a in g.agents] for k, g in self.groups.items()}
-        self._rows = {k: torch.tensor(rows, device=self.device) for k, rows in places.items()}
+        indices = {k: [names.index(a) for a in g.agents] for k, g in self.groups.items()}
+        self._rows = {k: torch.tensor(rows, device=self.device) for k, rows in indices.items()}
         # From the groups' agents side by side to the game's own order.
         self._order = torch.cat(list(self._rows.values())).argsort()
 
 
-def _earned(scene: Scene) -> str:
+def _reward_text(scene: Scene) -> str:
+    """Returns the reward of the last step for the picture's title."""
     if scene.action is None:
         return ""
     if len(set(scene.reward)) == 1:
@@ -203,7 +225,15 @@ def make(
     groups: Mapping[str, Sequence[str]] | None = None,
     **options: Any,
 ) -> GameEnv:
-    """``games/<game>`` with its own options.
+    """Returns copies of ``games/<game>``.
+
+    Args:
+        name: the task.
+        num_envs: B, the number of copies.
+        device: where the game runs.
+        max_steps: steps of an episode; None for the game's own.
+        groups: group -> agents, in place of groups by name.
+        options: the game's own.
 
     Raises:
         UserError: an unknown name or option, or a value out of range.
@@ -216,4 +246,5 @@ def make(
 
 
 def names() -> list[str]:
+    """Returns the names of all tasks of this provider."""
     return [f"games/{name}" for name in GAMES]

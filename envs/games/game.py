@@ -1,4 +1,4 @@
-"""What a game is about: its agents, what happens, what they see and earn, what is measured."""
+"""Base class of games: agents, dynamics, observations, rewards and measures."""
 
 from __future__ import annotations
 
@@ -18,70 +18,114 @@ S = TypeVar("S")  # a game's own state: a registered dataclass of tensors [B, ..
 @register
 @dataclass(frozen=True)
 class Play:
-    """Everything that decides what comes next, noise apart, and the last step for the picture."""
+    """State of an episode: all that the next step depends on but noise, and the last step.
 
-    state: Any  # the game's own
-    action: Tensor  # [B, N] int64 of the last step; -1 before the first
-    reward: Tensor  # [B, N] of the last step
-    steps: Tensor  # [B] int64 since the episode began
-    totals: Tensor  # [B, M] the measures so far
+    Attributes:
+        state: the game's own.
+        action: actions of the last step, ``[B, N]`` int64; -1 before the first.
+        reward: rewards of the last step, ``[B, N]``.
+        steps: steps since the episode began, ``[B]`` int64.
+        totals: the measures so far, ``[B, M]``.
+    """
+
+    state: Any
+    action: Tensor
+    reward: Tensor
+    steps: Tensor
+    totals: Tensor
 
 
 class Outcome(NamedTuple):
-    """What a step led to."""
+    """Rewards and measures of one step.
 
-    reward: Tensor  # [B, N] float32
-    measures: Sequence[Tensor] = ()  # [B] each: the step's, in the order of ``measures``
+    Attributes:
+        reward: ``[B, N]`` float32.
+        measures: ``[B]`` each, in the order of ``Game.measures``.
+    """
+
+    reward: Tensor
+    measures: Sequence[Tensor] = ()
 
 
 class Scene(NamedTuple):
-    """The last step of one copy, to be drawn."""
+    """The last step of one copy, for a picture.
 
-    state: Any  # the game's, after the step, without its axis B
-    action: list[int] | None  # of every agent; None before the first step
-    reward: list[float]  # of every agent
+    Attributes:
+        state: the game's own after the step, without the axis B.
+        action: each agent's action; None before the first step.
+        reward: each agent's reward.
+    """
+
+    state: Any
+    action: list[int] | None
+    reward: list[float]
 
 
 class Game(Generic[S]):
-    """The base of all.
+    """Base class of all games.
 
-    A game is built once, by its options, and then asked only for pure functions of its state.
-    ``measures`` names its episode metrics and how steps add up: sum, mean or last.
+    A game is built once, from its options; then only pure functions of its state are called.
     """
 
+    #: Names of the agents.
     agents: Sequence[str]
-    choices: Sequence[int]  # of every agent; its actions are 0 .. choices - 1
-    sight: int  # O, numbers that an agent sees
-    length: int  # steps of an episode, where the user does not say otherwise
-    final = False  # whether the game itself is over after ``length`` steps, rather than cut off
-    start_noise = 0  # uniform numbers in [0, 1) that an episode begins with
-    step_noise = 0  # and that every step needs
+    #: Number of actions of each agent.
+    choices: Sequence[int]
+    #: O, the length of an agent's observation.
+    obs_size: int
+    #: Steps of an episode, unless ``task.max_steps`` is set.
+    length: int
+    #: Whether the game itself ends after ``length`` steps (a termination); else it is truncated.
+    final = False
+    #: Number of uniform numbers in [0, 1) that an episode starts from.
+    start_noise = 0
+    #: Number of uniform numbers in [0, 1) that every step uses.
+    step_noise = 0
+    #: Names of the episode metrics, and how they add up over steps: ``sum``, ``mean`` or ``last``.
     measures: ClassVar[Mapping[str, str]] = {}
 
     def bind(self, device: torch.device) -> None:
-        """Builds what stays the same from step to step."""
+        """Builds the tensors that are the same in every step, on ``device``."""
 
     def start(self, noise: Tensor) -> S:
-        """A new episode from ``noise [B, start_noise]``."""
+        """Returns the state of a new episode, from ``noise [B, start_noise]``."""
         raise NotImplementedError
 
     def advance(self, state: S, action: Tensor, noise: Tensor) -> tuple[S, Outcome]:
-        """One step, from ``action [B, N]`` int64 and ``noise [B, step_noise]``."""
+        """Computes one step.
+
+        Args:
+            state: the game's, ``[B, ...]``.
+            action: ``[B, N]`` int64.
+            noise: uniform in [0, 1), ``[B, step_noise]``.
+
+        Returns:
+            The next state, and the step's rewards and measures.
+        """
         raise NotImplementedError
 
     def observe(self, state: S) -> Tensor:
-        """What all agents see, ``[B, N, O]`` float32."""
+        """Returns the agents' observations, ``[B, N, O]`` float32."""
         raise NotImplementedError
 
     def picture(self, scene: Scene) -> Table:
-        """The last step for a reader."""
+        """Returns a table that shows the last step."""
         raise NotImplementedError
 
 
-def shared(reward: Tensor, agents: int) -> Tensor:
-    """One reward ``[B]`` for everybody, ``[B, N]`` float32."""
+def shared_reward(reward: Tensor, agents: int) -> Tensor:
+    """Returns the same reward for all agents.
+
+    Args:
+        reward: ``[B]``.
+        agents: N.
+
+    Returns:
+        ``[B, N]`` float32.
+    """
     return reward.float().unsqueeze(-1).expand(-1, agents)
 
 
-def numbered(agents: int) -> list[str]:
+def agent_names(agents: int) -> list[str]:
+    """Returns ``agent_0``, ``agent_1`` and so on."""
     return [f"agent_{index}" for index in range(agents)]

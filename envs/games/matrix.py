@@ -1,4 +1,17 @@
-"""Cooperative matrix games: everybody chooses once, at the same time, and all earn the same."""
+"""Cooperative matrix games ``games/matrix``, ``climbing``, ``penalty`` and ``random``.
+
+- **Task**: all agents choose once, at the same time, and earn the same payoff.
+- **Agents**: ``agent_0`` to ``agent_{N-1}``; two in climbing and penalty.
+- **Observation**, ``[1]``: index 0 is the constant 1.
+- **Actions**: Discrete, as many as the payoff tensor's axis of the agent has entries.
+- **Reward**: ``payoff[a_0][a_1]...``, shared by all.
+- **Episode**: one step, then a termination; with more ``task.max_steps`` the same game is repeated,
+  without memory of its own, and truncated at the end.
+
+The best return is the largest payoff. Sources: climbing and penalty are from Claus & Boutilier
+1998, "The dynamics of reinforcement learning in cooperative multiagent systems"; the payoffs are
+theirs.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +24,12 @@ import torch
 from torch import Tensor
 
 from marl.envs.checks import check_count, check_number
-from marl.envs.games.game import Game, Outcome, Scene, numbered, shared
+from marl.envs.games.game import Game, Outcome, Scene, agent_names, shared_reward
 from marl.envs.games.render import INK, Cell, Table, shade
 from marl.errors import UserError
 from marl.types import register
 
-LARGEST = 10_000_000  # entries of a payoff tensor
+MAX_PAYOFFS = 10_000_000  # entries of a payoff tensor
 
 CLIMBING = ((11, -30, 0), (-30, 7, 6), (0, 0, 5))
 
@@ -24,21 +37,27 @@ CLIMBING = ((11, -30, 0), (-30, 7, 6), (0, 0, 5))
 @register
 @dataclass(frozen=True)
 class State:
-    one: Tensor  # [B, N, 1] what everybody sees, always 1
+    """State of a matrix game, which never changes.
+
+    Attributes:
+        one: the observation, always 1, ``[B, N, 1]``.
+    """
+
+    one: Tensor
 
 
 class Matrix(Game[State]):
-    """``payoff[a_0][a_1]...`` is what everybody earns where agent ``i`` plays ``a_i``: nested
-    lists, as deep as there are agents. The best is its largest entry.
+    """A matrix game with any payoffs; the best return is the largest of them.
 
-    All see the constant 1. An episode is one step and ends in a termination; with more
-    ``max_steps`` the same game is repeated, without a memory of its own, and truncated at last.
+    Args:
+        payoff: ``payoff[a_0][a_1]...`` is what all agents earn where agent i plays a_i: nested
+            lists of numbers, one level for each agent.
 
     Raises:
-        UserError: lists of different lengths in one depth, or something in them that is no number.
+        UserError: lists of different lengths on one level, or entries that are not finite numbers.
     """
 
-    sight = 1
+    obs_size = 1
     length = 1
     final = True
     measures: ClassVar = {"optimal": "mean"}  # share of the steps that earned the largest payoff
@@ -48,15 +67,16 @@ class Matrix(Game[State]):
             self.payoff = torch.as_tensor(payoff, dtype=torch.float32)  # [A_0, ..., A_N-1]
         except (TypeError, ValueError) as error:
             raise UserError(
-                f"payoff={payoff!r} must be nested lists of numbers, all those in one depth "
-                "of the same length, as [[1,0],[0,1]]"
+                f"payoff={payoff!r} must be nested lists of numbers, all those on one level "
+                "of the same length, such as [[1,0],[0,1]]"
             ) from error
         if not self.payoff.dim() or not self.payoff.numel() or not self.payoff.isfinite().all():
             raise UserError(
-                f"payoff={payoff!r} must be finite numbers in at least one list, as [[1,0],[0,1]]"
+                f"payoff={payoff!r} must be finite numbers in at least one list, such as "
+                "[[1,0],[0,1]]"
             )
         self.choices = tuple(self.payoff.shape)
-        self.agents = numbered(len(self.choices))
+        self.agents = agent_names(len(self.choices))
         self.best = self.payoff.max().item()
 
     def bind(self, device: torch.device) -> None:
@@ -68,7 +88,7 @@ class Matrix(Game[State]):
 
     def advance(self, state: State, action: Tensor, noise: Tensor) -> tuple[State, Outcome]:
         earned = self.flat[(action * self.strides).sum(-1)]  # [B]
-        return state, Outcome(shared(earned, len(self.agents)), [earned >= self.best])
+        return state, Outcome(shared_reward(earned, len(self.agents)), [earned >= self.best])
 
     def observe(self, state: State) -> Tensor:
         return state.one
@@ -76,10 +96,10 @@ class Matrix(Game[State]):
     def picture(self, scene: Scene) -> Table:
         if len(self.agents) != 2:
             return _choices(self.choices, scene.action)
-        least, most = self.payoff.min().item(), self.best
+        least, largest = self.payoff.min().item(), self.best
         cells = [
             [
-                Cell(f"{value:.3g}", shade(value, least, most), _edge([i, j] == scene.action))
+                Cell(f"{value:.3g}", shade(value, least, largest), _edge([i, j] == scene.action))
                 for j, value in enumerate(row)
             ]
             for i, row in enumerate(self.payoff.tolist())
@@ -89,26 +109,32 @@ class Matrix(Game[State]):
             cells,
             [f"agent_0: {i}" for i in range(rows)],
             [f"agent_1: {j}" for j in range(columns)],
-            "what both earn; framed: what they played",
+            "payoff of both; framed: what they played",
         )
 
 
 class Climbing(Matrix):
-    """The climbing game (Claus & Boutilier 1998): the best is 11, and next to it lies -30.
+    """The climbing game (Claus & Boutilier 1998): the best payoff 11 lies next to -30.
 
-    Equilibria are (0, 0) with 11 and (1, 1) with 7. Uniform play earns -31/9, and against a uniform
-    partner the third action pays best, 5/3 to agent_0 and 11/3 to agent_1 on average."""
+    Equilibria are (0, 0) with 11 and (1, 1) with 7. Uniform play earns -31/9 in the mean. Against a
+    uniform partner the third action pays best, 5/3 to agent_0 and 11/3 to agent_1 in the mean.
+    """
 
     def __init__(self) -> None:
         super().__init__(CLIMBING)
 
 
 class Penalty(Matrix):
-    """The penalty game (Claus & Boutilier 1998): 10 in two corners, ``penalty`` in the other two, 2
-    in the middle, 0 elsewhere. The best is 10; uniform play earns (22 + 2 penalty) / 9.
+    """The penalty game (Claus & Boutilier 1998): 10 in two corners, ``penalty`` in the other two.
+
+    The middle pays 2, all else 0. The best return is 10; uniform play earns (22 + 2 penalty) / 9 in
+    the mean.
 
     Args:
-        penalty: k of the paper, at most 0, for those who aim at different corners.
+        penalty: k of the paper, at most 0: the payoff where agents aim at different corners.
+
+    Raises:
+        UserError: ``penalty`` above 0, or no number.
     """
 
     def __init__(self, penalty: float = -100.0) -> None:
@@ -117,37 +143,43 @@ class Penalty(Matrix):
 
 
 class Random(Matrix):
-    """Payoffs drawn uniformly from [0, 1), the same for every copy and run with this ``seed``.
-    The best is their largest; uniform play earns their mean.
+    """Payoffs drawn uniformly from [0, 1), the same in every copy and run with this ``seed``.
+
+    The best return is the largest payoff; uniform play earns their mean.
 
     Args:
-        agents, actions: N and A; A ** N payoffs are held, at most ten million.
-        seed: of the payoffs alone.
+        agents: N.
+        actions: A, of every agent; at most ten million payoffs ``A ** N``.
+        seed: of the payoffs only.
+
+    Raises:
+        UserError: a value out of range, or too many payoffs.
     """
 
     def __init__(self, agents: int = 2, actions: int = 3, seed: int = 0) -> None:
         check_count("agents", agents)
         check_count("actions", actions)
         check_count("seed", seed, 0)
-        if actions**agents > LARGEST:
-            most = max(n for n in range(1, agents) if actions**n <= LARGEST)
+        if actions**agents > MAX_PAYOFFS:
+            limit = max(n for n in range(1, agents) if actions**n <= MAX_PAYOFFS)
             raise UserError(
                 f"agents={agents} with actions={actions} makes {actions}^{agents} payoffs, more "
-                f"than {LARGEST:,}; at most {most} agents can have as many actions"
+                f"than {MAX_PAYOFFS:,}; at most {limit} agents can have as many actions"
             )
-        drawn = torch.Generator().manual_seed(seed)
-        super().__init__(torch.rand((actions,) * agents, generator=drawn))
+        generator = torch.Generator().manual_seed(seed)
+        super().__init__(torch.rand((actions,) * agents, generator=generator))
 
 
 def _edge(played: bool) -> tuple[int, int, int] | None:
+    """Returns the frame of a cell that was played."""
     return INK if played else None
 
 
 def _choices(choices: Sequence[int], action: list[int] | None) -> Table:
-    """A row for every agent, its actions side by side: for other than two agents."""
+    """Returns a table with a row of actions for each agent, where there are not two agents."""
     played = itertools.repeat(-1) if action is None else action
     cells = [
         [Cell(str(a), edge=_edge(a == mine)) for a in range(n)]
         for n, mine in zip(choices, played, strict=False)
     ]
-    return Table(cells, numbered(len(choices)), (), "framed: what they played")
+    return Table(cells, agent_names(len(choices)), (), "framed: what they played")

@@ -1,4 +1,4 @@
-"""Tables of coloured cells, which is how all games are drawn."""
+"""Pictures of games: tables of coloured cells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Colour = tuple[int, int, int]
 
 SIZE = 512  # pixels
 MARGIN, GAP = 24, 3  # pixels
-LARGEST = 104  # a cell's side, pixels
+MAX_CELL = 104  # a cell's side, pixels
 PAPER, INK, FAINT = (252, 252, 250), (45, 48, 56), (226, 227, 230)
 BLUE, ORANGE = (176, 205, 238), (248, 205, 150)
 GOOD, BAD = (46, 145, 82), (205, 58, 52)
@@ -22,15 +22,32 @@ GOOD, BAD = (46, 145, 82), (205, 58, 52)
 
 @dataclass(frozen=True)
 class Cell:
+    """One cell of a table.
+
+    Attributes:
+        text: in its middle.
+        fill: its colour.
+        edge: colour of a frame, where something happened; None without.
+    """
+
     text: str = ""
     fill: Colour = FAINT
-    edge: Colour | None = None  # a frame where something happened
+    edge: Colour | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    cells: Sequence[Sequence[Cell | None]]  # rows; None leaves a place empty
-    rows: Sequence[str] = ()  # headings
+    """A table with headings.
+
+    Attributes:
+        cells: row by row; None leaves a place empty.
+        rows: headings of the rows; empty without.
+        columns: headings of the columns; empty without.
+        legend: a line below.
+    """
+
+    cells: Sequence[Sequence[Cell | None]]
+    rows: Sequence[str] = ()
     columns: Sequence[str] = ()
     legend: str = ""
 
@@ -39,7 +56,13 @@ BITS = (Cell("0", BLUE), Cell("1", ORANGE))
 
 
 def draw(table: Table, title: str, lines: Sequence[str] = ()) -> np.ndarray:
-    """The table between its title and ``lines`` as ``[512, 512, 3]`` uint8."""
+    """Returns a picture of the table, ``[512, 512, 3]`` uint8.
+
+    Args:
+        table: what is drawn.
+        title: a line above.
+        lines: lines below the legend.
+    """
     image = Image.new("RGB", (SIZE, SIZE), PAPER)
     pen = ImageDraw.Draw(image)
     _write(pen, (MARGIN, MARGIN), title, 24, "la")
@@ -54,7 +77,13 @@ def draw(table: Table, title: str, lines: Sequence[str] = ()) -> np.ndarray:
 
 
 def shade(value: float, least: float, most: float) -> Colour:
-    """Green as far as ``value`` is above 0, red as far as it is below, of the range there is."""
+    """Returns a colour, the greener the higher ``value`` is above 0, the redder below.
+
+    Args:
+        value: the number.
+        least: the smallest number, which is reddest.
+        most: the largest number, which is greenest.
+    """
     colour, share = (GOOD, value / most) if value > 0 else (BAD, value / least if least else 0.0)
     red, green, blue = (round(255 + 0.55 * share * (part - 255)) for part in colour)
     return red, green, blue
@@ -63,7 +92,7 @@ def shade(value: float, least: float, most: float) -> Colour:
 def _grid(pen: ImageDraw.ImageDraw, table: Table, box: tuple[int, int, int, int]) -> None:
     left, top, right, bottom = box
     wide, high = max(len(row) for row in table.cells), len(table.cells)
-    width, height = min(LARGEST, (right - left) / wide), min(LARGEST, (bottom - top) / high)
+    width, height = min(MAX_CELL, (right - left) / wide), min(MAX_CELL, (bottom - top) / high)
     for column, heading in enumerate(table.columns):
         _write(pen, (left + (column + 0.5) * width, top - 5), heading, 16, "md", width)
     for line, row in enumerate(table.cells):
@@ -94,7 +123,7 @@ def _write(
     anchor: str,
     room: float = SIZE - 2 * MARGIN,
 ) -> None:
-    """``text`` in this size, or as much smaller as it takes to fit into ``room`` pixels."""
+    """Draws ``text`` in this size, or smaller where it does not fit into ``room`` pixels."""
     if not text:
         return
     font = _font(round(size))
@@ -106,5 +135,5 @@ def _write(
 
 @cache
 def _font(size: int) -> Any:
-    """Pillow's own font, whose reading takes long."""
+    """Returns Pillow's own font, cached because loading it is slow."""
     return ImageFont.load_default(size=size)

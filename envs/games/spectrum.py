@@ -1,4 +1,28 @@
-"""Dynamic spectrum access: users pick channels, and two on one channel disturb each other."""
+"""Dynamic spectrum access, ``games/spectrum``: users that pick the same channel collide.
+
+- **Task**: N users share K channels, slot by slot.
+- **Agents**: ``user_0`` to ``user_{N-1}``.
+- **Observation**, ``[2K + 2]``: indices 0 to K are the last action as a one-hot, K + 1 to 2K the
+  residual capacity of every channel, 2K + 1 whether the last packet came through. The residual
+  capacity is 1 (with ``snr_weighted`` the user's rate) where no packet came through in the last
+  slot and no primary user was there, else 0; at the start all are idle.
+- **Actions**: Discrete(K + 1): 0 stays idle, k sends on channel k. A packet comes through where its
+  user is alone on the channel and no primary user holds it.
+- **Reward**: 1 (or the user's rate) for its own packet that came through, for each user by itself.
+- **Episode**: 50 slots, then a truncation.
+
+At most min(N, K) packets come through in a slot, which users reach that keep to channels of their
+own; Jain's index is 1 for N <= K, and M / N where M of N users always succeed. Users that send with
+probability q on a random channel get N q (1 - q/K)^(N-1) through; this floor (slotted Aloha) is
+highest with q = min(1, K/N), and uniform actions are q = K / (K + 1). With primary users a channel
+is free in leave / (arrive + leave) of the slots, 0.75 by default, and min(N, K) * 0.75 is what
+fixed channels get.
+
+Sources: Naparstek & Cohen, "Deep multi-user reinforcement learning for distributed dynamic spectrum
+access", IEEE TWC 2019 (observation, reward), and Stamatelis et al. 2025 (arXiv:2503.15172) for
+signal-to-noise ratios and primary users. Of the latter only the abstract could be read: their
+details here are this project's.
+"""
 
 from __future__ import annotations
 
@@ -17,43 +41,39 @@ from marl.types import register
 @register
 @dataclass(frozen=True)
 class State:
-    choice: Tensor  # [B, N] int64 the channel of the last slot, from 1 on; 0 for none
-    ack: Tensor  # [B, N] bool, whether the last slot's packet came through
-    busy: Tensor  # [B, K] bool, whether a primary user held the channel in the last slot
-    rate: Tensor  # [B, N, K] what a success is worth to each user on each channel
-    successes: Tensor  # [B, N] int64 in this episode
+    """State of users and channels.
+
+    Attributes:
+        choice: the channel of the last slot, from 1 on, ``[B, N]`` int64; 0 for none.
+        ack: whether the last slot's packet came through, ``[B, N]`` bool.
+        busy: whether a primary user held the channel in the last slot, ``[B, K]`` bool.
+        rate: reward of a success of each user on each channel, ``[B, N, K]``.
+        successes: packets that came through in this episode, ``[B, N]`` int64.
+    """
+
+    choice: Tensor
+    ack: Tensor
+    busy: Tensor
+    rate: Tensor
+    successes: Tensor
 
 
 class Spectrum(Game[State]):
-    """``N`` users, ``K`` channels. In every slot a user sends on one of the channels (1 to K) or
-    stays idle (0). A packet comes through where its user is alone on the channel, and no primary
-    user holds it; its user then earns 1. A user sees its last action as a one-hot (K + 1 numbers),
-    the residual capacity of every channel (K) and whether its packet came through (1). The residual
-    capacity is 1 where no packet came through in the last slot and no primary user was, else 0;
-    in the beginning all are idle.
-
-    At most min(N, K) packets come through in a slot, which users reach who keep to channels of
-    their own; Jain's index is 1 for N <= K, and M / N where M of N users always succeed. Users who
-    send with probability q on a random channel get N q (1 - q/K)^(N-1) through; this floor (slotted
-    Aloha) is highest with q = min(1, K/N), and uniform actions are q = K / (K + 1). With primary
-    users a channel is free leave / (arrive + leave) of the slots, 0.75 by default, and
-    min(N, K) * 0.75 is what fixed channels get.
-
-    As in Naparstek & Cohen, "Deep multi-user reinforcement learning for distributed dynamic
-    spectrum access", IEEE TWC 2019 (observation, reward), and Stamatelis et al. 2025
-    (arXiv:2503.15172: signal-to-noise ratios and primary users, of which only the abstract could be
-    read: their details here are this project's).
+    """Dynamic spectrum access; rules, best returns and sources are the module's.
 
     Args:
-        N, K: users and channels.
-        snr_weighted: a success is worth log2(1 + SNR) bit/s/Hz. The ratio of each user on each
-            channel is drawn at the beginning of an episode (Rayleigh fading: exponential, with mean
+        N: number of users.
+        K: number of channels.
+        snr_weighted: whether a success earns log2(1 + SNR), in bit/s/Hz. The ratio of each user on
+            each channel is drawn at the start of an episode (Rayleigh fading: exponential with mean
             ``snr``), and the residual capacity is the rate there instead of 1. The best sum of a
-            slot is that of the heaviest matching of users with channels.
-        snr: mean ratio in decibel.
-        primary: on each channel a primary user comes in a slot with probability ``arrive`` and goes
-            with ``leave``, before the users send; in the beginning it is there as often as in the
-            long run.
+            slot is then that of the heaviest matching of users with channels.
+        snr: mean ratio, in decibel, -100 to 100; only with ``snr_weighted``.
+        primary: whether each channel has a primary user, which comes in a slot with probability
+            ``arrive`` and goes with ``leave``, before the users send; at the start it is there as
+            often as in the long run.
+        arrive: probability that an absent primary user comes; only with ``primary``.
+        leave: probability that a present primary user goes; only with ``primary``.
 
     Raises:
         UserError: a value out of range.
@@ -87,7 +107,7 @@ class Spectrum(Game[State]):
         self.weighted, self.mean_ratio = snr_weighted, 10 ** (snr / 10)
         self.primary, self.arrive, self.leave = primary, arrive, leave
         self.agents, self.choices = [f"user_{i}" for i in range(N)], (K + 1,) * N
-        self.sight = 2 * K + 2
+        self.obs_size = 2 * K + 2
         self.start_noise = K * primary + N * K * snr_weighted
         self.step_noise = K * primary
 
@@ -102,8 +122,8 @@ class Spectrum(Game[State]):
             busy = noise[:, :channels] < self.arrive / (self.arrive + self.leave)
         rate = noise.new_ones(batch, users, channels)
         if self.weighted:
-            drawn = noise[:, noise.shape[1] - users * channels :].unflatten(1, (users, channels))
-            rate = torch.log2(1 - self.mean_ratio * torch.log1p(-drawn))  # 1 + SNR, exponential
+            uniform = noise[:, noise.shape[1] - users * channels :].unflatten(1, (users, channels))
+            rate = torch.log2(1 - self.mean_ratio * torch.log1p(-uniform))  # 1 + SNR, exponential
         return State(choice, choice > 0, busy, rate, choice)
 
     def advance(self, state: State, action: Tensor, noise: Tensor) -> tuple[State, Outcome]:
@@ -120,14 +140,14 @@ class Spectrum(Game[State]):
             ((action > 0) & ~ack).sum(-1),
             jain(successes.float()),
         )
-        moved = State(action, ack, busy, state.rate, successes)
-        return moved, Outcome((through * state.rate).sum(-1), measures)
+        next_state = State(action, ack, busy, state.rate, successes)
+        return next_state, Outcome((through * state.rate).sum(-1), measures)
 
     def observe(self, state: State) -> Tensor:
-        last = state.choice.unsqueeze(-1) == self.numbers  # [B, N, K + 1]
-        carried = (last[..., 1:] & state.ack.unsqueeze(-1)).any(1)  # [B, K]
+        last_action = state.choice.unsqueeze(-1) == self.numbers  # [B, N, K + 1]
+        carried = (last_action[..., 1:] & state.ack.unsqueeze(-1)).any(1)  # [B, K]
         residual = state.rate * ~(carried | state.busy).unsqueeze(1)  # [B, N, K]
-        return torch.cat([last.float(), residual, state.ack.unsqueeze(-1).float()], dim=-1)
+        return torch.cat([last_action.float(), residual, state.ack.unsqueeze(-1).float()], dim=-1)
 
     def picture(self, scene: Scene) -> Table:
         choice, ack = scene.state.choice.tolist(), scene.state.ack.tolist()
@@ -138,13 +158,13 @@ class Spectrum(Game[State]):
         for user, count in enumerate(scene.state.successes.tolist()):
             if scene.action is not None:
                 edge = INK if not choice[user] else GOOD if ack[user] else BAD
-                drawn = cells[user][choice[user]]
-                cells[user][choice[user]] = Cell(drawn.text if drawn else "", edge=edge)
+                cell = cells[user][choice[user]]
+                cells[user][choice[user]] = Cell(cell.text if cell else "", edge=edge)
             cells[user].append(Cell(str(count), fill=(255, 255, 255)))
         rows = list(self.agents)
         if self.primary:
-            held = [Cell("held", ORANGE) if b else Cell() for b in scene.state.busy.tolist()]
-            cells.append([None, *held, None])
+            primary = [Cell("held", ORANGE) if b else Cell() for b in scene.state.busy.tolist()]
+            cells.append([None, *primary, None])
             rows.append("primary user")
         columns = ["idle", *(str(k + 1) for k in range(self.channels)), "through"]
         legend = "green: came through, red: collided, dark: idle"
@@ -157,6 +177,13 @@ class Spectrum(Game[State]):
 
 
 def jain(shares: Tensor) -> Tensor:
-    """(sum x)^2 / (n sum x^2) over the last axis (Jain et al. 1984); 0 where all are 0."""
+    """Computes Jain's index (sum x)^2 / (n sum x^2) over the last axis (Jain et al. 1984).
+
+    Args:
+        shares: ``[..., n]``.
+
+    Returns:
+        ``[...]``, from 1/n to 1; 0 where all shares are 0.
+    """
     squares = shares.square().sum(-1) * shares.shape[-1]
     return shares.sum(-1).square() / squares.clamp(min=1)

@@ -1,4 +1,25 @@
-"""Particle worlds behind the VectorEnv contract."""
+"""The environment of all particle worlds: ``mpe/<scenario>`` and ``navigation/<task>``.
+
+What the worlds have in common; each scenario's module has the rest:
+
+- **Units**: metres, seconds, newtons; a step is 0.1 s (``marl.envs.particle.physics``).
+- **Actions**: Discrete(5), nothing, left, right, down, up; of an agent that talks times the C
+  messages, the move varying fastest; Discrete(C) where it cannot move. With
+  ``continuous_actions=true`` a vector in [0, 1]: nothing, left, right, down, up, then C numbers of
+  the message; what an agent cannot do is left out.
+- **Episode**: 25 steps (``max_cycles``, ``task.max_steps``), then a truncation.
+- **Options** of every world, by ``task.kwargs``: ``max_cycles``, ``continuous_actions``,
+  ``legacy``, ``compile``.
+
+Sources: Lowe et al. 2017, and mpe2 1.1.1 (PettingZoo's MPE), with which observations, rewards and
+ends agree in every step from the same state. Random numbers differ: worlds are drawn in a batch,
+and restart by themselves.
+
+With ``legacy=true`` bodies move and agents earn as in OpenAI's MPE; each scenario states its legacy
+reward. Two things stay mpe2's: choices (OpenAI's 1 to 4 go right, left, up and down, and its
+messages are chosen apart from moves), and ends (OpenAI's MPE never ends an episode). Worlds that
+OpenAI's MPE never had (treasure, formation, line) only move so.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +33,7 @@ from torch import Tensor
 
 from marl.envs.checks import check_count
 from marl.envs.groups import find_groups, find_teams
-from marl.envs.native import Measures, check_copies, check_index, for_all, restarted
+from marl.envs.native import Measures, check_copies, check_index, for_all_agents, restart_where
 from marl.envs.particle.controls import Controls, action_spec
 from marl.envs.particle.render import draw
 from marl.envs.particle.scenario import Scenario, State
@@ -24,20 +45,21 @@ MAX_CYCLES = 25  # steps of an episode, as in mpe2
 
 
 class ParticleEnv:
-    """``num_envs`` worlds of one scenario.
+    """Worlds of one scenario.
 
     Args:
         scenario: built, not yet bound to a device.
+        num_envs: B, the number of worlds.
+        device: where they run.
         max_cycles: steps after which an episode is truncated.
-        continuous_actions: numbers in [0, 1] (nothing, left, right, down, up, message), clipped;
-            else one choice among the moves, times the messages.
-        legacy: OpenAI MPE's order of movement and its rewards, as the scenarios tell; those that it
-            never had (treasure, formation, line) only move so. All else is the same there, except
-            that it never ends an episode, and that the choices here stay mpe2's: OpenAI's 1 to 4
-            go right, left, up and down, and its messages are chosen apart from moves.
-        compile: a step becomes one graph, and a restart another.
-        groups: group -> agents, in place of those found by name.
-        dtype: of the physics. What is observed and earned is float32.
+        continuous_actions: whether actions are vectors in [0, 1], clipped, rather than choices.
+        legacy: whether bodies move and agents earn as in OpenAI's MPE.
+        compile: whether a step is compiled into one graph, and a restart into another.
+        groups: group -> agents, in place of groups by name and spaces.
+        dtype: of the physics; observations and rewards are float32.
+
+    Raises:
+        UserError: a count out of range, or groups whose agents do not follow each other.
     """
 
     state_size = None
@@ -64,7 +86,7 @@ class ParticleEnv:
         self._none = torch.zeros(num_envs, 0, device=self.device, dtype=dtype)
         self.state = self._fresh()
         self._find_groups(groups, continuous_actions)
-        self._waits = self.device.type == "cpu"  # where looking whether anything is done is free
+        self._checks_ends = self.device.type == "cpu"  # where checking for ends is cheap
         self._measures = Measures(scenario.measures, self.device, dtype)
         self._advance = compile_function(self.advance, whole=True) if compile else self.advance
         self._restart = compile_function(self.restart, whole=True) if compile else self.restart
@@ -77,22 +99,32 @@ class ParticleEnv:
     @torch.no_grad()
     def step(self, action: Mapping[str, Tensor]) -> Transition:
         noise = self._events()
-        moved, obs, reward, over, cut, info = self._advance(self.state, action, noise)
-        done, next_obs, self.state = over | cut, obs, moved
-        if not self._waits or done.any():
-            self.state, obs = self._restart(moved, done, self._drawn())
-        terminated, truncated = for_all(self.groups, over), for_all(self.groups, cut)
+        state, obs, reward, over, cut, info = self._advance(self.state, action, noise)
+        done, next_obs, self.state = over | cut, obs, state
+        if not self._checks_ends or done.any():
+            self.state, obs = self._restart(state, done, self._start_noise())
+        terminated, truncated = for_all_agents(self.groups, over), for_all_agents(self.groups, cut)
         return Transition(obs, next_obs, reward, terminated, truncated, done, info)
 
     # ------------------------------------------------------------------------------- pure functions
 
     def advance(self, state: State, action: Mapping[str, Tensor], noise: Tensor) -> tuple[Any, ...]:
-        """One step without restarts: the state, the observation, rewards, ends, and measures."""
+        """Computes one step without restarts.
+
+        Args:
+            state: the worlds.
+            action: ``[B, N]`` or ``[B, N, A]`` by group.
+            noise: uniform in [0, 1), ``[B, event_noise]``.
+
+        Returns:
+            The state, the observation, rewards by group ``[B, N]``, whether an episode terminated
+            and whether it is truncated, ``[B]``, and measures by name ``[B]``.
+        """
         control, message = self._controls.decode(action)
         position, velocity = self.scenario.physics.step(state.position, state.velocity, control)
         steps = state.steps + 1
         state = State(position, velocity, message, state.chosen, steps, state.totals)
-        state = self.scenario.happen(state, noise)
+        state = self.scenario.apply_events(state, noise)
         outcome = self.scenario.outcome(state)
         truncated = steps >= self.max_cycles
         ended = outcome.terminated
@@ -100,20 +132,29 @@ class ParticleEnv:
         reward = outcome.reward.to(torch.float32)
         rewards = {name: reward[:, rows] for name, rows in self._rows.items()}
         totals = self._measures.add(state.totals, outcome.measures)
-        info = self._measures.told(totals, state.steps)
+        info = self._measures.by_name(totals, state.steps)
         values = (state.position, state.velocity, state.message, state.chosen, state.steps)
         state = State(*values, totals)
         return state, self.observe(state), rewards, terminated, truncated, info
 
     def restart(self, state: State, done: Tensor, noise: Tensor) -> tuple[State, Observation]:
-        """New episodes where ``done``: the state and the observation."""
-        state = restarted(state, self.scenario.start(noise), done)
+        """Starts new episodes.
+
+        Args:
+            state: the worlds.
+            done: where, ``[B]`` bool.
+            noise: uniform in [0, 1), ``[B, noise_size]``.
+
+        Returns:
+            The state and the observation.
+        """
+        state = restart_where(done, state, self.scenario.start(noise))
         return state, self.observe(state)
 
     def observe(self, state: State) -> Observation:
-        """What every group sees, ``[B, N, O]`` float32, and the graph of all where there is one."""
-        seen = self.scenario.observe(state)
-        parts = (seen,) if isinstance(seen, Tensor) else seen
+        """Returns the observations of all groups, ``[B, N, O]`` float32, and the graph if any."""
+        obs = self.scenario.observe(state)
+        parts = (obs,) if isinstance(obs, Tensor) else obs
         groups = {
             name: GroupObservation(_rows_of(parts, rows).float())
             for name, rows in self._rows.items()
@@ -127,24 +168,24 @@ class ParticleEnv:
         return {"state": vars(self.state).copy(), "random": self._random.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises UserError where the state is of another number of worlds."""
+        """Restores a state of ``state_dict``; raises UserError for another number of worlds."""
         check_copies(state["state"]["steps"], self.num_envs)
         self.state = State(**{k: v.to(self.device, copy=True) for k, v in state["state"].items()})
         self._random.set_state(state["random"].cpu())
 
     def render(self, index: int = 0) -> np.ndarray:
-        """World ``index`` as ``[512, 512, 3]`` uint8."""
+        """Returns a picture of world ``index``, ``[512, 512, 3]`` uint8."""
         check_index(index, self.num_envs)
         return draw(self.scenario, tree_map(lambda x: x[index].cpu(), self.state))
 
     def close(self) -> None: ...
 
     def _events(self) -> Tensor:
-        """What a step needs."""
+        """Draws the noise of a step."""
         return self._uniform(self.scenario.event_noise) if self.scenario.event_noise else self._none
 
-    def _drawn(self) -> Tensor:
-        """What an episode begins with."""
+    def _start_noise(self) -> Tensor:
+        """Draws the noise that an episode starts from."""
         return self._uniform(self.scenario.noise_size)
 
     def _uniform(self, size: int) -> Tensor:
@@ -152,24 +193,24 @@ class ParticleEnv:
         return torch.rand(shape, generator=self._random, device=self.device, dtype=self.dtype)
 
     def _fresh(self) -> State:
-        return self.scenario.start(self._drawn())
+        return self.scenario.start(self._start_noise())
 
     def _find_groups(self, override: Mapping[str, Sequence[str]] | None, continuous: bool) -> None:
         names = [body.name for body in self.scenario.agents]
-        seen = self.scenario.observe(self.state)
-        parts = [seen] if isinstance(seen, Tensor) else seen
+        obs = self.scenario.observe(self.state)
+        parts = [obs] if isinstance(obs, Tensor) else obs
         sizes = [part.shape[-1] for part in parts for _ in range(part.shape[1])]
         actions = [action_spec(b, self.scenario.channels, continuous) for b in self.scenario.agents]
         spaces = zip([TensorSpec((size,)) for size in sizes], actions, strict=True)
-        found = find_groups(dict(zip(names, spaces, strict=True)), override)
+        groups = find_groups(dict(zip(names, spaces, strict=True)), override)
         entities = self.scenario.entities()
         self.groups: Mapping[str, AgentGroup] = {
-            name: replace(group, entities=entities) for name, group in found.items()
+            name: replace(group, entities=entities) for name, group in groups.items()
         }
         self.teams = find_teams(self.groups)
         self._rows = {name: self._slice(names, group) for name, group in self.groups.items()}
         self._ego = tuple((name, range(r.start, r.stop)) for name, r in self._rows.items())
-        self._controls.find(self._rows, {n: g.action for n, g in self.groups.items()})
+        self._controls.set_groups(self._rows, {n: g.action for n, g in self.groups.items()})
 
     @staticmethod
     def _slice(names: list[str], group: AgentGroup) -> slice:
@@ -182,7 +223,7 @@ class ParticleEnv:
 
 
 def _rows_of(parts: Sequence[Tensor], rows: slice) -> Tensor:
-    """Agents ``rows`` from parts that hold consecutive agents."""
+    """Returns agents ``rows`` of parts that hold consecutive agents."""
     first = 0
     for part in parts:
         if rows.start < first + part.shape[1]:

@@ -1,8 +1,8 @@
-"""The physics of particle worlds, equal to mpe2's: ``[B, E, 2]`` in, ``[B, E, 2]`` out.
+"""Physics of particle worlds, equal to mpe2's.
 
-Entities are the agents, ``N``, then the landmarks; only agents move. One step is 0.1 s. Colliders
-push each other apart by ``100 k log(1 + exp((reach - distance) / k))`` N with k = 1 mm, reach being
-the sum of their radii.
+The E entities are the N agents, then the landmarks; only agents move. One step is 0.1 s. Colliding
+bodies push each other apart by ``100 k log(1 + exp((reach - distance) / k))`` newtons, with k = 1
+mm and reach the sum of their radii.
 """
 
 from __future__ import annotations
@@ -24,24 +24,41 @@ Colour = tuple[float, float, float]  # red, green and blue, 0 to 1
 
 @dataclass(frozen=True)
 class Body:
-    """What one entity is made of."""
+    """Properties of one entity.
+
+    Attributes:
+        name: of the agent or landmark.
+        size: radius, in metres.
+        collides: whether it pushes and is pushed.
+        accel: force of a full action, in newtons.
+        max_speed: limit, in metres per second; None for none.
+        mass: in kilograms.
+        moves: whether actions and pushes move it; landmarks never move.
+        talks: whether it sends a message at every step.
+        colour: for pictures.
+    """
 
     name: str
-    size: float = 0.05  # radius, metres
+    size: float = 0.05
     collides: bool = True
-    accel: float = 5.0  # newtons of a full action
-    max_speed: float | None = None  # metres per second
-    mass: float = 1.0  # kilograms
-    moves: bool = True  # a landmark never does
-    talks: bool = False  # sends a message at every step
+    accel: float = 5.0
+    max_speed: float | None = None
+    mass: float = 1.0
+    moves: bool = True
+    talks: bool = False
     colour: Colour = (0.35, 0.35, 0.85)
 
 
 class Physics:
-    """How these bodies move, on one device and in one precision.
+    """Motion and contacts of given bodies.
 
-    ``legacy`` is the order of OpenAI's MPE, which moves with the new velocity; mpe2 (PettingZoo
-    since 1.23) moves with the old one.
+    Args:
+        agents: the bodies that act.
+        landmarks: the others.
+        device: where positions are.
+        dtype: of positions.
+        legacy: whether bodies move with the new velocity, as in OpenAI's MPE, rather than with the
+            old one, as in mpe2 (PettingZoo since 1.23).
     """
 
     def __init__(
@@ -55,10 +72,10 @@ class Physics:
         bodies = [*agents, *landmarks]
         self.legacy = legacy
         size = torch.tensor([body.size for body in bodies], device=device, dtype=dtype)
-        self._sizes = size.unsqueeze(-1) + size  # [E, E] the distance of two that touch
+        self._sizes = size.unsqueeze(-1) + size  # [E, E] distance at which two touch
         colliders = [i for i, body in enumerate(bodies) if body.collides]
         pushed = [i for i in colliders if i < len(agents)]
-        self._in_touch = bool(pushed) and len(colliders) > 1
+        self._has_contacts = bool(pushed) and len(colliders) > 1
         self._colliders = torch.tensor(colliders, device=device, dtype=torch.int64)
         self._reach = self._sizes[: len(agents), colliders]  # [N, C]
         # 0 for an agent that nothing can push, and for itself.
@@ -67,27 +84,44 @@ class Physics:
             for a in range(len(agents))
         ]
         self._strength = torch.tensor(strength, device=device, dtype=dtype)  # [N, C]
-        yields = [[body.moves / body.mass] for body in agents]  # acceleration by a force
-        plain = all(share == [1] for share in yields)
-        self._yields = None if plain else torch.tensor(yields, device=device, dtype=dtype)
+        inverse_mass = [[body.moves / body.mass] for body in agents]
+        has_unit_mass = all(value == [1] for value in inverse_mass)
+        inverse = torch.tensor(inverse_mass, device=device, dtype=dtype)
+        self._inverse_mass = None if has_unit_mass else inverse
         limits = [torch.inf if b.max_speed is None else b.max_speed for b in agents]
         limited = any(body.max_speed is not None for body in agents)
         limit = torch.tensor(limits, device=device, dtype=dtype).unsqueeze(-1)
         self._max_speed = limit if limited else None  # [N, 1]
 
     def step(self, position: Tensor, velocity: Tensor, control: Tensor) -> tuple[Tensor, Tensor]:
-        """Entities' ``position [B, E, 2]``, agents' ``velocity`` and ``control [B, N, 2]``
-        (newtons) to position and velocity a step later."""
+        """Computes one step.
+
+        Args:
+            position: of all entities, ``[B, E, 2]``, metres.
+            velocity: of the agents, ``[B, N, 2]``, metres per second.
+            control: force of the agents' actions, ``[B, N, 2]``, newtons.
+
+        Returns:
+            Position and velocity a step later.
+        """
         agents = velocity.shape[1]
-        force = control + self.contact(position, agents) if self._in_touch else control
-        if self._yields is not None:
-            force = force * self._yields
-        new_velocity = self._bounded(velocity * (1 - DAMPING) + force * DT)
-        moved = position[:, :agents] + (new_velocity if self.legacy else velocity) * DT
-        return torch.cat([moved, position[:, agents:]], dim=1), new_velocity
+        force = control + self.contact(position, agents) if self._has_contacts else control
+        if self._inverse_mass is not None:
+            force = force * self._inverse_mass
+        new_velocity = self._limit_speed(velocity * (1 - DAMPING) + force * DT)
+        new_position = position[:, :agents] + (new_velocity if self.legacy else velocity) * DT
+        return torch.cat([new_position, position[:, agents:]], dim=1), new_velocity
 
     def contact(self, position: Tensor, agents: int) -> Tensor:
-        """The force of all colliders on each agent, ``[B, N, 2]``; 0 between two in one place."""
+        """Computes the contact force on each agent; 0 between two bodies in one place.
+
+        Args:
+            position: of all entities, ``[B, E, 2]``, metres.
+            agents: N.
+
+        Returns:
+            ``[B, N, 2]``, newtons.
+        """
         delta = position[:, :agents, None] - position[:, None, self._colliders]  # [B, N, C, 2]
         distance = delta.square().sum(-1).sqrt()
         depth = F.softplus((self._reach - distance) / CONTACT_MARGIN)
@@ -95,11 +129,21 @@ class Physics:
         return (delta * push.unsqueeze(-1)).sum(2)
 
     def touching(self, position: Tensor, rows: slice, columns: slice) -> Tensor:
-        """Whether entities ``rows`` overlap ``columns``, ``[B, R, C]``; each itself too."""
-        apart = distances(position[:, rows], position[:, columns])
-        return apart < self._sizes[rows, columns]
+        """Returns which entities overlap; each overlaps itself too.
 
-    def _bounded(self, velocity: Tensor) -> Tensor:
+        Args:
+            position: of all entities, ``[B, E, 2]``, metres.
+            rows: R entities.
+            columns: C entities.
+
+        Returns:
+            ``[B, R, C]`` bool.
+        """
+        distance = distances(position[:, rows], position[:, columns])
+        return distance < self._sizes[rows, columns]
+
+    def _limit_speed(self, velocity: Tensor) -> Tensor:
+        """Returns velocities within each agent's maximum speed."""
         if self._max_speed is None:
             return velocity
         speed = velocity.square().sum(-1, keepdim=True).sqrt()
@@ -107,5 +151,13 @@ class Physics:
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:
-    """``[B, R, 2]`` and ``[B, C, 2]`` to ``[B, R, C]``, metres."""
+    """Computes all distances between two sets of points.
+
+    Args:
+        a: ``[B, R, 2]``, metres.
+        b: ``[B, C, 2]``, metres.
+
+    Returns:
+        ``[B, R, C]``, metres.
+    """
     return (a.unsqueeze(2) - b.unsqueeze(1)).square().sum(-1).sqrt()

@@ -1,4 +1,4 @@
-"""What a particle world is about: its bodies, what agents see and earn, and what is measured."""
+"""Base class of particle worlds: bodies, observations, rewards and measures."""
 
 from __future__ import annotations
 
@@ -21,63 +21,95 @@ LOCAL_RATIO = 0.5  # mpe2's default share of an agent's own reward
 @register
 @dataclass(frozen=True)
 class State:
-    """Everything that decides what comes next, noise apart."""
+    """State of a world: all that the next step depends on but noise.
 
-    position: Tensor  # [B, E, 2] agents, then landmarks
-    velocity: Tensor  # [B, N, 2] of the agents
-    message: Tensor  # [B, N, C] as sent in the last step
-    chosen: Tensor  # [B, K] int64, what the episode drew (goals, keys) or counts (goods)
-    steps: Tensor  # [B] int64 since the episode began
-    totals: Tensor  # [B, M] the measures so far
+    Attributes:
+        position: agents, then landmarks, ``[B, E, 2]``, metres.
+        velocity: of the agents, ``[B, N, 2]``, metres per second.
+        message: of the last step, ``[B, N, C]``.
+        chosen: random choices of the episode (goals, keys) or its counts (goods), ``[B, K]`` int64.
+        steps: steps since the episode began, ``[B]`` int64.
+        totals: the measures so far, ``[B, M]``.
+    """
+
+    position: Tensor
+    velocity: Tensor
+    message: Tensor
+    chosen: Tensor
+    steps: Tensor
+    totals: Tensor
 
 
 class Outcome(NamedTuple):
-    """What a step led to; told at once, since its parts are made of the same distances."""
+    """Result of a step, computed at once, since its parts share the same distances.
 
-    reward: Tensor  # [B, N] every agent's
-    measures: Sequence[Tensor] = ()  # [B] each: the step's, in the order of ``measures``
-    terminated: Tensor | None = None  # [B] bool; None where only time ends an episode
+    Attributes:
+        reward: of every agent, ``[B, N]``.
+        measures: ``[B]`` each, in the order of ``Scenario.measures``.
+        terminated: whether the episode ended for good, ``[B]`` bool; None where only time ends it.
+    """
+
+    reward: Tensor
+    measures: Sequence[Tensor] = ()
+    terminated: Tensor | None = None
 
 
 class Scenario:
-    """The base of all: positions drawn in a square.
+    """Base class of all scenarios, which places bodies at random in a square.
 
-    A scenario is built once, by its options, and then asked only for pure functions of ``State``.
-    ``measures`` names its episode metrics and how steps add up: sum, mean or last.
+    A scenario is built once, from its options; then only pure functions of ``State`` are called.
     """
 
+    #: Bodies of the agents; groups follow from their names.
     agents: Sequence[Body]
+    #: Bodies of the landmarks.
     landmarks: Sequence[Body] = ()
-    channels = 0  # C, numbers of a message
-    choices: Sequence[int] = ()  # K numbers drawn for an episode, the k-th below choices[k]
-    event_noise = 0  # uniform numbers in [0, 1) that every step needs
-    landmark_range = 1.0  # landmarks are drawn within this of the middle, metres
+    #: C, numbers of a message.
+    channels = 0
+    #: Random choices of an episode: the k-th is below ``choices[k]``.
+    choices: Sequence[int] = ()
+    #: Number of uniform numbers in [0, 1) that every step uses.
+    event_noise = 0
+    #: Landmarks are placed within this distance of the middle along each axis, metres.
+    landmark_range = 1.0
+    #: Names of the episode metrics, and how they add up over steps: ``sum``, ``mean`` or ``last``.
     measures: ClassVar[Mapping[str, str]] = {}
+    #: Motion of the bodies, from ``bind`` on.
     physics: Physics
-    legacy: bool  # whether bodies move and agents earn as in OpenAI's MPE
-    rest: Tensor  # [N, N - 1] for every agent the indices of the others
+    #: Whether bodies move and agents earn as in OpenAI's MPE, from ``bind`` on.
+    legacy: bool
+    #: For every agent the indices of the others, ``[N, N - 1]``, from ``bind`` on.
+    other_index: Tensor
 
     def bind(self, device: torch.device, dtype: torch.dtype, legacy: bool) -> None:
-        """Builds what stays the same from step to step."""
+        """Builds the tensors that are the same in every step.
+
+        Args:
+            device: where the world runs.
+            dtype: of positions.
+            legacy: whether bodies move and agents earn as in OpenAI's MPE.
+        """
         self.legacy = legacy
         self.physics = Physics(self.agents, self.landmarks, device, dtype, legacy)
-        self.rest = others(len(self.agents), device)
+        self.other_index = other_indices(len(self.agents), device)
 
     @property
     def noise_size(self) -> int:
-        """Uniform numbers in [0, 1) that an episode begins with."""
+        """Number of uniform numbers in [0, 1) that an episode starts from."""
         return 2 * (len(self.agents) + len(self.landmarks)) + len(self.choices)
 
     def start(self, noise: Tensor) -> State:
-        """A new episode from ``noise [B, noise_size]``."""
+        """Returns the state of a new episode, from ``noise [B, noise_size]``."""
         batch, agents = noise.shape[0], len(self.agents)
         entities = agents + len(self.landmarks)
-        places, draws = noise[:, : 2 * entities], noise[:, 2 * entities :]
-        position = places.unflatten(1, (entities, 2)) * 2 - 1
+        place_noise, choice_noise = noise[:, : 2 * entities], noise[:, 2 * entities :]
+        position = place_noise.unflatten(1, (entities, 2)) * 2 - 1
         if self.landmark_range != 1:
-            shrunk = position[:, agents:] * self.landmark_range
-            position = torch.cat([position[:, :agents], shrunk], dim=1)
-        chosen = [(draws[:, k] * n).long().clamp(max=n - 1) for k, n in enumerate(self.choices)]
+            landmarks = position[:, agents:] * self.landmark_range
+            position = torch.cat([position[:, :agents], landmarks], dim=1)
+        chosen = [
+            (choice_noise[:, k] * n).long().clamp(max=n - 1) for k, n in enumerate(self.choices)
+        ]
         return State(
             position=position,
             velocity=position.new_zeros(batch, agents, 2),
@@ -88,83 +120,143 @@ class Scenario:
         )
 
     def places(self, state: State) -> tuple[Tensor, Tensor]:
-        """Positions of the agents ``[B, N, 2]`` and of the landmarks."""
+        """Returns the positions of the agents, ``[B, N, 2]``, and of the landmarks."""
         agents = len(self.agents)
         return state.position[:, :agents], state.position[:, agents:]
 
     def to_others(self, agents: Tensor) -> Tensor:
-        """From each of the agents to the others, ``[B, N, N - 1, 2]``."""
-        return agents[:, self.rest] - agents.unsqueeze(2)
+        """Returns the offsets from each of ``agents [B, N, 2]`` to the others, ``[B, N, N - 1,
+        2]``."""
+        return agents[:, self.other_index] - agents.unsqueeze(2)
 
     def chosen_landmark(self, state: State, choice: int) -> Tensor:
-        """Where the landmark is that the episode's ``choice``-th number names, ``[B, 1, 2]``."""
+        """Returns the position of the landmark that the episode's ``choice``-th number names.
+
+        Args:
+            state: the world.
+            choice: index in ``State.chosen``.
+
+        Returns:
+            ``[B, 1, 2]``, metres.
+        """
         index = state.chosen[:, choice, None, None].expand(-1, -1, 2)
         return self.places(state)[1].gather(1, index)
 
-    def happen(self, state: State, noise: Tensor) -> State:
-        """What happens after bodies have moved, with ``noise [B, event_noise]``."""
+    def apply_events(self, state: State, noise: Tensor) -> State:
+        """Returns the state after what happens once bodies have moved.
+
+        Args:
+            state: the world, bodies moved.
+            noise: uniform in [0, 1), ``[B, event_noise]``.
+        """
         return state
 
     def entities(self) -> EntitySpec | None:
-        """What the graph tells of an entity; None where there is no graph."""
+        """Returns the specification of the graph's entities; None without a graph."""
         return None
 
     def graph(self, state: State) -> EntityGraph | None:
-        """The entities as a graph, without the groups' places in it; None where it is not told."""
+        """Returns the graph of the entities, without the groups' rows in it; None without one."""
         return None
 
     def observe(self, state: State) -> Tensor | Sequence[Tensor]:
-        """What all agents see, ``[B, N, O]``, or a sequence of ``[B, n, O]`` where it differs in
-        length from group to group."""
+        """Returns the agents' observations, ``[B, N, O]``.
+
+        Where their lengths differ, a sequence of ``[B, n, O]`` for consecutive agents.
+        """
         raise NotImplementedError
 
     def outcome(self, state: State) -> Outcome:
-        """What a step led to."""
+        """Returns the rewards, measures and end of the step that led to ``state``."""
         raise NotImplementedError
 
     def goals(self, state: State) -> Sequence[tuple[int, int]]:
-        """For pictures: each agent that has a goal in this episode, and the landmark that it is, by
-        their numbers. ``state`` is of one world, without the axis B, here and in ``looks``."""
+        """Returns pairs of an agent and its goal's landmark, by their indices, for pictures.
+
+        ``state`` is that of one world, without the axis B, here and in ``entity_colours``.
+        """
         return ()
 
-    def looks(self, state: State) -> list[Colour]:
-        """For pictures: what every entity looks like now."""
+    def entity_colours(self, state: State) -> list[Colour]:
+        """Returns the colours of all entities, for pictures."""
         return [body.colour for body in (*self.agents, *self.landmarks)]
 
 
-def ways(origins: Tensor, ends: Tensor) -> Tensor:
-    """From each of ``[B, R, 2]`` to each of ``[B, C, 2]``: ``[B, R, C, 2]``."""
+def offsets(origins: Tensor, ends: Tensor) -> Tensor:
+    """Returns the offsets from each origin to each end.
+
+    Args:
+        origins: ``[B, R, 2]``.
+        ends: ``[B, C, 2]``.
+
+    Returns:
+        ``[B, R, C, 2]``.
+    """
     return ends.unsqueeze(1) - origins.unsqueeze(2)
 
 
-def nearest(seen: Tensor, away: Tensor, count: int) -> Tensor:
-    """Of ``seen [B, N, M, F]`` the ``count`` with the least ``away [B, N, M]``, nearest first, and
-    zeros where there are fewer: ``[B, N, count, F]``."""
-    order = away.argsort(dim=-1, stable=True)[..., :count].unsqueeze(-1)
-    found = seen.gather(2, order.expand(-1, -1, -1, seen.shape[-1]))
-    return F.pad(found, (0, 0, 0, count - found.shape[2]))
+def nearest(features: Tensor, distance: Tensor, count: int) -> Tensor:
+    """Returns the features of the nearest entities, nearest first, and zeros where there are fewer.
+
+    Args:
+        features: of M entities for each agent, ``[B, N, M, F]``.
+        distance: anything that grows with their distance, ``[B, N, M]``.
+        count: how many.
+
+    Returns:
+        ``[B, N, count, F]``.
+    """
+    order = distance.argsort(dim=-1, stable=True)[..., :count].unsqueeze(-1)
+    selected = features.gather(2, order.expand(-1, -1, -1, features.shape[-1]))
+    return F.pad(selected, (0, 0, 0, count - selected.shape[2]))
 
 
-def in_view(ways: Tensor, count: int | None) -> Tensor:
-    """All of ``ways [B, N, M, 2]``, in their order, or the ``count`` nearest."""
-    return ways if count is None else nearest(ways, ways.square().sum(-1), count)
+def nearest_offsets(offsets: Tensor, count: int | None) -> Tensor:
+    """Returns the nearest offsets.
+
+    Args:
+        offsets: of M entities from each agent, ``[B, N, M, 2]``.
+        count: how many, nearest first; None for all, in their order.
+
+    Returns:
+        ``[B, N, count, 2]``, zeros where there are fewer.
+    """
+    return offsets if count is None else nearest(offsets, offsets.square().sum(-1), count)
 
 
-def others(size: int, device: torch.device) -> Tensor:
-    """The indices of all but the i-th, in order, ``[size, size - 1]``."""
+def other_indices(size: int, device: torch.device) -> Tensor:
+    """Returns, for every i, the indices of all but the i-th, in order.
+
+    Args:
+        size: number of indices.
+        device: of the result.
+
+    Returns:
+        ``[size, size - 1]`` int64.
+    """
     index = torch.arange(size, device=device).expand(size, size)
     return index[index != index.T].reshape(size, size - 1)
 
 
 def check_neighbours(num_agent_neighbors: object, num_landmark_neighbors: object) -> None:
-    """Raises UserError where one is neither None, all are seen, nor a whole number from 1 on."""
+    """Raises UserError where a number of neighbours is neither None (all) nor at least 1.
+
+    Args:
+        num_agent_neighbors: of observed agents.
+        num_landmark_neighbors: of observed landmarks.
+    """
     for kind, value in (("agent", num_agent_neighbors), ("landmark", num_landmark_neighbors)):
         if value is not None:
             check_count(f"num_{kind}_neighbors", value)
 
 
 def check_stage(stage: object, stages: int) -> None:
-    """Raises UserError where ``stage`` is neither None nor the number of one of the ``stages``."""
+    """Raises UserError where a stage of a curriculum does not exist.
+
+    Args:
+        stage: its number, from 0 on; None for the last.
+        stages: how many there are.
+    """
     if stage is None:
         return
     check_count("curriculum_stage", stage, least=0)
@@ -173,9 +265,14 @@ def check_stage(stage: object, stages: int) -> None:
 
 
 def check_legacy_ratio(legacy: bool, local_ratio: float) -> None:
-    """Raises UserError where OpenAI's rewards are to be weighted, which all agents share."""
+    """Raises UserError where a weight is set with OpenAI's rewards, which all agents share.
+
+    Args:
+        legacy: whether agents earn as in OpenAI's MPE.
+        local_ratio: weight of an agent's own part of the reward.
+    """
     if legacy and local_ratio != LOCAL_RATIO:
         raise UserError(
-            f"local_ratio={local_ratio} means nothing with legacy=true, where all agents earn the "
-            f"sum of what each does; leave it out"
+            f"local_ratio={local_ratio} has no effect with legacy=true, where all agents earn the "
+            "sum of their rewards; leave it out"
         )

@@ -1,4 +1,4 @@
-"""Particle worlds by the name of a task."""
+"""Particle worlds by the name of a task, and their options."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from marl.envs.particle.scenarios.treasure import CollectTreasure
 from marl.envs.particle.scenarios.world_comm import WorldComm
 from marl.errors import UserError, unknown
 
-COMMON = ("max_cycles", "continuous_actions", "legacy", "compile", "dtype")  # ParticleEnv's options
+# Options of ParticleEnv, which every world has.
+COMMON = ("max_cycles", "continuous_actions", "legacy", "compile", "dtype")
+#: The scenario of every task.
 SCENARIOS: dict[str, type[Scenario]] = {
     "mpe/collect_treasure": CollectTreasure,
     "mpe/simple": Simple,
@@ -53,7 +55,15 @@ def make(
     groups: Mapping[str, Sequence[str]] | None = None,
     **options: Any,
 ) -> ParticleEnv:
-    """``mpe/<scenario>`` or ``navigation/<task>`` with its own options and ParticleEnv's.
+    """Returns worlds of ``mpe/<scenario>`` or ``navigation/<task>``.
+
+    Args:
+        name: the task.
+        num_envs: B, the number of worlds.
+        device: where they run.
+        max_steps: steps of an episode; None for ``max_cycles``, 25 by default.
+        groups: group -> agents, in place of groups by name and spaces.
+        options: the scenario's own and ParticleEnv's.
 
     Raises:
         UserError: an unknown name or option, or a value out of range.
@@ -67,12 +77,16 @@ def make(
     for switch in ("continuous_actions", "legacy", "compile", "terminate_on_success", "directed"):
         check_switch(switch, options.get(switch, False))
     if not isinstance(options.get("dtype", torch.float32), torch.dtype):
-        raise UserError(f"dtype={options['dtype']!r} is set from Python only, as torch.float64")
-    own = options_of(scenario)
-    built = scenario(**{k: v for k, v in options.items() if k in own})
-    rest = {k: v for k, v in options.items() if k in COMMON}
-    return ParticleEnv(built, num_envs, device, groups=groups, **rest)
+        raise UserError(
+            f"dtype={options['dtype']!r} can be set from Python only, to a torch.dtype such as "
+            "torch.float64; leave it out"
+        )
+    own_options = options_of(scenario)
+    world = scenario(**{k: v for k, v in options.items() if k in own_options})
+    common = {k: v for k, v in options.items() if k in COMMON}
+    return ParticleEnv(world, num_envs, device, groups=groups, **common)
 
 
 def names() -> list[str]:
+    """Returns the names of all tasks of this provider."""
     return list(SCENARIOS)

@@ -1,4 +1,4 @@
-"""PettingZoo and mpe2: many copies of any parallel environment, in process or in workers.
+"""Adapter of PettingZoo and mpe2: copies of any parallel environment, in process or in workers.
 
 This file imports nothing, so that worker processes need no torch.
 """

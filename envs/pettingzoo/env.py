@@ -1,8 +1,21 @@
-"""Copies of any PettingZoo parallel environment, stepped together.
+"""Adapter of PettingZoo: copies of any parallel environment, stepped together.
 
-Agents may differ, die and appear. An agent that dies is ``terminated`` in its last step, one that
-is truncated alone shows its last observation in ``next_obs``; from then on ``alive`` is False and
-its observation zero. What the environment pays it after that is passed on.
+Task: ``mpe2/<name>``, ``pettingzoo/<registry id>``, or an import path to a function that returns a
+ParallelEnv. Agents, observations, actions and rewards are the environment's own:
+
+- **Agents** are grouped by the prefix of their names and their spaces; they may differ, die and
+  appear. An agent that dies is ``terminated`` in its last step; one that is truncated alone shows
+  its last observation in ``next_obs``. From then on ``alive`` is False and its observation zero.
+- **Observation**: float32; a Box as it is, Discrete and MultiDiscrete as one-hot vectors,
+  MultiBinary as zeros and ones, a Dict or Tuple as its parts one after the other. Images stay
+  images (``marl.envs.pettingzoo.spaces``).
+- **Actions**: Discrete, MultiDiscrete or Continuous; continuous ones are clipped to their bounds.
+  Masks come from ``observation["action_mask"]`` or ``info["action_mask"]``.
+- **Reward**: the environment's, for each agent; an agent that has left may still be paid.
+
+Differences from PettingZoo's own loop: an episode restarts by itself, an end by the environment's
+time limit is a truncation only where the environment says so, and the same seed gives the same
+episodes in this process and in workers.
 """
 
 from __future__ import annotations
@@ -21,9 +34,17 @@ from marl.envs.pettingzoo import factories
 from marl.envs.pettingzoo.copies import Copies
 from marl.envs.pettingzoo.factories import names
 from marl.envs.pettingzoo.groups import build_groups, group_layout, valid_action
-from marl.envs.pettingzoo.layout import Arena, Factory, Frame, Layout, Runner, carve, size_of
+from marl.envs.pettingzoo.layout import (
+    Arena,
+    Factory,
+    Frame,
+    Layout,
+    Runner,
+    allocate,
+    size_of,
+)
 from marl.envs.pettingzoo.probe import probe
-from marl.envs.pettingzoo.randomness import peeked
+from marl.envs.pettingzoo.randomness import peek_seed
 from marl.envs.pettingzoo.report import Report
 from marl.envs.pettingzoo.workers import Workers
 from marl.errors import UserError
@@ -43,9 +64,19 @@ def make(
     mortal: bool | None = None,
     **kwargs: Any,
 ) -> PettingZooEnv:
-    """The task ``name``: ``mpe2/<name>``, ``pettingzoo/<registry id>`` or ``module:factory``.
+    """Returns copies of the task ``name``.
 
-    ``kwargs`` go to the environment; ``mortal`` None knows which tasks keep all their agents.
+    Args:
+        name: ``mpe2/<name>``, ``pettingzoo/<registry id>`` or ``module:factory``.
+        num_envs: B, the number of copies.
+        device: where tensors are returned.
+        max_steps: a time limit on top of the environment's own, in steps; None without.
+        groups: group -> agents, in place of groups by name and spaces.
+        workers: processes that the copies are divided over; 0 steps them in this process.
+        state: whether to observe the environment's ``state()``.
+        mortal: whether agents may be absent; None for False where the task is known to keep
+            all its agents, else True.
+        kwargs: go to the environment.
 
     Raises:
         UserError: an unknown or turn-based environment, unusable spaces, arguments it does not
@@ -63,21 +94,26 @@ def make(
 
 
 class PettingZooEnv:
-    """``num_envs`` copies of the environment that ``make`` makes; see ``marl.env.VectorEnv``.
+    """Copies of one PettingZoo environment; see ``marl.env.VectorEnv``.
+
+    ``info`` holds the numbers of the agents' infos: the mean over agents, summed over the episode,
+    and 0 where an episode has none. Numbers that a probe of 32 random steps met are there from the
+    first step on, others from their first appearance. ``state_dict`` is None: Python environments
+    can be saved by pickling only, and loading a pickle runs code. A resumed run restarts its
+    episodes from new seeds.
 
     Args:
         make: makes one ParallelEnv; for workers, importable by name or a ``partial`` of such.
-        max_steps: a time limit on top of the environment's own.
-        groups: group -> agents, instead of the default by name prefix and spaces.
-        workers: processes that the copies are divided over; 0 steps them here.
+        num_envs: B, the number of copies.
+        device: where tensors are returned.
+        max_steps: a time limit on top of the environment's own, in steps; None without.
+        groups: group -> agents, in place of groups by name prefix and spaces.
+        workers: processes that the copies are divided over; 0 steps them in this process.
         state: whether to give the environment's own ``state()``, flattened.
         mortal: whether agents may be absent; False drops ``alive``, and an absence raises.
 
-    ``info`` holds the numbers of the agents' infos: the mean over agents, summed over the episode;
-    0 where an episode does not tell one. Those that a probe of 32 random steps met are there from
-    the first step on, others from where they first appear. ``state_dict`` is None: environments in
-    Python can be saved only by pickling, and loading a pickle runs code. A resumed run restarts its
-    episodes from new seeds.
+    Raises:
+        UserError: counts out of range, or spaces, names or a state that cannot be used.
     """
 
     def __init__(
@@ -103,14 +139,14 @@ class PettingZooEnv:
             profile.state_size,
             max_steps,
         )
-        self._metrics = list(profile.info)  # those met so far
+        self._metrics = list(profile.info)  # names met so far
         self._runner: Runner
         if workers:
-            self._runner = Workers(make, self._layout, workers, peeked())
+            self._runner = Workers(make, self._layout, workers, peek_seed())
             self._arrays = self._runner.arrays
         else:
-            self._arrays = carve(self._layout, Arena(bytearray(size_of(self._layout))))
-            self._runner = Copies(make, self._layout, self._arrays, range(num_envs), peeked())
+            self._arrays = allocate(self._layout, Arena(bytearray(size_of(self._layout))))
+            self._runner = Copies(make, self._layout, self._arrays, range(num_envs), peek_seed())
         self._started = self._warned = False
 
     def reset(self, seed: int) -> Observation:
@@ -120,18 +156,21 @@ class PettingZooEnv:
         return self._observation()
 
     def step(self, action: Mapping[str, Tensor]) -> Transition:
-        """One step of every copy. Actions of the absent are ignored.
+        """Steps every copy; see ``VectorEnv``. Actions of absent agents are ignored.
+
+        Args:
+            action: ``[B, N, *A]`` by group.
 
         Raises:
-            ValueError: a living agent's action outside its space.
+            ValueError: an action of a present agent outside its space.
             EnvironmentFault: an observation, reward, state or info that is not finite, or an
                 observation outside of its space; names agent, copy and step.
             WorkerError: an environment failed in a worker, or the worker was killed.
         """
         if not self._started:
-            raise RuntimeError("step() before reset(seed)")
+            raise RuntimeError("step() was called before reset(seed); reset the environment first")
         for group, arrays in zip(self.groups.values(), self._arrays.groups, strict=True):
-            arrays.action[...] = valid_action(group, action[group.name], arrays.now.alive)
+            arrays.action[...] = valid_action(group, action[group.name], arrays.current.alive)
         report = self._warn(self._runner.step())
         groups = dict(zip(self.groups, self._arrays.groups, strict=True))
         obs, ended = self._observation(), self._ended()
@@ -155,11 +194,11 @@ class PettingZooEnv:
 
     def render(self, index: int = 0) -> np.ndarray:
         if not 0 <= index < self.num_envs:
-            raise IndexError(f"copy {index} of {self.num_envs}")
+            raise IndexError(f"no copy {index} to render; expected 0 to {self.num_envs - 1}")
         return self._runner.render(index)
 
     def cannot_draw(self) -> str:
-        """Returns why ``render`` gives no picture, ``""`` where it does. Episodes start anew."""
+        """Returns why ``render`` gives no picture, ``""`` where it does. Restarts all episodes."""
         self.reset(0)
         return self._runner.cannot_draw()
 
@@ -167,7 +206,7 @@ class PettingZooEnv:
         self._runner.close()
 
     def _warn(self, report: Report) -> Report:
-        """Shows the first warning: one copy tells for all."""
+        """Shows the first warning only: one copy speaks for all."""
         if report.warnings and not self._warned:
             self._warned = True
             warnings.warn(report.warnings[0], stacklevel=3)
@@ -176,16 +215,16 @@ class PettingZooEnv:
     # ----------------------------------------------------------------------- arrays to tensors
 
     def _info(self, ended: Mapping[int, Mapping[str, float]]) -> dict[str, Tensor]:
-        """The metrics ``[B]`` of the episodes that ended, by row."""
-        known = {
+        """Returns the metrics of the episodes that ended, ``[B]`` by name, from those by row."""
+        names = {
             **dict.fromkeys(self._metrics),
-            **{k: None for told in ended.values() for k in told},
+            **{name: None for metrics in ended.values() for name in metrics},
         }
-        self._metrics = list(known)
-        values = torch.zeros(len(known), self.num_envs)
-        for row, told in ended.items():
-            values[:, row] = torch.tensor([told.get(name, 0.0) for name in known])
-        return dict(zip(known, values.to(self.device), strict=True))
+        self._metrics = list(names)
+        values = torch.zeros(len(names), self.num_envs)
+        for row, metrics in ended.items():
+            values[:, row] = torch.tensor([metrics.get(name, 0.0) for name in names])
+        return dict(zip(names, values.to(self.device), strict=True))
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array.copy()).to(self.device)
@@ -193,7 +232,7 @@ class PettingZooEnv:
     def _observation(self) -> Observation:
         return Observation(
             {
-                name: self._seen(group, arrays.now)
+                name: self._group_observation(group, arrays.current)
                 for (name, group), arrays in zip(
                     self.groups.items(), self._arrays.groups, strict=True
                 )
@@ -202,22 +241,22 @@ class PettingZooEnv:
         )
 
     def _ended(self) -> np.ndarray:
-        """The rows ``[B]`` whose episode is done, or some agent's of them was truncated."""
-        cut = [arrays.truncated.any(1) for arrays in self._arrays.groups]
-        return np.logical_or.reduce([self._arrays.done, *cut])
+        """Returns the rows whose episode is done or in which an agent was truncated, ``[B]``."""
+        truncated = [arrays.truncated.any(1) for arrays in self._arrays.groups]
+        return np.logical_or.reduce([self._arrays.done, *truncated])
 
     def _successor(self, ended: np.ndarray) -> Observation:
-        """The final frames where something ended, the current ones elsewhere."""
+        """Returns the final frames where something ended, the current ones elsewhere."""
         frames = {
-            name: self._seen(group, _merged(ended, arrays.final, arrays.now))
+            name: self._group_observation(group, _merge_frames(ended, arrays.final, arrays.current))
             for (name, group), arrays in zip(self.groups.items(), self._arrays.groups, strict=True)
         }
         if self.state_size is None:
             return Observation(frames)
-        state = _where(self._arrays.done, self._arrays.final_state, self._arrays.state)
+        state = _select_rows(self._arrays.done, self._arrays.final_state, self._arrays.state)
         return Observation(frames, self._tensor(state))
 
-    def _seen(self, group: AgentGroup, frame: Frame) -> GroupObservation:
+    def _group_observation(self, group: AgentGroup, frame: Frame) -> GroupObservation:
         return GroupObservation(
             self._tensor(frame.obs),
             self._tensor(frame.mask) if group.masked else None,
@@ -225,16 +264,17 @@ class PettingZooEnv:
         )
 
 
-def _merged(ended: np.ndarray, final: Frame, now: Frame) -> Frame:
+def _merge_frames(ended: np.ndarray, final: Frame, current: Frame) -> Frame:
+    """Returns the ``final`` frame in the rows ``ended [B]``, the one to act on elsewhere."""
     return Frame(
-        _where(ended, final.obs, now.obs),
-        _where(ended, final.mask, now.mask),
-        _where(ended, final.alive, now.alive),
+        _select_rows(ended, final.obs, current.obs),
+        _select_rows(ended, final.mask, current.mask),
+        _select_rows(ended, final.alive, current.alive),
     )
 
 
-def _where(rows: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The ``rows`` (``[B]`` bool) of ``one``, the rest of the ``other``."""
+def _select_rows(rows: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Returns ``one`` in the rows ``[B]`` bool, ``other`` elsewhere."""
     merged = other.copy()
     merged[rows] = one[rows]
     return merged

@@ -1,4 +1,4 @@
-"""PettingZoo environments by name: picklable factories, and errors that say what to install.
+"""Factories of PettingZoo environments by name: picklable, with errors that say what to install.
 
 Imports neither torch nor PettingZoo until an environment is made.
 """
@@ -43,7 +43,7 @@ REGISTRY = (  # without Atari's, which need ROMs
     "sisl/multiwalker-v9",
     "sisl/pursuit-v5",
 )
-# Tasks whose agents all stay until the episode's end, so that nobody needs an `alive`.
+# Tasks whose agents all stay until the episode's end, so that their groups need no ``alive``.
 IMMORTAL = re.compile(
     r"mpe2/|pettingzoo/(classic/rps|butterfly/pistonball|butterfly/cooperative_pong|sisl/pursuit)\b"
 )
@@ -51,12 +51,17 @@ EXTRAS = {"butterfly": "marl-groups[butterfly]", "sisl": "marl-groups[sisl]"}
 
 
 def names() -> tuple[str, ...]:
-    """The known tasks, importing none; others of the registry, and import paths, work too."""
+    """Returns the known tasks, importing none; others of the registry and import paths work too."""
     return (*(f"mpe2/{name}" for name in MPE2), *(f"pettingzoo/{name}" for name in REGISTRY))
 
 
 def factory(name: str, **kwargs: Any) -> Factory:
-    """A picklable factory of ``mpe2/<name>``, ``pettingzoo/<id>`` or ``module:factory``.
+    """Returns a picklable factory of a task's environment.
+
+    Args:
+        name: ``mpe2/<name>``, ``pettingzoo/<registry id>`` or ``module:factory``; without a version
+            the newest.
+        kwargs: go to the environment.
 
     Raises:
         UserError: an unknown or turn-based environment, or a package that is missing.
@@ -73,10 +78,10 @@ def factory(name: str, **kwargs: Any) -> Factory:
 
 
 def picture(env: Any) -> np.ndarray:
-    """Returns what the environment draws, ``[H, W, 3]`` bytes.
+    """Returns the environment's picture of itself, ``[H, W, 3]`` uint8.
 
     Raises:
-        ValueError: it draws nothing, or something else.
+        ValueError: it draws nothing, or something else than a picture.
     """
     image = env.render()
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[-1] != 3:
@@ -88,8 +93,11 @@ def picture(env: Any) -> np.ndarray:
 
 
 def create(make: Factory) -> Any:
-    """One environment, able to draw itself where its factory takes ``rgb_array`` for its
-    ``render_mode``."""
+    """Makes one environment, with ``render_mode="rgb_array"`` where its factory takes that.
+
+    Raises:
+        UserError: a turn-based environment, or one without ``possible_agents``.
+    """
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame without a display
     env = _with_rendering(make)
     if hasattr(env, "agent_iter"):
@@ -98,7 +106,9 @@ def create(make: Factory) -> Any:
             "at once; pettingzoo.utils.aec_to_parallel converts those that can be"
         )
     if not getattr(env, "possible_agents", None):
-        raise UserError(f"{env} has no possible_agents, so its agents cannot be known beforehand")
+        raise UserError(
+            f"{env} has no possible_agents; expected a list of all agents that can ever appear"
+        )
     return env
 
 
@@ -107,7 +117,7 @@ def _with_rendering(make: Factory) -> Any:
         return make()
     try:
         return make(render_mode="rgb_array")
-    except Exception:  # it draws for people only, say; whatever else is wrong comes again
+    except Exception:  # perhaps it draws on a display only; any other error comes again
         return make()
 
 
@@ -122,21 +132,24 @@ def _takes_render_mode(make: Factory) -> bool:
     return keyword or "render_mode" in parameters
 
 
-# ------------------------------------------------------------------------------- run in the workers
+# ---------------------------------------------------------------------- called in the workers too
 
 
 def make_mpe2(name: str, **kwargs: Any) -> Any:
-    with one_sentence(f"mpe2/{name}", every=True):
+    """Makes the mpe2 environment of a module's name, such as ``simple_spread_v3``."""
+    with package_errors(f"mpe2/{name}", every=True):
         return importlib.import_module(f"mpe2.{name}").parallel_env(**kwargs)
 
 
 def make_registered(identifier: str, **kwargs: Any) -> Any:
+    """Makes the environment of PettingZoo's registry; raises UserError where its package is
+    missing."""
     import pettingzoo
     from pettingzoo.env_registry.exceptions import FailedToImport
 
     task = f"pettingzoo/{identifier}"
     try:
-        with one_sentence(task, every=True, but=(ImportError, FailedToImport)):
+        with package_errors(task, every=True, but=(ImportError, FailedToImport)):
             return pettingzoo.make("parallel", identifier, **kwargs)
     except (ImportError, FailedToImport) as error:
         extra = identifier.partition("/")[0]
@@ -148,46 +161,57 @@ def make_registered(identifier: str, **kwargs: Any) -> Any:
 
 
 def make_imported(path: str, **kwargs: Any) -> Any:
-    with one_sentence(path):
+    """Makes the environment of an import path, ``module:factory`` or ``file.py:factory``."""
+    with package_errors(path):
         return _load(path)(**kwargs)
 
 
 @contextlib.contextmanager
-def one_sentence(
+def package_errors(
     task: str, every: bool = False, but: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
-    """Ends a package's errors in a sentence with its own words: ``every`` one, or those that tell
-    what the machine lacks, such as a package or ROMs. An author finds others, as in a task of his
-    own, by their traceback, and a wrong argument (TypeError) is explained elsewhere.
+    """Turns the errors of an environment's package into one sentence with its own words.
+
+    An author finds other errors, as in a task of his own, by their traceback; a wrong argument
+    (TypeError) is explained elsewhere.
+
+    Args:
+        task: its name, for the sentence.
+        every: whether all errors are turned, or those only of what the machine lacks, such as a
+            package or ROMs.
+        but: errors that pass unchanged.
 
     Raises:
-        UserError: in their place.
+        UserError: in place of the package's error.
     """
     try:
         yield
     except Exception as error:
-        told = every or _lacks_something(error)
-        if isinstance(error, (UserError, TypeError, *but)) or not told:
+        turned = every or _lacks_something(error)
+        if isinstance(error, (UserError, TypeError, *but)) or not turned:
             raise
         words = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"task {task!r} cannot be made: {words}") from error
 
 
 def _lacks_something(error: Exception) -> bool:
-    """Returns whether it is an error of files or imports, or one of gymnasium's, which is not
-    imported for that."""
+    """Returns whether it is an error of files or imports, or one of gymnasium's, without importing
+    gymnasium."""
     modules = {kind.__module__ for kind in type(error).__mro__}
     return isinstance(error, ImportError | OSError) or "gymnasium.error" in modules
 
 
 def _load(path: str) -> Factory:
-    found = import_path(path)
-    if not callable(found):
-        raise UserError(f"task {path!r} is a {type(found).__name__}, expected something to call")
-    return found
+    factory = import_path(path)
+    if not callable(factory):
+        raise UserError(
+            f"task {path!r} is a {type(factory).__name__}; expected a function that returns an "
+            "environment"
+        )
+    return factory
 
 
-# ------------------------------------------------------------------------------------ finding names
+# ------------------------------------------------------------------------------------------- names
 
 
 def _find_mpe2(name: str) -> str:
@@ -213,7 +237,7 @@ def _find_registered(identifier: str) -> str:
 
 
 def _find(task: str, name: str, known: Iterable[str]) -> str:
-    """``name`` itself, or the newest version of it."""
+    """Returns ``name`` itself, or its newest version."""
     versions = [other for other in known if other == name or _stem(other) == name]
     if not versions:
         raise unknown("task", task, names())
@@ -221,8 +245,8 @@ def _find(task: str, name: str, known: Iterable[str]) -> str:
 
 
 def _version(name: str) -> int:
-    found = re.search(r"[_-]v(\d+)$", name)
-    return int(found[1]) if found else 0
+    match = re.search(r"[_-]v(\d+)$", name)
+    return int(match[1]) if match else 0
 
 
 def _stem(name: str) -> str:

@@ -1,4 +1,4 @@
-"""From what a probe saw of a PettingZoo environment to groups, layouts and valid actions."""
+"""Groups, layouts and valid actions of a PettingZoo environment, from its probed profile."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from marl.envs.groups import find_groups, prefix
+from marl.envs.pettingzoo.actions import ActionDecoder, Bounded
 from marl.envs.pettingzoo.layout import Agent, GroupLayout
 from marl.envs.pettingzoo.probe import Profile
-from marl.envs.pettingzoo.spaces import ActionDecoder, Bounded, Encoder
+from marl.envs.pettingzoo.spaces import Encoder
 from marl.errors import UserError
 from marl.types import ActionSpec, AgentGroup, Continuous, Discrete, MultiDiscrete, TensorSpec
 
@@ -21,16 +22,25 @@ UNNAMED = "agent"  # the group of agents whose ids are numbers
 
 
 def valid_action(group: AgentGroup, action: Tensor, alive: np.ndarray) -> np.ndarray:
-    """Actions within their space: numbers clipped, choices checked; the absent's become zeros."""
+    """Returns actions within their space: continuous ones clipped, absent agents' zero.
+
+    Args:
+        group: whose actions.
+        action: ``[B, N, *A]``.
+        alive: whether an agent is present, ``[B, N]`` bool.
+
+    Raises:
+        ValueError: an action that is not a number, or a choice outside of its space.
+    """
     values = action.detach().cpu().numpy()
     spec = group.action
-    living = alive[..., None] if spec.shape else alive
+    valid = alive[..., None] if spec.shape else alive
     if isinstance(spec, Continuous):
-        clipped = np.clip(np.where(living, values, 0.0), spec.low, spec.high)
+        clipped = np.clip(np.where(valid, values, 0.0), spec.low, spec.high)
         if not np.isfinite(clipped).all():
             raise ValueError(f"group {group.name!r}: an action is not a number: {values}")
         return clipped
-    values = np.where(living, values, 0)
+    values = np.where(valid, values, 0)
     limit = spec.n if isinstance(spec, Discrete) else np.array(spec.nvec)
     if ((values < 0) | (values >= limit)).any():
         raise ValueError(f"group {group.name!r}: an action is outside of {spec}: {values.tolist()}")
@@ -42,6 +52,11 @@ def build_groups(
 ) -> dict[str, AgentGroup]:
     """Returns the groups of an environment's agents, by name.
 
+    Args:
+        profile: the probed environment.
+        override: group -> agents; None groups them by name and spaces.
+        mortal: whether agents may be absent.
+
     Raises:
         UserError: two agents of one name, or an ``override`` that does not fit the agents.
     """
@@ -50,12 +65,12 @@ def build_groups(
         name: (_observation_spec(profile.encoders[agent]), _action_spec(profile.decoders[agent]))
         for name, agent in agents.items()
     }
-    named = {n: [agent_name(a) for a in group] for n, group in (override or {}).items()}
+    names = {n: [agent_name(a) for a in group] for n, group in (override or {}).items()}
     kind = lambda name: UNNAMED if _is_count(agents[name]) else prefix(name)  # noqa: E731
     masked = {agent_name(agent) for agent in profile.masked}
     return {
         name: dataclasses.replace(group, masked=not masked.isdisjoint(group.agents), mortal=mortal)
-        for name, group in find_groups(spaces, named, kind).items()
+        for name, group in find_groups(spaces, names, kind).items()
     }
 
 
@@ -82,7 +97,7 @@ def agent_ids(agents: Iterable[Agent]) -> dict[str, Agent]:
 
 
 def _is_count(agent: Agent) -> bool:
-    """Returns whether an id is numbers alone, which tell no kind of agent."""
+    """Returns whether an id is numbers alone, which say nothing about the kind of agent."""
     if isinstance(agent, tuple):
         return all(map(_is_count, agent))
     return isinstance(agent, Integral)
@@ -100,6 +115,12 @@ def _action_spec(decoder: ActionDecoder) -> ActionSpec:
 
 
 def group_layout(group: AgentGroup, profile: Profile) -> GroupLayout:
+    """Returns the layout of a group's arrays.
+
+    Args:
+        group: the group.
+        profile: the probed environment.
+    """
     ids = agent_ids(profile.encoders)
     agents = tuple(ids[name] for name in group.agents)
     encoders = tuple(profile.encoders[agent] for agent in agents)

@@ -1,4 +1,4 @@
-"""Where the numbers of many environment copies lie in one block of memory, shared or not."""
+"""Layout of the arrays of many environment copies in one block of memory, shared or not."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from marl.envs.pettingzoo.actions import ActionDecoder
 from marl.envs.pettingzoo.report import Report
-from marl.envs.pettingzoo.spaces import ActionDecoder, Encoder
+from marl.envs.pettingzoo.spaces import Encoder
 
 Agent: TypeAlias = Hashable  # an environment's own id of an agent, mostly text
 LINE = 64  # bytes; arrays start on cache lines of their own
@@ -18,19 +19,38 @@ LINE = 64  # bytes; arrays start on cache lines of their own
 
 @dataclass(frozen=True)
 class GroupLayout:
-    """One agent group, as the copies fill it."""
+    """Layout of one agent group's arrays.
+
+    Attributes:
+        agents: ids, in the order of the axis N.
+        encoders: one for each agent.
+        decoders: one for each agent.
+        obs: shape and numpy type of an agent's observation.
+        action: shape and numpy type of an agent's action.
+        nvec: number of actions of each masked choice; empty without masks.
+        mortal: whether agents may be absent.
+    """
 
     agents: tuple[Agent, ...]
-    encoders: tuple[Encoder, ...]  # one per agent
+    encoders: tuple[Encoder, ...]
     decoders: tuple[ActionDecoder, ...]
-    obs: tuple[tuple[int, ...], str]  # shape, dtype
+    obs: tuple[tuple[int, ...], str]
     action: tuple[tuple[int, ...], str]
-    nvec: tuple[int, ...]  # choices under a mask; empty where nothing is masked
+    nvec: tuple[int, ...]
     mortal: bool
 
 
 @dataclass(frozen=True)
 class Layout:
+    """Layout of all arrays.
+
+    Attributes:
+        num_envs: B, of all workers together.
+        groups: in the order of the environment's groups.
+        state_size: S of the environment's state; None without one.
+        max_steps: time limit of an episode, in steps; None for the environment's own.
+    """
+
     num_envs: int
     groups: tuple[GroupLayout, ...]
     state_size: int | None
@@ -39,61 +59,112 @@ class Layout:
 
 @dataclass(frozen=True)
 class Frame:
-    """What the agents of one group see at one moment."""
+    """Observations of one group at one moment.
 
-    obs: np.ndarray  # [B, N, *shape]
-    mask: np.ndarray  # [B, N, M] bool
-    alive: np.ndarray  # [B, N] bool
+    Attributes:
+        obs: observations, ``[B, N, *O]``.
+        mask: True where an action is allowed, ``[B, N, sum(nvec)]`` bool.
+        alive: whether an agent is present, ``[B, N]`` bool.
+    """
+
+    obs: np.ndarray
+    mask: np.ndarray
+    alive: np.ndarray
 
 
 @dataclass(frozen=True)
 class GroupArrays:
-    action: np.ndarray  # [B, N, *shape]
-    reward: np.ndarray  # [B, N] float32
-    terminated: np.ndarray  # [B, N] bool
-    truncated: np.ndarray  # [B, N] bool
-    now: Frame  # to act on
-    final: Frame  # the true successor; valid in rows that are done or where agents were truncated
+    """Arrays of one group.
+
+    Attributes:
+        action: actions of the next step, ``[B, N, *A]``.
+        reward: rewards of the last step, ``[B, N]`` float32.
+        terminated: whether an agent's return ended for good, ``[B, N]`` bool.
+        truncated: whether an agent's return was cut, ``[B, N]`` bool.
+        current: observations to act on next.
+        final: the true successors, valid in rows that are done or where agents were truncated.
+    """
+
+    action: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    current: Frame
+    final: Frame
 
 
 @dataclass(frozen=True)
 class Arrays:
+    """All arrays.
+
+    Attributes:
+        groups: in the order of the layout's.
+        seed: seeds of the next reset, ``[B]`` int64.
+        done: whether an episode ended, ``[B]`` bool.
+        state: the environment's state to act on next, ``[B, S]`` float32.
+        final_state: the state that an episode ended with, ``[B, S]`` float32; valid in rows that
+            are done.
+    """
+
     groups: tuple[GroupArrays, ...]
-    seed: np.ndarray  # [B] int64, of the next reset
-    done: np.ndarray  # [B] bool
-    state: np.ndarray  # [B, S] float32
-    final_state: np.ndarray  # [B, S] float32, valid in rows that are done
+    seed: np.ndarray
+    done: np.ndarray
+    state: np.ndarray
+    final_state: np.ndarray
 
 
 class Runner(Protocol):
-    """Fills the arrays: in this process, or in others.
+    """Runs the copies and fills the arrays, in this process or in others.
 
-    Raises:
-        EnvironmentFault: the environment gave what cannot be learned from.
+    ``reset`` and ``step`` raise EnvironmentFault where an environment gives what cannot be learned
+    from.
     """
 
-    def reset(self) -> Report: ...
+    def reset(self) -> Report:
+        """Starts an episode of every copy from the seeds in the arrays."""
+        ...
 
-    def step(self) -> Report: ...
+    def step(self) -> Report:
+        """Steps every copy by the actions in the arrays."""
+        ...
 
-    def render(self, index: int) -> np.ndarray: ...
+    def render(self, index: int) -> np.ndarray:
+        """Returns a picture of copy ``index``, ``[H, W, 3]`` uint8."""
+        ...
 
-    def cannot_draw(self) -> str: ...
+    def cannot_draw(self) -> str:
+        """Returns why the copies cannot draw themselves, ``""`` where they can; after a reset."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Closes all environments."""
+        ...
 
 
 Factory = Callable[..., Any]  # -> a PettingZoo ParallelEnv
 
 
 class Arena:
-    """Arrays cut one after the other from a block of memory; without one, only counts the bytes."""
+    """Allocator of arrays one after the other in a block of memory.
+
+    Args:
+        memory: the block, as a buffer; None to count bytes only.
+    """
 
     def __init__(self, memory: Any = None) -> None:
         self.memory = memory
         self.used = 0
 
     def take(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        """Returns the next array of the block.
+
+        Args:
+            shape: of the array.
+            dtype: its numpy type.
+
+        Returns:
+            The array; an empty one where there is no block.
+        """
         count, start = math.prod(shape), self.used
         self.used += -(-count * np.dtype(dtype).itemsize // LINE) * LINE
         if self.memory is None or count == 0:
@@ -101,11 +172,16 @@ class Arena:
         return np.frombuffer(self.memory, dtype, count, start).reshape(shape)
 
 
-def carve(layout: Layout, arena: Arena) -> Arrays:
-    """All arrays of ``layout``; the same calls in the same order in every process."""
+def allocate(layout: Layout, arena: Arena) -> Arrays:
+    """Returns all arrays, in every process at the same place of the block.
+
+    Args:
+        layout: their sizes.
+        arena: the block.
+    """
     batch, state_size = layout.num_envs, layout.state_size or 0
     return Arrays(
-        groups=tuple(_carve_group(group, batch, arena) for group in layout.groups),
+        groups=tuple(_allocate_group(group, batch, arena) for group in layout.groups),
         seed=arena.take((batch,), "int64"),
         done=arena.take((batch,), "bool"),
         state=arena.take((batch, state_size), "float32"),
@@ -113,19 +189,19 @@ def carve(layout: Layout, arena: Arena) -> Arrays:
     )
 
 
-def _carve_group(group: GroupLayout, num_envs: int, arena: Arena) -> GroupArrays:
+def _allocate_group(group: GroupLayout, num_envs: int, arena: Arena) -> GroupArrays:
     rows = (num_envs, len(group.agents))
     return GroupArrays(
         action=arena.take((*rows, *group.action[0]), group.action[1]),
         reward=arena.take(rows, "float32"),
         terminated=arena.take(rows, "bool"),
         truncated=arena.take(rows, "bool"),
-        now=_carve_frame(group, rows, arena),
-        final=_carve_frame(group, rows, arena),
+        current=_allocate_frame(group, rows, arena),
+        final=_allocate_frame(group, rows, arena),
     )
 
 
-def _carve_frame(group: GroupLayout, rows: tuple[int, int], arena: Arena) -> Frame:
+def _allocate_frame(group: GroupLayout, rows: tuple[int, int], arena: Arena) -> Frame:
     return Frame(
         obs=arena.take((*rows, *group.obs[0]), group.obs[1]),
         mask=arena.take((*rows, sum(group.nvec)), "bool"),
@@ -134,7 +210,7 @@ def _carve_frame(group: GroupLayout, rows: tuple[int, int], arena: Arena) -> Fra
 
 
 def size_of(layout: Layout) -> int:
-    """Bytes that the arrays of ``layout`` need."""
+    """Returns the bytes that the arrays of ``layout`` need."""
     arena = Arena()
-    carve(layout, arena)
+    allocate(layout, arena)
     return arena.used

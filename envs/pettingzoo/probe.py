@@ -1,4 +1,4 @@
-"""Looks at one copy of an environment before any layout is known: spaces, masks, state, infos."""
+"""Probe of one copy of an environment: spaces, masks, state size and metrics of its infos."""
 
 from __future__ import annotations
 
@@ -8,43 +8,49 @@ from typing import Any
 
 import numpy as np
 
+from marl.envs.pettingzoo.actions import ActionDecoder, Bounded, action_decoder
 from marl.envs.pettingzoo.copies import ends
 from marl.envs.pettingzoo.factories import create
 from marl.envs.pettingzoo.layout import Agent, Factory
+from marl.envs.pettingzoo.masks import find_mask, write_mask
 from marl.envs.pettingzoo.randomness import Streams
 from marl.envs.pettingzoo.report import check_vectors, is_number
-from marl.envs.pettingzoo.spaces import (
-    ActionDecoder,
-    Bounded,
-    Encoder,
-    action_decoder,
-    find_mask,
-    observation_encoder,
-    write_mask,
-)
+from marl.envs.pettingzoo.spaces import Encoder, observation_encoder
 from marl.errors import UserError
 
-STEPS = 32  # of random actions: what infos tell by then is a metric from the first step on
+STEPS = 32  # random ones; the numbers of their infos are metrics from the first step on
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What is known of an environment. Agents are the environment's own ids, of any type."""
+    """Profile of an environment; agents are its own ids, of any type.
 
-    encoders: Mapping[Agent, Encoder]  # in the order of possible_agents
+    Attributes:
+        encoders: of the agents' observations, in the order of ``possible_agents``.
+        decoders: of the agents' actions.
+        masked: agents with an action mask.
+        info: names of the numbers that some agent's info holds.
+        state_size: S of the environment's state; None where it was not asked for.
+    """
+
+    encoders: Mapping[Agent, Encoder]
     decoders: Mapping[Agent, ActionDecoder]
     masked: frozenset[Agent]
-    info: tuple[str, ...]  # numbers that some agent's info holds
+    info: tuple[str, ...]
     state_size: int | None
 
 
 def probe(make: Factory, state: bool) -> Profile:
-    """The profile of the environments that ``make`` makes, from one that is closed again.
+    """Returns the profile of the environments that ``make`` makes, from one that it closes again.
+
+    Args:
+        make: makes one environment.
+        state: whether the environment's ``state()`` is needed.
 
     Raises:
-        UserError: spaces that cannot be used, or a state that was asked for and cannot be had.
+        UserError: spaces that cannot be used, or a ``state()`` that is needed and fails.
     """
-    with Streams([0], seed=0).lent(0):
+    with Streams([0], seed=0).installed(0):
         return _profile(make, state)
 
 
@@ -64,7 +70,8 @@ def _profile(make: Factory, state: bool) -> Profile:
 def _play(
     env: Any, decoders: Mapping[Agent, ActionDecoder]
 ) -> tuple[frozenset[Agent], tuple[str, ...]]:
-    """A few random steps, at most to the episode's end: who is masked, and the keys of infos."""
+    """Plays random steps, at most to the episode's end; returns the agents with masks and the names
+    of the infos' numbers."""
     rng = np.random.default_rng(0)
     observations, infos = env.reset(seed=0)
     masked, keys = _masked(observations, infos, decoders), set()
@@ -92,12 +99,13 @@ def _masked(
 
 
 def _mask(decoder: ActionDecoder, observation: Any, info: Any) -> np.ndarray | None:
-    found = find_mask(observation, info)
-    if isinstance(decoder, Bounded) or found is None:
+    """Returns an agent's mask, ``[sum(nvec)]`` bool; None without one."""
+    mask = find_mask(observation, info)
+    if isinstance(decoder, Bounded) or mask is None:
         return None
-    mask = np.zeros(sum(decoder.nvec), dtype=bool)
-    write_mask(found, decoder.nvec, mask)
-    return mask
+    flat = np.zeros(sum(decoder.nvec), dtype=bool)
+    write_mask(mask, decoder.nvec, flat)
+    return flat
 
 
 def _state_size(env: Any) -> int:
@@ -105,6 +113,6 @@ def _state_size(env: Any) -> int:
         return int(np.size(np.asarray(env.state(), dtype=np.float32)))
     except Exception as error:  # whatever an unfinished state() raises
         raise UserError(
-            f"state=true, but {env} has no usable state(): {type(error).__name__}: {error}; "
-            "without it, critics concatenate observations"
+            f"state=true, but {env} has no usable state(): {type(error).__name__}: {error}; set "
+            "task.state=false, and critics concatenate observations"
         ) from error

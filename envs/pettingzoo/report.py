@@ -1,4 +1,4 @@
-"""What a step has to tell besides its arrays: the infos of episodes that ended, and warnings."""
+"""Report of a step beside its arrays: the infos of episodes that ended, and warnings."""
 
 from __future__ import annotations
 
@@ -11,23 +11,28 @@ from typing import Any
 
 import numpy as np
 
-from marl.envs.pettingzoo.spaces import MASK
+from marl.envs.pettingzoo.masks import MASK
 from marl.errors import EnvironmentFault
 
 
 @dataclass(frozen=True)
 class Report:
-    """Of one reset or step of some copies."""
+    """Report of one reset or step of some copies; false where it is empty.
 
-    infos: dict[int, dict[str, float]] = field(default_factory=dict)  # of rows that are done
+    Attributes:
+        infos: sums over the episode, by name, of each row that is done.
+        warnings: in words.
+    """
+
+    infos: dict[int, dict[str, float]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.infos or self.warnings)
 
 
-def merged(reports: Iterable[Report]) -> Report:
-    """One report of all copies."""
+def merge_reports(reports: Iterable[Report]) -> Report:
+    """Returns one report of all copies."""
     whole = Report()
     for report in reports:
         whole.infos.update(report.infos)
@@ -36,19 +41,29 @@ def merged(reports: Iterable[Report]) -> Report:
 
 
 def is_number(key: Any, value: Any) -> bool:
-    """Whether an entry of an info is one number, and so a metric."""
+    """Returns whether an entry of an info is one number, and so a metric.
+
+    Args:
+        key: its name.
+        value: its value, of any type.
+    """
     if isinstance(value, np.ndarray):
         return key != MASK and value.ndim == 0 and value.dtype.kind in "biuf"
     return key != MASK and _is_real(type(value))
 
 
-@functools.cache  # an abstract class takes long to ask, and this is asked at every step
+@functools.cache  # checks against abstract classes are slow, and this runs at every step
 def _is_real(kind: type) -> bool:
     return issubclass(kind, numbers.Real | np.bool_)  # numpy's floats and ints are Real
 
 
 def add_infos(totals: dict[str, float], infos: Mapping[Any, Any], agents: Container[Any]) -> None:
-    """Adds a step's numbers to those of the episode: the means over the ``agents`` that tell them.
+    """Adds a step's numbers to the episode's: each the mean over the agents whose info holds it.
+
+    Args:
+        totals: the episode's sums by name, which it updates.
+        infos: by agent.
+        agents: the agents that count.
 
     Raises:
         EnvironmentFault: a number that is not finite.
@@ -70,8 +85,8 @@ def _finite(agent: object, key: str, value: float) -> float:
     return value
 
 
-def check_paid(rewards: Mapping[Any, Any]) -> None:
-    """Raises EnvironmentFault for the first agent that is paid something else than one number."""
+def check_rewards(rewards: Mapping[Any, Any]) -> None:
+    """Raises EnvironmentFault for the first agent whose reward is not one number."""
     for agent, value in rewards.items():
         if is_number("", value):
             continue
@@ -85,5 +100,5 @@ def check_paid(rewards: Mapping[Any, Any]) -> None:
 
 
 def check_vectors(rewards: Mapping[Any, Any]) -> None:
-    """Raises EnvironmentFault where agents are paid by several objectives."""
-    check_paid({agent: value for agent, value in rewards.items() if np.size(value) > 1})
+    """Raises EnvironmentFault where agents are paid a vector of objectives."""
+    check_rewards({agent: value for agent, value in rewards.items() if np.size(value) > 1})

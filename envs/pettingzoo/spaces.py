@@ -1,6 +1,7 @@
-"""Gymnasium's spaces as numbers: how one agent's observations are written, its actions read.
+"""Encoders of observations: from values of Gymnasium's observation spaces to numbers.
 
-Plain numpy and plain picklable data, so that worker processes need no torch.
+Plain numpy and plain picklable data, so that worker processes need no torch. Actions are in
+``marl.envs.pettingzoo.actions``, masks in ``marl.envs.pettingzoo.masks``.
 """
 
 from __future__ import annotations
@@ -12,46 +13,63 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from marl.envs.pettingzoo.actions import ints
+from marl.envs.pettingzoo.masks import MASK
 from marl.errors import EnvironmentFault, UserError
 
-MASK = "action_mask"
-BOUNDLESS = 1e6  # bounds of an image that are as far as this only say that there are none
+BOUNDLESS = 1e6  # an image's bounds from this size on mean that there are none
 
 Bounds = tuple[tuple[float, ...], tuple[float, ...]]  # low and high of an image's channels
 NO_IMAGE: Bounds = ((), ())
 
 
 class Encoder(Protocol):
-    """Writes one observation into ``out``, of this shape (or flat, inside a larger one)."""
+    """Writes an agent's observations as arrays of one shape."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one encoded observation."""
+        ...
 
     @property
-    def dtype(self) -> str: ...
+    def dtype(self) -> str:
+        """Numpy type of an encoded observation."""
+        ...
 
     @property
-    def bounds(self) -> Bounds: ...
+    def bounds(self) -> Bounds:
+        """Bounds of an image's channels; ``NO_IMAGE`` for anything else."""
+        ...
 
-    def write(self, value: Any, out: np.ndarray) -> None: ...
+    def write(self, value: Any, out: np.ndarray) -> None:
+        """Writes one observation.
+
+        Args:
+            value: what the environment gave.
+            out: where it is written, of this shape, or flat inside a larger array.
+
+        Raises:
+            EnvironmentFault: ``value`` lies outside the space.
+        """
+        ...
 
 
 @dataclass(frozen=True)
-class Whose:
-    """Whose observations an encoder writes, for its errors."""
+class Source:
+    """Agent and space of the observations that an encoder writes, for its errors."""
 
     agent: Hashable
     space: str
 
-    def refuses(self, value: Any) -> EnvironmentFault:
-        """The error that ``value`` lies outside of the space."""
-        found = np.asarray(value).tolist()
+    def outside(self, value: Any) -> EnvironmentFault:
+        """Returns the error that ``value`` lies outside the space."""
+        entries = np.asarray(value).tolist()
         return EnvironmentFault(
-            f"agent {self.agent!r} observes {found}, which is outside of its space {self.space}"
+            f"agent {self.agent!r} observes {entries}, which is outside of its space {self.space}"
         )
 
-    def refuses_shape(self, value: Any) -> EnvironmentFault:
-        """The error that ``value`` is of another shape than the space."""
+    def misshapen(self, value: Any) -> EnvironmentFault:
+        """Returns the error that ``value`` has another shape than the space."""
         return EnvironmentFault(
             f"agent {self.agent!r} observes an array of shape {np.shape(value)}, which is not that "
             f"of its space {self.space}"
@@ -60,39 +78,39 @@ class Whose:
 
 @dataclass(frozen=True)
 class Numbers:
-    """A box or binary vector, as numbers; an image of bytes keeps them and gets a channel axis."""
+    """Encoder of a box, as numbers; an image of bytes stays bytes and gets a channel axis."""
 
     shape: tuple[int, ...]
-    whose: Whose
+    source: Source
     dtype: str = "float32"
     bounds: Bounds = NO_IMAGE
 
     def write(self, value: Any, out: np.ndarray) -> None:
-        given = np.shape(value)
-        if given != out.shape:
-            self._check(value, given, out)
+        shape = np.shape(value)
+        if shape != out.shape:
+            self._check(value, shape, out)
             value = np.reshape(value, out.shape)
         out[...] = value
 
-    def _check(self, value: Any, given: tuple[int, ...], out: np.ndarray) -> None:
+    def _check(self, value: Any, shape: tuple[int, ...], out: np.ndarray) -> None:
         """Refuses another number of entries, and axes in another order; a flat array will do."""
-        swapped = len(given) > 1 and _long(given) != _long(self.shape)
-        if math.prod(given) != out.size or swapped:
-            raise self.whose.refuses_shape(value)
+        swapped = len(shape) > 1 and _long_axes(shape) != _long_axes(self.shape)
+        if math.prod(shape) != out.size or swapped:
+            raise self.source.misshapen(value)
 
 
-def _long(shape: tuple[int, ...]) -> list[int]:
-    """The axes that hold more than one entry."""
+def _long_axes(shape: tuple[int, ...]) -> list[int]:
+    """Returns the sizes of the axes that hold more than one entry."""
     return [size for size in shape if size != 1]
 
 
 @dataclass(frozen=True)
 class OneHots:
-    """Choices side by side, each one-hot."""
+    """Encoder of choices, as one-hot vectors side by side."""
 
     nvec: tuple[int, ...]
     start: tuple[int, ...]
-    whose: Whose
+    source: Source
 
     dtype = "float32"
     bounds = NO_IMAGE
@@ -105,21 +123,21 @@ class OneHots:
         out[...] = 0
         choices, offset = np.ravel(value).tolist(), 0
         if len(choices) != len(self.nvec):
-            raise self.whose.refuses(value)
+            raise self.source.outside(value)
         for choice, n, start in zip(choices, self.nvec, self.start, strict=True):
-            place = choice - start
-            if place not in range(n):  # nor a fraction
-                raise self.whose.refuses(value)
-            out[offset + int(place)] = 1
+            index = choice - start
+            if index not in range(n):  # nor a fraction
+                raise self.source.outside(value)
+            out[offset + int(index)] = 1
             offset += n
 
 
 @dataclass(frozen=True)
 class Bits:
-    """Zeros and ones, as numbers."""
+    """Encoder of zeros and ones, as numbers."""
 
     shape: tuple[int, ...]
-    whose: Whose
+    source: Source
 
     dtype = "float32"
     bounds = NO_IMAGE
@@ -127,13 +145,13 @@ class Bits:
     def write(self, value: Any, out: np.ndarray) -> None:
         bits = np.ravel(value)
         if bits.size != out.size or not ((bits == 0) | (bits == 1)).all():
-            raise self.whose.refuses(value)
+            raise self.source.outside(value)
         out[...] = bits
 
 
 @dataclass(frozen=True)
 class Concatenation:
-    """The flattened parts of a dict or tuple, one after the other."""
+    """Encoder of a dict or tuple, as its flattened parts one after the other."""
 
     keys: tuple[Hashable, ...]
     parts: tuple[Encoder, ...]
@@ -155,10 +173,11 @@ class Concatenation:
 
 @dataclass(frozen=True)
 class MaskedDict:
-    """A dict of observation and ``action_mask``: the mask is read apart, see ``find_mask``."""
+    """Encoder of a dict that holds an observation and an action mask, which it leaves out."""
 
     inner: Encoder
-    key: Hashable | None  # of the observation; None where the rest of the dict is the observation
+    #: Key of the observation; None where the rest of the dict is the observation.
+    key: Hashable | None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -177,42 +196,49 @@ class MaskedDict:
 
 
 def observation_encoder(space: Any, agent: Hashable) -> Encoder:
-    """The encoder of an agent's observation space.
+    """Returns the encoder of an agent's observation space.
+
+    Args:
+        space: the Gymnasium space.
+        agent: whose it is, for errors.
 
     Raises:
-        UserError: a space that has no fixed number of numbers.
+        UserError: a space without a fixed number of entries, or an image beside other parts.
     """
     from gymnasium import spaces
 
     if isinstance(space, spaces.Box):
         return _box(space, agent)
     if isinstance(space, spaces.Discrete):
-        return OneHots((int(space.n),), (int(space.start),), Whose(agent, str(space)))
+        return OneHots((int(space.n),), (int(space.start),), Source(agent, str(space)))
     if isinstance(space, spaces.MultiDiscrete):
-        return OneHots(_ints(space.nvec), _ints(space.start), Whose(agent, str(space)))
+        return OneHots(ints(space.nvec), ints(space.start), Source(agent, str(space)))
     if isinstance(space, spaces.MultiBinary):
-        return Bits((math.prod(space.shape),), Whose(agent, str(space)))
+        return Bits((math.prod(space.shape),), Source(agent, str(space)))
     if isinstance(space, spaces.Dict):
         return _dict(space, agent)
     if isinstance(space, spaces.Tuple):
         return _concatenation(dict(enumerate(space.spaces)), agent)
-    raise UserError(f"agent {agent!r} observes {space}, which cannot be laid out as numbers")
+    raise UserError(
+        f"agent {agent!r} observes {space}, which cannot be laid out as numbers; expected Box, "
+        "Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of these"
+    )
 
 
 def _box(space: Any, agent: Hashable) -> Numbers:
-    """An image is a box of bytes with two axes, or of numbers with three."""
-    whose, shape, dtype = Whose(agent, str(space)), tuple(space.shape), np.dtype(space.dtype)
+    """Returns the encoder of a box. Bytes with two axes or numbers with three are an image."""
+    source, shape, dtype = Source(agent, str(space)), tuple(space.shape), np.dtype(space.dtype)
     is_bytes = dtype == np.uint8
     if not (len(shape) == 3 and dtype.kind in "uif") and not (len(shape) == 2 and is_bytes):
-        return Numbers(shape or (1,), whose)
+        return Numbers(shape or (1,), source)
     shape = (*shape, 1)[:3]
     kind = "uint8" if is_bytes else "float32"
-    return Numbers(shape, whose, kind, _channel_bounds(space, shape))
+    return Numbers(shape, source, kind, _channel_bounds(space, shape))
 
 
 def _channel_bounds(space: Any, shape: tuple[int, ...]) -> Bounds:
-    """The least and the most that any pixel may be, by channel; infinite where a box does not
-    tell."""
+    """Returns the least and the largest value of each channel; infinite where the box has no
+    bounds."""
     low = np.reshape(space.low, shape).min((0, 1)).astype(np.float64)
     high = np.reshape(space.high, shape).max((0, 1)).astype(np.float64)
     if max(np.abs(low).max(), np.abs(high).max()) >= BOUNDLESS:
@@ -236,7 +262,7 @@ def _is_image(space: Any) -> bool:
 
 
 def _concatenation(parts: Mapping[Hashable, Any], agent: Hashable) -> Concatenation:
-    """Raises UserError where one of several parts is an image."""
+    """Returns the encoder of several parts; raises UserError where one of them is an image."""
     for key, part in parts.items():
         if _is_image(part):
             raise UserError(
@@ -246,113 +272,3 @@ def _concatenation(parts: Mapping[Hashable, Any], agent: Hashable) -> Concatenat
             )
     encoders = tuple(observation_encoder(part, agent) for part in parts.values())
     return Concatenation(tuple(parts), encoders)
-
-
-def _ints(values: np.ndarray) -> tuple[int, ...]:
-    return tuple(np.ravel(values).tolist())
-
-
-# ------------------------------------------------------------------------------------------ actions
-
-
-@dataclass(frozen=True)
-class Choices:
-    """Indices from 0, turned into what the space wants."""
-
-    nvec: tuple[int, ...]
-    start: tuple[int, ...]
-    scalar: bool  # one plain integer rather than an array
-    shape: tuple[int, ...] = ()  # of the environment's array
-    dtype: str = "int64"
-
-    def decode(self, value: Any) -> Any:
-        """One agent's index, or list of indices, as the environment takes it."""
-        if self.scalar:
-            return value + self.start[0]
-        return np.add(value, self.start).astype(self.dtype).reshape(self.shape)
-
-    def sample(self, rng: np.random.Generator, mask: np.ndarray | None) -> Any:
-        """Uniformly among the allowed."""
-        if mask is None:
-            picks = [int(rng.integers(n)) for n in self.nvec]
-        else:
-            parts = np.split(mask, np.cumsum(self.nvec)[:-1])
-            picks = [int(rng.choice(np.flatnonzero(part))) for part in parts]
-        return self.decode(picks[0] if self.scalar else picks)
-
-
-@dataclass(frozen=True)
-class Bounded:
-    """A vector within bounds, clipped to them in the environment's own precision."""
-
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    shape: tuple[int, ...]
-    dtype: str
-
-    def decode(self, value: np.ndarray) -> np.ndarray:
-        """A fresh array: environments keep references to the actions they are given."""
-        if self.dtype == "float32":  # clipped already, all agents in one call
-            return value.reshape(self.shape).copy()
-        return np.clip(value.astype(self.dtype), self.low, self.high).reshape(self.shape)
-
-    def sample(self, rng: np.random.Generator, mask: np.ndarray | None) -> np.ndarray:
-        return self.decode(rng.uniform(self.low, self.high).astype(np.float32))
-
-
-ActionDecoder = Choices | Bounded
-
-
-def action_decoder(space: Any, agent: Hashable) -> ActionDecoder:
-    """The decoder of an agent's action space.
-
-    Raises:
-        UserError: a space that is neither choices nor a bounded vector of floats.
-    """
-    from gymnasium import spaces
-
-    if isinstance(space, spaces.Discrete):
-        return Choices((int(space.n),), (int(space.start),), scalar=True)
-    if isinstance(space, spaces.MultiDiscrete):
-        return Choices(_ints(space.nvec), _ints(space.start), False, space.shape, str(space.dtype))
-    if isinstance(space, spaces.MultiBinary):
-        size = math.prod(space.shape)
-        return Choices((2,) * size, (0,) * size, False, space.shape, str(space.dtype))
-    if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
-        raise UserError(f"agent {agent!r} acts in {space}; expected choices or a box of floats")
-    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-        raise UserError(
-            f"agent {agent!r} acts in {space}, which has no bounds; expected finite ones"
-        )
-    low, high = (tuple(np.ravel(bound).tolist()) for bound in (space.low, space.high))
-    return Bounded(low, high, space.shape, str(space.dtype))
-
-
-# -------------------------------------------------------------------------------------------- masks
-
-
-def find_mask(observation: Any, info: Any) -> Any:
-    """What an agent may do: beside its observation, or in its info; None where neither tells."""
-    if isinstance(observation, dict) and MASK in observation:
-        return observation[MASK]
-    return info.get(MASK) if info else None
-
-
-def write_mask(value: Any, nvec: tuple[int, ...], out: np.ndarray) -> bool:
-    """Flat, True where allowed. Where nothing is, all is, for a softmax needs something; then the
-    answer is False."""
-    if value is None:
-        out[...] = True
-        return True
-    if isinstance(value, list | tuple):  # one mask per choice, of different lengths
-        value = np.concatenate([np.ravel(part) for part in value])
-    if np.size(value) != out.size:
-        raise ValueError(f"an action mask has {np.size(value)} entries; expected {out.size}")
-    out[...] = np.ravel(value) != 0
-    offset, possible = 0, True
-    for n in nvec:
-        part = out[offset : offset + n]
-        if not part.any():
-            part[...], possible = True, False
-        offset += n
-    return possible

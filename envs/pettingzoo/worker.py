@@ -1,4 +1,4 @@
-"""The worker process's side of ``envs.pettingzoo.workers``, and the socket between the two."""
+"""Worker process of ``marl.envs.pettingzoo.workers``, and the channel to its parent."""
 
 from __future__ import annotations
 
@@ -15,21 +15,14 @@ import time
 import traceback
 
 from marl.envs.pettingzoo.copies import Copies
-from marl.envs.pettingzoo.layout import Arena, carve
+from marl.envs.pettingzoo.layout import Arena, allocate
 from marl.errors import UserError
 
 # The parent's requests.
-START, RESET, STEP, RENDER, DRAWS, CLOSE = (
-    b"S",
-    b"r",
-    b"s",
-    b"v",
-    b"w",
-    b"c",
-)
+START, RESET, STEP, RENDER, CANNOT_DRAW, CLOSE = b"S", b"r", b"s", b"v", b"w", b"c"
 DONE, ERROR, REFUSAL = b"d", b"e", b"u"  # a worker's replies
-HEADER = struct.Struct("!cQ")  # kind, length of what follows
-WATCH = 0.5  # seconds between looks at whether the parent still lives
+HEADER = struct.Struct("!cQ")  # kind, length of the payload
+WATCH = 0.5  # seconds between checks that the parent is alive
 
 
 class Gone(Exception):
@@ -37,7 +30,10 @@ class Gone(Exception):
 
 
 class Channel:
-    """Messages over a stream socket: one byte of kind, then any bytes."""
+    """Messages over a stream socket: one byte of kind, then a payload of any bytes.
+
+    Every method raises Gone where the other end has closed.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
@@ -46,16 +42,24 @@ class Channel:
         return self._socket.fileno()
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
+        """Sends one message; returns when it is written.
+
+        Args:
+            kind: one byte.
+            payload: any bytes.
+        """
         try:
             self._socket.sendall(HEADER.pack(kind, len(payload)) + payload)
         except OSError as error:
             raise Gone from error
 
     def receive(self) -> tuple[bytes, bytes]:
+        """Waits for one message; returns its kind and payload."""
         kind, length = HEADER.unpack(self._read(HEADER.size))
         return kind, self._read(length) if length else b""
 
     def close(self) -> None:
+        """Closes this end."""
         self._socket.close()
 
     def _read(self, count: int) -> bytes:
@@ -72,13 +76,16 @@ class Channel:
 
 
 def main(connection: int, memory: int, parent: int) -> None:
-    """Serves the parent until it says so, or is gone."""
+    """Serves the parent until it sends CLOSE or exits.
+
+    Args:
+        connection: file descriptor of the socket.
+        memory: file descriptor of the shared memory.
+        parent: the parent's process id.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    for descriptor in (
-        connection,
-        memory,
-    ):  # an environment's own processes must not keep them open
+    for descriptor in (connection, memory):  # an environment's processes must not keep them open
         os.set_inheritable(descriptor, False)
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     channel = Channel(socket.socket(fileno=connection))
@@ -86,18 +93,19 @@ def main(connection: int, memory: int, parent: int) -> None:
         _serve(channel, memory)
     except Gone:
         pass
-    except UserError as error:  # one sentence says it all
+    except UserError as error:  # its sentence is enough; no traceback
         _send_error(channel, REFUSAL, str(error))
     except BaseException:  # the parent shows it, whatever it is
         _send_error(channel, ERROR, traceback.format_exc())
 
 
 def _serve(channel: Channel, memory: int) -> None:
+    """Makes the copies, then answers requests until CLOSE."""
     make, layout, rows, seed = pickle.loads(channel.receive()[1])
-    random.seed(seed + rows.start)  # Python's, which is the process's alone
+    random.seed(seed + rows.start)  # Python's generator belongs to this process alone
     block = mmap.mmap(memory, 0)
     os.close(memory)
-    copies = Copies(make, layout, carve(layout, Arena(block)), rows, seed)
+    copies = Copies(make, layout, allocate(layout, Arena(block)), rows, seed)
     channel.send(DONE)
     while True:
         kind, payload = channel.receive()
@@ -114,7 +122,7 @@ def _answer(copies: Copies, kind: bytes, payload: bytes) -> bytes:
         return pickle.dumps(report) if report else b""
     if kind == RENDER:
         return pickle.dumps(copies.render(int(payload)))
-    if kind == DRAWS:
+    if kind == CANNOT_DRAW:
         return copies.cannot_draw().encode()
     return b""
 
@@ -125,7 +133,7 @@ def _send_error(channel: Channel, kind: bytes, text: str) -> None:
 
 
 def _watch(parent: int) -> None:
-    """Ends this process when its parent is another one than at the start, whatever it is doing."""
+    """Ends this process, whatever it is doing, when its parent is no longer ``parent``."""
     while os.getppid() == parent:
         time.sleep(WATCH)
     os._exit(1)

@@ -1,11 +1,10 @@
-"""Environment copies in other processes, which share one block of memory with this one.
+"""Environment copies in worker processes, which share one block of memory with this one.
 
 No array is pickled between steps: the parent writes actions, wakes every worker with a few bytes
-over a socket, and reads what they wrote. The memory has no name (memfd), so it vanishes with the
-last process, however that ends. A worker lives as long as its parent: it leaves when the socket
-closes or its parent changes. It ignores SIGINT and SIGTERM, so that the parent decides what they
-mean. Workers are plain ``python -c`` processes: multiprocessing would import the parent's main
-module into them, and torch with it.
+over a socket, and reads the results. The memory has no name (memfd), so it is freed with the last
+process, however that ends. A worker exits when the socket closes or its parent changes. It ignores
+SIGINT and SIGTERM, so that the parent decides what they mean. Workers are plain ``python -c``
+processes: multiprocessing would import the parent's main module into them, and torch with it.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from marl.envs.pettingzoo.layout import Arena, Factory, Layout, carve, size_of
-from marl.envs.pettingzoo.report import Report, merged
+from marl.envs.pettingzoo.layout import Arena, Factory, Layout, allocate, size_of
+from marl.envs.pettingzoo.report import Report, merge_reports
 from marl.envs.pettingzoo.worker import (
+    CANNOT_DRAW,
     CLOSE,
-    DRAWS,
     ERROR,
     REFUSAL,
     RENDER,
@@ -44,9 +43,9 @@ from marl.envs.pettingzoo.worker import (
 )
 from marl.errors import EnvironmentFault, UserError, WorkerError
 
-POLL = 0.5  # seconds between looks at whether the workers still live
-PATIENCE = 600.0  # seconds of silence until a worker counts as hanging
-FAREWELL = 2.0  # seconds that the workers have to close their environments
+POLL = 0.5  # seconds between checks that the workers are alive
+PATIENCE = 600.0  # seconds without a reply until a worker counts as hung
+CLOSE_TIMEOUT = 2.0  # seconds in which the workers have to close their environments
 BOOT = """
 import sys
 sys.path[:] = {path!r}
@@ -56,7 +55,11 @@ main({connection}, {memory}, {parent})
 
 
 class Worker:
-    """One process, and the socket to it."""
+    """One worker process, and the channel to it.
+
+    Args:
+        memory: file descriptor of the shared memory.
+    """
 
     def __init__(self, memory: int) -> None:
         ours, theirs = socket.socketpair()
@@ -65,25 +68,40 @@ class Worker:
         self.channel = Channel(ours)
 
     def send(self, kind: bytes, payload: bytes) -> None:
+        """Sends one request.
+
+        Args:
+            kind: one byte.
+            payload: any bytes.
+
+        Raises:
+            WorkerError: the process has ended.
+        """
         try:
             self.channel.send(kind, payload)
         except Gone:
-            raise WorkerError(self.fate()) from None
+            raise WorkerError(self.exit_reason()) from None
 
     def receive(self) -> bytes:
+        """Returns the payload of the reply.
+
+        Raises:
+            EnvironmentFault: the environment gave what cannot be learned from.
+            WorkerError: the environment failed, or the process has ended.
+        """
         try:
             kind, payload = self.channel.receive()
         except Gone:
-            raise WorkerError(self.fate()) from None
+            raise WorkerError(self.exit_reason()) from None
         if kind == REFUSAL:
             raise EnvironmentFault(payload.decode())
         if kind == ERROR:
-            where = f"an environment failed in worker process {self.process.pid}"
-            raise WorkerError(f"{where}:\n{payload.decode(errors='replace')}")
+            failure = f"an environment failed in worker process {self.process.pid}"
+            raise WorkerError(f"{failure}:\n{payload.decode(errors='replace')}")
         return payload
 
-    def fate(self) -> str:
-        """How the process ended, in words."""
+    def exit_reason(self) -> str:
+        """Returns how the process ended, in words."""
         try:
             code = self.process.wait(POLL)  # its socket closes a moment before it can be waited for
         except subprocess.TimeoutExpired:
@@ -93,11 +111,18 @@ class Worker:
 
 
 class Workers:
-    """Runs the copies of ``layout`` in ``count`` processes; ``arrays`` is what all share.
+    """Runs the copies of ``layout`` in ``count`` processes, which share ``arrays``.
+
+    Every method raises WorkerError or EnvironmentFault once a worker has failed; all workers are
+    ended then.
+
+    Args:
+        make: makes one environment; importable by name, or a ``partial`` of such.
+        layout: sizes of the arrays, and encoders and decoders of every agent.
+        count: number of processes.
+        seed: of global random numbers that are drawn while the copies are made.
 
     Raises:
-        WorkerError, EnvironmentFault: from any method, once a worker has failed; all are ended
-            then.
         UserError: a factory that no other process can import, or Windows.
     """
 
@@ -114,7 +139,7 @@ class Workers:
         self._ready = True
         memory = _anonymous_memory(size_of(layout))
         try:
-            self.arrays = carve(layout, Arena(mmap.mmap(memory, size_of(layout))))
+            self.arrays = allocate(layout, Arena(mmap.mmap(memory, size_of(layout))))
             for _ in self._rows:
                 self._workers.append(Worker(memory))
         finally:
@@ -129,14 +154,14 @@ class Workers:
 
     def _report(self, kind: bytes) -> Report:
         replies = self._ask(kind, self._workers)
-        return merged(pickle.loads(reply) for reply in replies if reply)
+        return merge_reports(pickle.loads(reply) for reply in replies if reply)
 
     def render(self, index: int) -> np.ndarray:
         owners = [w for w, rows in zip(self._workers, self._rows, strict=True) if index in rows]
         return pickle.loads(self._ask(RENDER, owners, [str(index).encode()])[0])
 
     def cannot_draw(self) -> str:
-        return self._ask(DRAWS, self._workers[:1])[0].decode()
+        return self._ask(CANNOT_DRAW, self._workers[:1])[0].decode()
 
     def close(self) -> None:
         self._ready = False
@@ -147,8 +172,11 @@ class Workers:
     ) -> list[bytes]:
         """Sends every worker a request and waits for all replies, in the workers' order."""
         if not self._ready:
-            raise WorkerError("the workers were closed, or interrupted in the midst of a step")
-        self._ready = False  # until all have replied: whatever cuts this short leaves it so
+            raise WorkerError(
+                "the workers were closed, or interrupted in the middle of a step; make the "
+                "environment again"
+            )
+        self._ready = False  # until all have replied, and for good where that is interrupted
         try:
             for worker, payload in zip(workers, payloads or [b""] * len(workers), strict=True):
                 worker.send(kind, payload)
@@ -161,6 +189,7 @@ class Workers:
 
 
 def _collect(workers: Sequence[Worker]) -> list[bytes]:
+    """Waits for a reply of every worker; returns them in the workers' order."""
     waiting = {worker.channel.fileno(): worker for worker in workers}
     poller = select.poll()
     for descriptor in waiting:
@@ -180,24 +209,26 @@ def _collect(workers: Sequence[Worker]) -> list[bytes]:
 
 
 def _check_alive(workers: Iterable[Worker], silence: float) -> None:
-    """Finds the dead whose socket some other process keeps open, and the hanging."""
+    """Raises WorkerError for a worker that ended while some other process keeps its socket open, or
+    that hangs."""
     for worker in workers:
         if worker.process.poll() is not None:
-            raise WorkerError(worker.fate())
+            raise WorkerError(worker.exit_reason())
         if silence > PATIENCE:
             raise WorkerError(
-                f"worker process {worker.process.pid} said nothing for {PATIENCE:.0f} s"
+                f"worker process {worker.process.pid} did not reply for {PATIENCE:.0f} s"
             )
 
 
 def _stop(workers: list[Worker], owner: int) -> None:
-    """Asks all workers to leave, and kills those that stay. A fork of the parent does nothing."""
+    """Asks all workers to exit, and kills those that do not; does nothing in a fork of the
+    parent."""
     if os.getpid() != owner:
         return
     for worker in workers:
         with contextlib.suppress(Gone):
             worker.channel.send(CLOSE)
-    deadline = time.monotonic() + FAREWELL
+    deadline = time.monotonic() + CLOSE_TIMEOUT
     for worker in workers:
         try:
             worker.process.wait(max(0.0, deadline - time.monotonic()))
@@ -224,12 +255,12 @@ def _start_process(connection: int, memory: int) -> subprocess.Popen[bytes]:
 
 
 def _boot_code(connection: int, memory: int) -> str:
-    """What a worker runs."""
+    """Returns the Python code that a worker runs."""
     return BOOT.format(path=sys.path, connection=connection, memory=memory, parent=os.getpid())
 
 
 def _anonymous_memory(size: int) -> int:
-    """A file descriptor of shared memory without a name, as zeros."""
+    """Returns a file descriptor of ``size`` bytes of shared memory without a name, all zero."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("marl-environments")
     else:
@@ -240,6 +271,7 @@ def _anonymous_memory(size: int) -> int:
 
 
 def _pickled(make: Factory, layout: Layout, rows: range, seed: int) -> bytes:
+    """Returns what a worker starts from; raises UserError where it could not import the factory."""
     function = make
     while isinstance(function, functools.partial):
         function = function.func

@@ -1,1 +1,1 @@
-"""VMAS: its 41 scenarios behind the VectorEnv contract."""
+"""Adapter of VMAS: its 41 scenarios as a ``VectorEnv``."""

@@ -1,4 +1,4 @@
-"""What the agents of one group chose, as the forces and messages that VMAS works with."""
+"""Actions of VMAS's agents, decoded to the forces and messages of its physics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from marl.types import ActionSpec, Continuous, Discrete, MultiDiscrete
 
 
 def action_spec(space: Any) -> ActionSpec:
-    """Of an action space of the old ``gym``, which VMAS still speaks."""
+    """Returns the actions of a space of the old ``gym``, which VMAS uses.
+
+    Raises:
+        UserError: another kind of space.
+    """
     kind = type(space).__name__
     if kind == "Box":
         return Continuous(tuple(space.low.tolist()), tuple(space.high.tolist()))
@@ -21,14 +25,19 @@ def action_spec(space: Any) -> ActionSpec:
         return Discrete(int(space.n))
     if kind == "MultiDiscrete":
         return MultiDiscrete(tuple(int(n) for n in space.nvec))
-    raise UserError(f"VMAS action space {space} is none of Box, Discrete and MultiDiscrete")
+    raise UserError(f"VMAS action space {space}: expected Box, Discrete or MultiDiscrete")
 
 
 class GroupActions:
-    """Applies a group's actions to its agents; one tensor operation or two for all of them.
+    """Applies a group's actions to its agents, in one tensor operation or two for all of them.
 
-    Continuous actions are clamped to their bounds. Of discrete ones, the physics of each choice is
+    Continuous actions are clamped to their bounds. For discrete ones the physics of each choice is
     computed once, in a table.
+
+    Args:
+        agents: VMAS's agents of the group.
+        spec: their actions.
+        world: VMAS's world.
     """
 
     def __init__(self, agents: list[Any], spec: ActionSpec, world: Any) -> None:
@@ -51,36 +60,38 @@ class GroupActions:
         self._decode = self._discrete
 
     def apply(self, action: Tensor) -> None:
-        """``action [B, N, *shape]`` into ``agent.action.u`` and ``.c`` of every agent."""
+        """Sets ``agent.action.u`` and ``.c`` of every agent from ``action [B, N, *A]``."""
         decoded = self._decode(action)
-        for agent, talks, chosen in zip(self._agents, self._talks, decoded, strict=True):
+        for agent, talks, values in zip(self._agents, self._talks, decoded, strict=True):
             if not talks:
-                agent.action.u = chosen
+                agent.action.u = values
             else:
                 size = agent.action.action_size
-                agent.action.u, agent.action.c = chosen[:, :size], chosen[:, size:]
+                agent.action.u, agent.action.c = values[:, :size], values[:, size:]
             if self._noisy:
                 _add_noise(agent, talks)
 
     def _continuous(self, action: Tensor) -> Tensor:
-        """``[N, B, U + C]``; never the caller's own memory, since scenarios write into it."""
+        """Returns forces and messages, ``[N, B, U + C]``, in new memory, for scenarios write to
+        it."""
         bounded = torch.clamp(action.to(torch.float32), self._low, self._high)
         scaled = bounded if self._scale is None else bounded * self._scale
         return scaled.transpose(0, 1).contiguous()
 
     def _discrete(self, action: Tensor) -> Tensor:
-        """``[N, B, U + C]``"""
+        """Returns forces and messages, ``[N, B, U + C]``."""
         flat = action if self._strides is None else (action * self._strides).sum(-1)
         return self._table[self._rows, flat.transpose(0, 1)]
 
 
 def _scale(agent: Any, channels: int) -> Tensor:
-    """What each number of an agent's continuous action is multiplied with, ``[U + C]``."""
+    """Returns the factors of the numbers of an agent's continuous action, ``[U + C]``."""
     return torch.cat([agent.action.u_multiplier_tensor.cpu(), torch.ones(channels)])
 
 
 def _table(agent: Any, channels: int) -> Tensor:
-    """Force and one-hot message of each flat choice, ``[n, U + C]``; the last varies fastest."""
+    """Returns force and one-hot message of each flat choice, ``[n, U + C]``; the last choice varies
+    fastest."""
     nvec = list(agent.discrete_action_nvec) + ([channels] if channels else [])
     choices = torch.cartesian_prod(*(torch.arange(n) for n in nvec)).reshape(-1, len(nvec))
     limits = agent.action.u_range_tensor.cpu()
@@ -92,7 +103,10 @@ def _table(agent: Any, channels: int) -> Tensor:
 
 
 def _force(choice: Tensor, n: int, limit: Tensor) -> Tensor:
-    """``n`` evenly spaced forces within ``±limit``; where ``n`` is odd, choice 0 is no force."""
+    """Returns the force of each choice: ``n`` evenly spaced ones within ``±limit``.
+
+    Where ``n`` is odd, choice 0 is no force.
+    """
     if n % 2:
         middle = n // 2
         choice = torch.where(choice == 0, middle, torch.where(choice <= middle, choice - 1, choice))

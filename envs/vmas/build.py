@@ -1,4 +1,4 @@
-"""Checks what a user asks of VMAS, and builds it."""
+"""Construction of VMAS environments, with checked arguments."""
 
 from __future__ import annotations
 
@@ -28,19 +28,34 @@ ACTIONS = ("continuous", "discrete", "multidiscrete")
 
 
 def check_arguments(scenario: str, num_envs: int, max_steps: int, actions: str) -> None:
+    """Raises UserError for the first wrong argument.
+
+    Args:
+        scenario: one of ``SCENARIOS``.
+        num_envs: at least 1.
+        max_steps: at least 1.
+        actions: one of ``ACTIONS``.
+    """
     if scenario not in SCENARIOS:
         raise unknown("task", f"vmas/{scenario}", [f"vmas/{name}" for name in SCENARIOS])
     if actions not in ACTIONS:
         raise unknown("actions", actions, ACTIONS)
     for name, value in (("num_envs", num_envs), ("max_steps", max_steps)):
         if value < 1:
-            raise UserError(f"{name} is {value}, expected at least 1")
+            raise UserError(f"{name}={value} is out of range; expected at least 1")
 
 
 def build(
     scenario: str, num_envs: int, device: torch.device, actions: str, extra: dict[str, Any]
 ) -> Any:
-    """A ``vmas.simulator.environment.Environment``; ``extra`` goes to the scenario.
+    """Builds a ``vmas.simulator.environment.Environment``.
+
+    Args:
+        scenario: one of ``SCENARIOS``.
+        num_envs: B, the number of copies.
+        device: where it runs.
+        actions: one of ``ACTIONS``.
+        extra: arguments of the scenario.
 
     Raises:
         UserError: an argument that the scenario does not know, or a value that it refuses.
@@ -50,14 +65,14 @@ def build(
     loader = importlib.import_module("vmas.scenarios")  # the package; `vmas.scenarios` is a list
     module = loader.load(f"{scenario}.py")
     env = object.__new__(Environment)
-    # The constructor without its decorator, which would draw from, and move, the random state
+    # The constructor without its decorator, which would draw from, and advance, the random state
     # that all VMAS environments of a process share.
     construct = inspect.unwrap(Environment.__init__)
     options = {"continuous_actions": actions == "continuous"}
     options["multidiscrete_actions"] = actions == "multidiscrete"
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Scenario kwargs")  # those left over
+            warnings.filterwarnings("error", message="Scenario kwargs")  # about unknown ones
             construct(env, module.Scenario(), num_envs, device, **options, **extra)
     except Warning:
         raise _unknown_argument(scenario, extra, Path(module.__file__).read_text()) from None
@@ -69,7 +84,8 @@ def build(
 
 
 def _unknown_argument(scenario: str, extra: dict[str, Any], source: str) -> UserError:
-    """Scenarios take their arguments out of ``kwargs`` by name."""
+    """Returns the error about an argument that the scenario's ``source`` does not take out of its
+    ``kwargs`` by name."""
     known = re.findall(r"kwargs\.(?:pop|get)\(\s*[\"'](\w+)", source)
     wrong = [name for name in extra if name not in known] or list(extra)
     return unknown("argument", wrong[0], known, where=f" of vmas/{scenario}")

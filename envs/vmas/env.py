@@ -1,7 +1,21 @@
-"""VMAS's 41 scenarios as one ``VectorEnv``.
+"""Adapter of VMAS (Bettini et al. 2022): the task ``vmas/<scenario>`` of 41 scenarios.
 
-VMAS is already batched. What is added: groups and teams, restarts of single copies without a Python
-loop over them, terminations apart from time limits, its own random numbers, exact states, pictures.
+Task, agents, observations and rewards are the scenario's own:
+
+- **Agents** are grouped by the prefix of their names and their spaces.
+- **Observation**: what the scenario observes, float32; a dictionary's parts one after the other.
+  ``task.graph`` with ``positions=world`` adds the graph of all agents and landmarks.
+- **Actions**: continuous within the scenario's bounds, clamped; discrete (all choices of an agent
+  as one), or multidiscrete (``task.actions``).
+- **Reward**: the scenario's, for each agent.
+- **Episode**: ends where the scenario says so (a termination, for all agents alike), or after 100
+  steps or ``task.max_steps`` (a truncation).
+
+Source: vmas 1.5.2, which is batched already. Differences: groups and teams; restarts of single
+copies without a Python loop over them; terminations apart from time limits; own random numbers,
+apart from everybody else's; exact states; pictures without a display. A step equals VMAS's own,
+less its checks. VMAS's ``simple_spread`` observes 14 numbers, not 18 as mpe2's, and does not
+compare with it.
 """
 
 from __future__ import annotations
@@ -18,7 +32,7 @@ from torch import Tensor
 
 from marl.envs.graph import GraphOptions
 from marl.envs.groups import find_groups, find_teams
-from marl.envs.native import check_copies, check_index, for_all
+from marl.envs.native import check_copies, check_index, for_all_agents
 from marl.envs.vmas import state as vmas_state
 from marl.envs.vmas.actions import GroupActions, action_spec
 from marl.envs.vmas.build import ACTIONS, SCENARIOS, build, check_arguments
@@ -42,29 +56,29 @@ MAX_STEPS = 100  # BenchMARL's, for every scenario
 
 
 class VmasEnv:
-    """A VMAS scenario.
+    """Copies of a VMAS scenario.
 
     VMAS draws the random numbers of all copies from one stream, which ``reset(seed)`` seeds. It
-    ends whole environments, for all agents alike. What a scenario has only
-    once for all copies (the goal in simple_adversary, _push, _reference and _speaker_listener,
-    het_mass's masses) changes when all of them end together.
+    ends whole environments, for all agents alike. What a scenario has only once for all copies (the
+    goal in simple_adversary, simple_push, simple_reference and simple_speaker_listener, het_mass's
+    masses) changes when all of them end together.
 
     ``info`` holds the scenario's own numbers by their names, averaged over the agents that have
     them and summed over the episode.
 
     Args:
         scenario: one of ``SCENARIOS``.
-        num_envs: ``B``.
+        num_envs: B, the number of copies.
         device: where the simulation runs.
-        max_steps: steps after which an episode is truncated; ``MAX_STEPS`` where None.
+        max_steps: steps after which an episode is truncated; None for ``MAX_STEPS``.
         actions: ``continuous``, ``discrete`` (all choices of an agent as one) or ``multidiscrete``.
-        groups: group -> its agents; by name and spaces where None.
-        graph: to tell the world's agents and landmarks as a graph; agents' ``goal``, where a
-            scenario gives them one, is in it.
+        groups: group -> agents; None for groups by name and spaces.
+        graph: adds the graph of the world's agents and landmarks, with the agents' ``goal`` where a
+            scenario gives them one; None for no graph.
         scenario_kwargs: arguments of the scenario itself.
 
     Raises:
-        UserError: an unknown scenario or argument, a device that is not there, ill-formed groups.
+        UserError: an unknown scenario or argument, a device that does not exist, or wrong groups.
     """
 
     def __init__(
@@ -115,7 +129,7 @@ class VmasEnv:
             next_obs = obs = self._observation(ended)
             if done.any():
                 obs = self._observation(self._restart(done, ended))
-        terminated, truncated = for_all(self.groups, over), for_all(self.groups, cut)
+        terminated, truncated = for_all_agents(self.groups, over), for_all_agents(self.groups, cut)
         return Transition(obs, next_obs, reward, terminated, truncated, done, info)
 
     def state_dict(self) -> dict[str, Any]:
@@ -134,9 +148,10 @@ class VmasEnv:
         self._info.load_state_dict(state["info"])
 
     def render(self, index: int = 0) -> np.ndarray:
-        """Copy ``index`` as ``[512, 512, 3]`` uint8, or wider where the scenario is."""
+        """Returns a picture of copy ``index``, ``[512, 512, 3]`` uint8, or wider where the scenario
+        is."""
         check_index(index, self.num_envs)
-        with torch.no_grad(), RandomStreams(self.device).everything():  # thrown away
+        with torch.no_grad(), RandomStreams(self.device).everything():  # of its own
             return self._renderer.frame(index)
 
     def close(self) -> None:
@@ -144,22 +159,23 @@ class VmasEnv:
 
     def _find_groups(self, override: Mapping[str, Sequence[str]] | None) -> None:
         agents = {agent.name: agent for agent in self._vmas.agents}
-        seen = [TensorSpec(_shape(space)) for space in self._vmas.observation_space]
-        done = [action_spec(space) for space in self._vmas.action_space]
-        spaces = zip(agents, zip(seen, done, strict=True), strict=True)
-        found = find_groups(dict(spaces), override)
+        observations = [TensorSpec(_shape(space)) for space in self._vmas.observation_space]
+        actions = [action_spec(space) for space in self._vmas.action_space]
+        spaces = zip(agents, zip(observations, actions, strict=True), strict=True)
+        groups = find_groups(dict(spaces), override)
         spec = self._graph.spec if self._graph else None
-        self.groups = {name: replace(group, entities=spec) for name, group in found.items()}
+        self.groups = {name: replace(group, entities=spec) for name, group in groups.items()}
         self.teams = find_teams(self.groups)
         places = {name: place for place, name in enumerate(agents)}
-        self._places = {g: [places[a] for a in group.agents] for g, group in self.groups.items()}
+        self._indices = {g: [places[a] for a in group.agents] for g, group in self.groups.items()}
         self._actions = {
             name: GroupActions([agents[a] for a in group.agents], group.action, self._vmas.world)
             for name, group in self.groups.items()
         }
 
     def _advance(self, action: Mapping[str, Tensor]) -> None:
-        """As VMAS's own ``step``, less its checks, which wait for the device."""
+        """Steps the world as VMAS's own ``step`` does, less its checks, which wait for the
+        device."""
         scenario, world = self._vmas.scenario, self._vmas.world
         for name, decoder in self._actions.items():
             decoder.apply(action[name])
@@ -171,51 +187,63 @@ class VmasEnv:
         self._steps = self._steps + 1
 
     def _reward(self, agent: Any) -> Tensor:
+        """Returns an agent's reward, ``[B]`` float32."""
         # A copy: scenarios add the next agent's reward to the same tensor.
         reward = self._vmas.scenario.reward(agent).reshape(self.num_envs)
         return reward.to(torch.float32, copy=True)
 
     def _observe(self) -> dict[str, Tensor]:
-        """What every group sees, ``[B, N, O]``. To be asked once per step: some scenarios draw
-        noise or remember what was seen."""
+        """Returns all observations, ``[B, N, O]`` by group.
+
+        Called once per step only: some scenarios draw noise, or remember what they observed.
+        """
         return self._grouped([_flat(self._vmas.scenario.observation(a)) for a in self._vmas.agents])
 
     def _grouped(self, values: list[Tensor]) -> dict[str, Tensor]:
         return {
-            name: torch.stack([values[place] for place in places], dim=1)
-            for name, places in self._places.items()
+            name: torch.stack([values[index] for index in indices], dim=1)
+            for name, indices in self._indices.items()
         }
 
-    def _observation(self, seen: dict[str, Tensor]) -> Observation:
+    def _observation(self, parts: dict[str, Tensor]) -> Observation:
         graph = self._entities(self._graph) if self._graph else None
-        return Observation({n: GroupObservation(obs) for n, obs in seen.items()}, graph=graph)
+        return Observation({n: GroupObservation(obs) for n, obs in parts.items()}, graph=graph)
 
     def _entities(self, options: GraphOptions) -> EntityGraph:
-        """All that stands in the world now: agents by group, then landmarks."""
-        agents = [self._vmas.agents[i] for places in self._places.values() for i in places]
+        """Returns the graph of the world's entities: agents by group, then landmarks."""
+        agents = [self._vmas.agents[i] for indices in self._indices.values() for i in indices]
         entities = [*agents, *self._vmas.world.landmarks]
         position = torch.stack([e.state.pos for e in entities], dim=1)
         goals = [getattr(getattr(e, "goal", None), "state", e.state).pos for e in entities]
         kinds = [0] * len(agents) + [1] * (len(entities) - len(agents))
-        ends = [0, *accumulate(len(places) for places in self._places.values())]
+        ends = [0, *accumulate(len(indices) for indices in self._indices.values())]
         return EntityGraph(
             position=position,
             velocity=torch.stack([e.state.vel for e in entities], dim=1),
             goal=torch.stack(goals, dim=1),
             kind=torch.tensor(kinds, device=self.device).expand(self.num_envs, -1),
             mask=torch.ones_like(position[..., 0], dtype=torch.bool),
-            ego=tuple((n, range(ends[i], ends[i + 1])) for i, n in enumerate(self._places)),
+            ego=tuple((n, range(ends[i], ends[i + 1])) for i, n in enumerate(self._indices)),
             radius=options.radius,
             directed=options.directed,
         )
 
     def _reset_world(self) -> dict[str, Tensor]:
+        """Resets all copies; returns the first observations, by group."""
         with self._random.host:
             self._vmas.scenario.env_reset_world_at(env_index=None)
             return self._observe()
 
     def _restart(self, done: Tensor, ended: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Begins new episodes where ``done``: what is seen there then, and ``ended`` elsewhere."""
+        """Starts new episodes.
+
+        Args:
+            done: where, ``[B]`` bool.
+            ended: observations that the step led to, ``[B, N, O]`` by group.
+
+        Returns:
+            The first observations where ``done``, and ``ended`` elsewhere.
+        """
         self._steps = self._steps.masked_fill(done, 0)
         self._info.restart(done)
         if done.all():
@@ -226,21 +254,22 @@ class VmasEnv:
         return {name: torch.where(done[:, None, None], fresh[name], ended[name]) for name in ended}
 
     def _roots(self) -> list[Any]:
-        """Where everything hangs; entities too, so that references to them are told from their
-        contents."""
+        """Returns the objects that everything is reachable from; entities too, so that references
+        to them are distinct from their contents."""
         world = self._vmas.world
         return [world, *world.entities, self._vmas.scenario]
 
 
-def _flat(seen: Any) -> Tensor:
-    """One agent's observation, a float32 copy; of dictionaries all parts in order, ``[B, O]``."""
-    if isinstance(seen, Tensor):
-        return seen.to(torch.float32, copy=True)
-    return torch.cat([_flat(part).flatten(1) for part in seen.values()], dim=-1)
+def _flat(obs: Any) -> Tensor:
+    """Returns one agent's observation as a float32 copy; a dictionary's parts in order, ``[B,
+    O]``."""
+    if isinstance(obs, Tensor):
+        return obs.to(torch.float32, copy=True)
+    return torch.cat([_flat(part).flatten(1) for part in obs.values()], dim=-1)
 
 
 def _shape(space: Any) -> tuple[int, ...]:
-    """Of what ``_flat`` makes of an observation in this space of the old ``gym``."""
+    """Returns the shape that ``_flat`` gives to observations of this space of the old ``gym``."""
     if space.shape is not None:
         return tuple(space.shape)
     return (sum(math.prod(_shape(part)) for part in space.spaces.values()),)

@@ -1,7 +1,7 @@
-"""The objects of a VMAS environment as a graph: what is reachable from its world and scenario.
+"""Objects of a VMAS environment as a graph: all that is reachable from its world and scenario.
 
-VMAS keeps its state in attributes of many objects: agents, sensors, controllers, joints, buffers. A
-scenario may add any. So resets of some environments and saved states walk over all of them.
+VMAS keeps its state in attributes of many objects: agents, sensors, controllers, joints, buffers; a
+scenario may add any. Therefore restarts of some copies, and saved states, walk over all of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-# Objects that have attributes, but no state of the environment in them.
+# Types whose attributes hold no state of the environment.
 OPAQUE = (
     type,
     types.ModuleType,
@@ -31,7 +31,8 @@ OPAQUE = (
 
 @functools.cache
 def kind(cls: type) -> str:
-    """``tensor``, ``list``, ``dict``, ``tuple``, ``object``; ``leaf`` for what has no inside."""
+    """Returns ``tensor``, ``list``, ``dict``, ``tuple`` or ``object``; ``leaf`` for anything
+    without contents."""
     if issubclass(cls, Tensor):
         return "tensor"
     for container in (list, dict, tuple):
@@ -41,45 +42,50 @@ def kind(cls: type) -> str:
 
 
 def is_node(value: object) -> bool:
-    """Whether ``value`` can be changed in place: a list, a dict, or an object with attributes."""
+    """Returns whether ``value`` can be changed in place: a list, dict or object with attributes."""
     return kind(type(value)) in ("list", "dict", "object")
 
 
 def children(node: Any) -> dict[Any, Any]:
-    """What a node holds now, by attribute name, index or key; a copy."""
+    """Returns a copy of a node's contents, by attribute name, index or key."""
     if isinstance(node, list):
         return dict(enumerate(node))
     return dict(node) if isinstance(node, dict) else dict(vars(node))
 
 
 def assign(node: Any, content: dict[Any, Any]) -> None:
-    """Makes ``content`` all that a node holds."""
+    """Replaces a node's contents.
+
+    Args:
+        node: a list, dict or object, changed in place.
+        content: by attribute name, index or key.
+    """
     if isinstance(node, list):
         node[:] = content.values()
         return
-    # Of objects the attributes themselves, past properties, which check and notify.
-    inside = node if isinstance(node, dict) else vars(node)
-    inside.clear()
-    inside.update(content)
+    # The attributes themselves rather than properties, which check and notify.
+    attributes = node if isinstance(node, dict) else vars(node)
+    attributes.clear()
+    attributes.update(content)
 
 
-def unpacked(value: Any) -> Iterator[Any]:
-    """``value`` itself, or what stands inside of a tuple."""
+def items(value: Any) -> Iterator[Any]:
+    """Yields ``value`` itself, or the items of a tuple, however deep."""
     if isinstance(value, tuple):
         for item in value:
-            yield from unpacked(item)
+            yield from items(item)
     else:
         yield value
 
 
 def nodes(roots: Sequence[Any]) -> list[Any]:
-    """Every node that is reachable, once: the roots first, then breadth first."""
-    found = list(roots)
-    seen = {id(node) for node in found}
-    for node in found:  # grows underneath
+    """Returns every reachable node once, the roots first, then breadth first."""
+    reachable = list(roots)
+    ids = {id(node) for node in reachable}
+    for node in reachable:  # which grows on the way
         for child in children(node).values():
-            for value in unpacked(child):
-                if is_node(value) and id(value) not in seen:
-                    seen.add(id(value))
-                    found.append(value)
-    return found
+            for value in items(child):
+                if is_node(value) and id(value) not in ids:
+                    ids.add(id(value))
+                    reachable.append(value)
+    return reachable

@@ -1,8 +1,9 @@
-"""The random numbers of one VMAS environment, kept apart from everybody else's.
+"""Random streams of one VMAS environment, apart from everybody else's.
 
 VMAS draws from the process's global generators. Around each call the environment's own states are
-put in place, and afterwards everybody's put back. Torch's are swapped at every step (microseconds);
-numpy's and Python's (hundreds) only for construction and resets, where alone VMAS draws from them.
+installed, and afterwards the process's restored. Torch's are swapped at every step (microseconds);
+numpy's and Python's (hundreds) only for construction and resets, the only times VMAS draws from
+them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ SEEDS = 2**31  # numpy takes seeds below 2**32
 
 
 class TorchStream(AbstractContextManager[None]):
-    """Inside it, the default generators (CPU, and the CUDA device's) continue this stream."""
+    """Context in which torch's default generators (CPU, and the CUDA device's) continue this
+    stream.
+
+    Args:
+        device: where the environment runs.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._devices = [torch.device("cpu")]
@@ -34,6 +40,7 @@ class TorchStream(AbstractContextManager[None]):
         self.seed(0)
 
     def seed(self, seed: int) -> None:
+        """Restarts the stream from ``seed``."""
         self.states = [torch.Generator(d).manual_seed(seed).get_state() for d in self._devices]
 
     def __enter__(self) -> None:
@@ -50,7 +57,7 @@ class TorchStream(AbstractContextManager[None]):
 
 
 class HostStream(AbstractContextManager[None]):
-    """Inside it, the global generators of numpy and Python continue this stream."""
+    """Context in which the global generators of numpy and Python continue this stream."""
 
     def __init__(self) -> None:
         self.states: tuple[Any, Any] = (None, None)
@@ -58,6 +65,7 @@ class HostStream(AbstractContextManager[None]):
         self.seed(0)
 
     def seed(self, seed: int) -> None:
+        """Restarts the stream from ``seed``."""
         # The old numpy interface throughout: it is the one that VMAS draws from.
         self.states = (np.random.RandomState(seed).get_state(), random.Random(seed).getstate())
 
@@ -75,20 +83,29 @@ class HostStream(AbstractContextManager[None]):
 
 
 class RandomStreams:
-    """``torch`` and ``host``: context managers, to be entered around what draws random numbers."""
+    """Random streams of one environment: contexts around everything that draws random numbers.
+
+    Args:
+        device: where the environment runs.
+
+    Attributes:
+        torch: stream of torch's default generators.
+        host: stream of numpy's and Python's global generators.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.torch = TorchStream(device)
         self.host = HostStream()
 
     def everything(self) -> ExitStack:
-        """Both streams, for construction and resets."""
+        """Returns a context of both streams, for construction and resets."""
         stack = ExitStack()
         stack.enter_context(self.torch)
         stack.enter_context(self.host)
         return stack
 
     def seed(self, seed: int) -> None:
+        """Restarts both streams from ``seed``."""
         self.torch.seed(seed % SEEDS)
         self.host.seed(seed % SEEDS)
 

@@ -1,4 +1,4 @@
-"""Pictures of a VMAS environment without a display: VMAS's own where there is OpenGL, or drawn."""
+"""Pictures of VMAS environments without a display: VMAS's own with OpenGL, else plain drawings."""
 
 from __future__ import annotations
 
@@ -14,30 +14,35 @@ SIDE = 512  # pixels of a square picture; others have the same area
 
 
 def picture_size(viewer_size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height in the viewer's proportions; even, as video codecs want them."""
+    """Returns width and height in the viewer's proportions; even, as video codecs require."""
     stretch = math.sqrt(viewer_size[0] / viewer_size[1])
     return 2 * round(SIDE * stretch / 2), 2 * round(SIDE / stretch / 2)
 
 
 class Renderer:
-    """Renders one ``vmas.simulator.environment.Environment``."""
+    """Renderer of one environment.
 
-    # Whether VMAS's own pictures may still work in this process; after one failure, no more.
+    Args:
+        env: a ``vmas.simulator.environment.Environment``.
+    """
+
+    #: Whether VMAS's own pictures work in this process, as far as known; False after one failure.
     own_pictures: ClassVar[bool] = True
 
     def __init__(self, env: Any) -> None:
         self._env = env
 
     def frame(self, index: int) -> np.ndarray:
-        """Copy ``index`` as ``[H, W, 3]`` uint8."""
+        """Returns a picture of copy ``index``, ``[H, W, 3]`` uint8."""
         if Renderer.own_pictures:
             try:
                 return self._own_picture(index)
-            except Exception:  # whatever pyglet and OpenGL can raise where they are not at home
+            except Exception:  # whatever pyglet and OpenGL raise where they do not work
                 Renderer.own_pictures = False
         return self._drawn_picture(index)
 
     def close(self) -> None:
+        """Closes VMAS's window, if there is one."""
         if self._env.viewer is not None:
             self._env.viewer.close()
             self._env.viewer = None

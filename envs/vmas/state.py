@@ -1,4 +1,4 @@
-"""The exact state of a VMAS environment as nested dicts and lists of tensors and plain values."""
+"""Exact state of a VMAS environment, as nested dicts and lists of tensors and plain values."""
 
 from __future__ import annotations
 
@@ -16,12 +16,22 @@ PLAIN = (type(None), bool, int, float, str)
 
 
 def save(roots: Sequence[Any], device: torch.device) -> dict[str, Any]:
-    """Of all that is reachable from ``roots``; copies. Shared objects and tensors stay shared."""
+    """Returns copies of all that is reachable from ``roots``; what is shared stays shared.
+
+    Args:
+        roots: objects of the environment.
+        device: where the environment runs.
+    """
     return _Writer(roots, device).state
 
 
 def load(roots: Sequence[Any], device: torch.device, state: dict[str, Any]) -> None:
-    """Into the objects reachable from ``roots``, which were built alike.
+    """Restores a state into the objects reachable from ``roots``.
+
+    Args:
+        roots: objects of an environment that was built with the same arguments.
+        device: where the environment runs.
+        state: of ``save``.
 
     Raises:
         UserError: a state of another scenario, or of other arguments.
@@ -30,15 +40,15 @@ def load(roots: Sequence[Any], device: torch.device, state: dict[str, Any]) -> N
 
 
 class _Writer:
-    """Numbers nodes and tensors in the order of the walk; references are written as numbers."""
+    """Writer of a state: nodes and tensors have numbers, and references are written as these."""
 
     def __init__(self, roots: Sequence[Any], device: torch.device) -> None:
-        found = nodes(roots)
+        reachable = nodes(roots)
         self._device = device
-        self._numbers = {id(node): number for number, node in enumerate(found)}
+        self._numbers = {id(node): number for number, node in enumerate(reachable)}
         self._tensor_numbers: dict[int, int] = {}
         self._tensors: list[Tensor] = []
-        written = [self._node(node) for node in found]
+        written = [self._node(node) for node in reachable]
         self.state = {"nodes": written, "tensors": self._tensors, "roots": len(roots)}
 
     def _node(self, node: Any) -> dict[str, Any]:
@@ -72,32 +82,38 @@ class _Writer:
 
 
 class _Reader:
+    """Reader of a state into the objects of an environment."""
+
     def __init__(self, roots: Sequence[Any], device: torch.device, state: dict[str, Any]) -> None:
         self._saved = state["nodes"]
         if state["roots"] != len(roots):
-            raise UserError("the saved state is of another task: its objects are not these")
+            raise UserError(
+                f"the saved state has {state['roots']} root objects where this task has "
+                f"{len(roots)}; set the task that it was saved with"
+            )
         self._device = device
         self._tensors: list[Tensor] = state["tensors"]
         self._read_tensors: dict[int, Tensor] = {}
         self._nodes: dict[int, Any] = dict(enumerate(roots))
-        self._taken = {id(root) for root in roots}
+        self._assigned_ids = {id(root) for root in roots}
         self._queue = list(self._nodes)
 
     def read(self) -> None:
-        for number in self._queue:  # grows underneath
+        """Restores all objects."""
+        for number in self._queue:  # which grows on the way
             self._fill(self._nodes[number], self._saved[number])
 
     def _fill(self, node: Any, saved: dict[str, Any]) -> None:
         present = children(node)
         keys = saved["keys"]
         if isinstance(node, dict):
-            here = [*present, *(None for _ in keys)]
-            keys = [self._value(key, here[i]) for i, key in enumerate(keys)]
+            present_keys = [*present, *(None for _ in keys)]
+            keys = [self._value(key, present_keys[i]) for i, key in enumerate(keys)]
         values = zip(keys, saved["values"], strict=True)
         assign(node, {key: self._value(value, present.get(key)) for key, value in values})
 
     def _value(self, saved: Any, present: Any) -> Any:
-        """The saved value; ``present`` is what stands in its place, to be reused or left."""
+        """Returns the saved value; ``present`` is the current one, to be reused or left alone."""
         if not isinstance(saved, dict):
             return saved
         if "tensor" in saved:
@@ -114,22 +130,24 @@ class _Reader:
 
     def _tuple(self, saved: list[Any], present: Any) -> tuple[Any, ...]:
         old = present if isinstance(present, tuple) and len(present) == len(saved) else ()
-        places = [*old, *(None for _ in saved)]
-        parts = [self._value(item, places[i]) for i, item in enumerate(saved)]
+        present_items = [*old, *(None for _ in saved)]
+        parts = [self._value(item, present_items[i]) for i, item in enumerate(saved)]
         return type(present)(parts) if old else tuple(parts)
 
     def _node(self, number: int, present: Any) -> Any:
         if number not in self._nodes:
-            wanted = self._saved[number]["type"]
-            fits = is_node(present) and type(present).__name__ == wanted
-            if fits and id(present) not in self._taken:
+            kind = self._saved[number]["type"]
+            fits = is_node(present) and type(present).__name__ == kind
+            if fits and id(present) not in self._assigned_ids:
                 self._nodes[number] = present
-            elif wanted in ("list", "dict"):
-                self._nodes[number] = [] if wanted == "list" else {}
+            elif kind in ("list", "dict"):
+                self._nodes[number] = [] if kind == "list" else {}
             else:
-                found = type(present).__name__
-                raise UserError(f"the saved state has a {wanted} where this task has a {found}")
-            self._taken.add(id(self._nodes[number]))
+                raise UserError(
+                    f"the saved state has a {kind} where this task has a {type(present).__name__}; "
+                    "set the task and the options that it was saved with"
+                )
+            self._assigned_ids.add(id(self._nodes[number]))
             self._queue.append(number)
         return self._nodes[number]
 

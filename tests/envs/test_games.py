@@ -51,7 +51,7 @@ def same(one: Any, two: Any) -> bool:
 
 
 def random_actions(env: GameEnv, generator: torch.Generator) -> dict[str, Tensor]:
-    seen = env._observation(env.now).groups
+    seen = env._observation(env.play).groups
     return {n: random_action(g, seen[n], generator) for n, g in env.groups.items()}
 
 
@@ -61,7 +61,7 @@ def test_a_saved_state_is_of_its_own_time() -> None:
     env.reset(0)
     saved = env.state_dict()
     env.step(joint(env, torch.ones(2, 10).long()))
-    assert saved["now"]["steps"].tolist() == [0, 0] and env.now.steps.tolist() == [1, 1]
+    assert saved["now"]["steps"].tolist() == [0, 0] and env.play.steps.tolist() == [1, 1]
 
 
 def test_states_of_others_are_refused() -> None:
@@ -85,9 +85,9 @@ def test_seeds_decide_the_beginnings(name: str) -> None:
 def test_new_episodes_are_drawn_and_forget() -> None:
     env = make("games/spectrum", 40, primary=True, snr_weighted=True, max_steps=3)
     play(env, always(1, 1, 2))
-    assert (env.shown.state.successes.sum(-1) > 0).any() and not env.now.state.successes.any()
-    assert not torch.equal(env.shown.state.rate, env.now.state.rate)
-    assert (env.now.steps == 0).all() and (env.now.totals == 0).all()
+    assert (env.last_play.state.successes.sum(-1) > 0).any() and not env.play.state.successes.any()
+    assert not torch.equal(env.last_play.state.rate, env.play.state.rate)
+    assert (env.play.steps == 0).all() and (env.play.totals == 0).all()
 
 
 def test_groups_in_any_order_play_the_same_game() -> None:
@@ -171,5 +171,5 @@ def test_mistakes_are_told(name: str, options: dict[str, Any], words: str) -> No
 
 
 def test_no_copy_beyond_the_last_is_drawn() -> None:
-    with pytest.raises(UserError, match="no environment 2 to render; there are 2"):
+    with pytest.raises(UserError, match="no environment 2 to render; expected 0 to 1"):
         make("games/climbing", 2).render(2)

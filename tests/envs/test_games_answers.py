@@ -133,7 +133,7 @@ def test_margins_are_the_papers(agents: int, margin: int) -> None:
 
 def partners(env: GameEnv) -> Tensor:
     """Equal at 0, different at 1."""
-    bit = env.now.state.bit
+    bit = env.play.state.bit
     return torch.stack([torch.zeros_like(bit), bit], dim=-1)
 
 
@@ -145,7 +145,7 @@ def test_byzantine_is_worth_a_hundred() -> None:
 def test_byzantine_by_hand() -> None:
     env = make("games/byzantine", 1)
     env.reset(0)
-    bit = int(env.now.state.bit)
+    bit = int(env.play.state.bit)
     moves = ([0, 0], [0, 1], [1, 0], [1, 1], [0, 1], [1, 1])
     for a, b in moves:
         earned = int((a == b) == (bit == 0))
@@ -184,7 +184,7 @@ def test_a_uniform_ally_gets_fifty_whatever_the_other_does(traitor: str) -> None
 
     def policy(env: GameEnv, _: int) -> Tensor:
         ally = torch.randint(2, (copies,), generator=draw)
-        last, bit = env.now.state.played[:, 0], env.now.state.bit
+        last, bit = env.play.state.played[:, 0], env.play.state.bit
         answers = {"constant": bit * 0, "spiteful": (last + bit + 1) % 2, "helpful": last ^ bit}
         return torch.stack([ally, answers[traitor]], dim=-1)
 

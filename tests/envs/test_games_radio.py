@@ -164,24 +164,24 @@ def test_primary_users_come_and_go() -> None:
     _, info = play(env, always(1, 2))
     assert close(info["throughput"], 2 * 0.3 / 0.4)
     env.reset(1)
-    before = env.now.state.busy
+    before = env.play.state.busy
     assert close(before[:, 0], 0.25)
     told = env.step({"user": torch.tensor([[1, 2]]).expand(4000, 2)})
-    now = env.now.state.busy
+    now = env.play.state.busy
     assert close(now[before], 0.7) and close(now[~before], 0.1)
     assert torch.equal(told.reward["user"], (~now).float()), "who is there, wins"
     assert not told.obs.groups["user"].obs[:, :, 3:5].any(), "sent or held: nothing is left"
     told = env.step({"user": torch.zeros(4000, 2).long()})
     left = told.obs.groups["user"].obs[:, :, 3:5]
-    assert torch.equal(left[:, 0], (~env.now.state.busy).float()), "idle users hear the primary"
+    assert torch.equal(left[:, 0], (~env.play.state.busy).float()), "idle users hear the primary"
 
 
 def test_rates_are_seen_and_earned_and_have_a_best_matching() -> None:
     env = make("games/spectrum", 3**3, N=3, K=2, snr_weighted=True, max_steps=1)
     seen = env.reset(0).groups["user"].obs
-    rates = env.now.state.rate.clone()
+    rates = env.play.state.rate.clone()
     assert torch.equal(seen[..., 3:5], rates)
-    env.now.state.rate[:] = rates[:1]  # one draw for all joint actions
+    env.play.state.rate[:] = rates[:1]  # one draw for all joint actions
     earned = env.step({"user": everything(env)}).reward["user"].sum(-1)
     best = rates[0].numpy()
     chosen = linear_sum_assignment(best, maximize=True)
@@ -192,4 +192,4 @@ def test_rates_are_of_rayleigh_fading() -> None:
     """The mean of log2(1 + 10 X), X exponential, is exp(1/10) E1(1/10) / ln 2."""
     env = make("games/spectrum", 5000, snr_weighted=True)
     env.reset(0)
-    assert close(env.now.state.rate.flatten(), np.exp(0.1) * exp1(0.1) / np.log(2))
+    assert close(env.play.state.rate.flatten(), np.exp(0.1) * exp1(0.1) / np.log(2))

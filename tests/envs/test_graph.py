@@ -106,7 +106,7 @@ def test_mistakes(options: dict[str, Any], words: str) -> None:
 
 
 def test_what_an_environment_does_not_have_is_told() -> None:
-    with pytest.raises(UserError, match="there is no index 99"):
+    with pytest.raises(UserError, match="which have no index 99"):
         made("mpe/simple_spread", {"positions": [0, 99]})
-    with pytest.raises(UserError, match="only VMAS tells its world"):
+    with pytest.raises(UserError, match="works only with VMAS"):
         made("mpe/simple_spread", {"positions": "world"})

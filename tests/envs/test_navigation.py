@@ -270,9 +270,13 @@ def test_bodies_move_with_the_new_velocity() -> None:
         ("target", {"radius": float("nan")}, "radius=nan must be a positive number"),
         ("target", {"information": "neighbors"}, "did you mean 'neighbourhood'"),
         ("target", {"directed": 1}, "directed=1 must be true or false"),
-        ("target", {"N": 100}, "do not fit into world_size=2 without overlap; 3.* is large"),
-        ("formation", {"N": 40}, "do not fit into world_size=2 .* 2.6 is large"),
-        ("line", {"N": 30, "num_obstacles": 0}, "do not fit into world_size=2 .* 4.7 is large"),
+        ("target", {"N": 100}, "do not fit into world_size=2 without overlap; set world_size=3"),
+        ("formation", {"N": 40}, "do not fit into world_size=2 .* set world_size=2.6,"),
+        (
+            "line",
+            {"N": 30, "num_obstacles": 0},
+            "world_size=2 .* set world_size=4.7,",
+        ),
     ],
 )
 def test_mistakes_are_told(task: str, options: dict[str, Any], words: str) -> None:
@@ -284,7 +288,7 @@ def test_the_world_that_is_asked_for_is_large_enough() -> None:
     for task, size in (("target", 100), ("formation", 40), ("line", 30)):
         with pytest.raises(UserError) as error:
             navigation(task, 2, N=size)
-        needed = float(str(error.value).split()[-4])
+        needed = float(str(error.value).split("set world_size=")[1].split(",")[0])
         env = navigation(task, 50, N=size, world_size=needed)
         agents = env.state.position[:, :size]
         assert closest(agents, agents) >= 0.1 - 1e-9

@@ -176,10 +176,10 @@ def test_a_treasure_that_is_gone_leaves_the_frame_as_it_was() -> None:
         ("mpe/simple_tag", {"num_landmark_neighbors": 1.5}, "num_landmark_neighbors=1.5 must be"),
         ("mpe/simple_spread", {"curriculum_stage": 2}, "=2 is out of range; expected 0 to 1"),
         ("mpe/simple_tag", {"curriculum_stage": -1}, "curriculum_stage=-1 must be a whole"),
-        ("mpe/simple_reference", {"local_ratio": 0.1, "legacy": True}, "=0.1 means nothing"),
+        ("mpe/simple_reference", {"local_ratio": 0.1, "legacy": True}, "=0.1 has no effect"),
         ("mpe/simple", {"max_cycles": 0}, "max_cycles=0 must be"),
         ("mpe/simple", {"legacy": "maybe"}, "legacy='maybe' must be true or false"),
-        ("mpe/simple", {"dtype": "float64"}, "dtype='float64' is set from Python only"),
+        ("mpe/simple", {"dtype": "float64"}, "dtype='float64' can be set from Python only"),
     ],
 )
 def test_mistakes_are_told(name: str, options: dict[str, Any], words: str) -> None:

@@ -173,7 +173,7 @@ def test_importing_the_adapter_is_cheap() -> None:
         ("nonsense", "unknown task 'nonsense'"),
         ("no_module:factory", "cannot import"),
         ("tests.helpers.scripted_envs:Nothing", "cannot import"),
-        ("tests.helpers.scripted_envs:np", "expected something to call"),
+        ("tests.helpers.scripted_envs:np", "expected a function that returns an environment"),
         ("mpe2.simple_spread_v3:env", "turn-based"),
     ],
 )

@@ -159,7 +159,7 @@ def test_a_killed_worker_is_noticed_within_a_second() -> None:
         env.step(action)
     noticed = time.monotonic() - killed[0]
     thread.join()
-    assert noticed < 1.0 + workers.FAREWELL  # which includes ending the one that hangs
+    assert noticed < 1.0 + workers.CLOSE_TIMEOUT  # which includes ending the one that hangs
     assert wait_until_gone(pids(env))
 
 
@@ -168,8 +168,8 @@ def test_a_hanging_worker_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     env.reset(0)
     env.step({"agent": torch.zeros(4, 2, dtype=torch.int64)})
     monkeypatch.setattr(workers, "PATIENCE", 0.5)
-    monkeypatch.setattr(workers, "FAREWELL", 0.1)
-    with pytest.raises(WorkerError, match="said nothing"):
+    monkeypatch.setattr(workers, "CLOSE_TIMEOUT", 0.1)
+    with pytest.raises(WorkerError, match="did not reply"):
         env.step({"agent": torch.zeros(4, 2, dtype=torch.int64)})
     assert wait_until_gone(pids(env))
 

@@ -1,1 +1,1 @@
-"""One file per world; ``envs.particle.tasks`` names them."""
+"""Scenarios of the particle worlds, one file each; ``envs.particle.tasks`` names them."""

@@ -1,4 +1,22 @@
-"""Agents reach a landmark that an adversary has to guess from their ways."""
+"""``mpe/simple_adversary``: agents reach a landmark that an adversary has to guess from their
+paths.
+
+- **Task**: N agents, N landmarks, one of them the agents' goal, and one adversary (physical
+  deception).
+- **Agents**: ``adversary_0`` against ``agent_0`` to ``agent_{N-1}``.
+- **Observation** of the adversary, ``[4N]``, 8 for N=2: from 0 on the offsets to the N landmarks,
+  then those to the N agents. Of an agent, ``[4N + 2]``, 10: 0 and 1 the offset to the goal, then
+  the offsets to the N landmarks, then those to the adversary and the other agents. With
+  ``num_landmark_neighbors`` or ``num_agent_neighbors`` only so many, nearest first.
+- **Actions**: the five moves (``marl.envs.particle.env``).
+- **Reward**: the adversary minus its distance to the goal; the agents, shared, that distance minus
+  that of the nearest of them.
+- **Legacy reward**: the adversary earns minus the square of its distance; the agents' is the same.
+
+Source: Lowe et al. 2017 (physical deception); mpe2's ``simple_adversary_v3``; no differences but
+those of all particle worlds. The radius of success, for the measures only, is not in the paper; the
+replication by Google reports 0.4 m, and the default here is twice a landmark's.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +28,29 @@ from torch import Tensor
 
 from marl.envs.checks import check_count, check_number
 from marl.envs.particle.physics import Body, Colour, distances
-from marl.envs.particle.scenario import Outcome, Scenario, State, check_neighbours, in_view, ways
+from marl.envs.particle.scenario import (
+    Outcome,
+    Scenario,
+    State,
+    check_neighbours,
+    nearest_offsets,
+    offsets,
+)
 
 GOAL_COLOUR = (0.15, 0.65, 0.15)
 
 
 class Adversary(Scenario):
-    """One adversary, ``N`` agents, ``N`` landmarks, one of them the agents' goal. The adversary
-    earns minus its distance to the goal; the agents that distance minus that of the nearest of
-    them. All see landmarks and others, or so many neighbours, relative to themselves; agents the
-    goal before.
+    """Physical deception; the module describes it.
 
-    ``success_radius`` (metres; twice a landmark's) is for the measures alone. Lowe et al. 2017 do
-    not tell theirs; the replication by Google reports 0.4.
+    Args:
+        N: number of agents and of landmarks, besides the adversary.
+        num_agent_neighbors: how many of the nearest others are observed; None for all.
+        num_landmark_neighbors: how many of the nearest landmarks are observed; None for all.
+        success_radius: distance to the goal that counts as success, metres; read by measures only.
 
-    Legacy: the adversary earns minus the square of its distance; the agents' reward is the same.
+    Raises:
+        UserError: a value out of range.
     """
 
     measures: ClassVar = {
@@ -43,9 +69,12 @@ class Adversary(Scenario):
     ) -> None:
         check_count("N", N)
         check_number("success_radius", success_radius, 0.0)
-        self.reached = success_radius
+        self.success_radius = success_radius
         check_neighbours(num_agent_neighbors, num_landmark_neighbors)
-        self.others_seen, self.landmarks_seen = num_agent_neighbors, num_landmark_neighbors
+        self.agent_neighbours, self.landmark_neighbours = (
+            num_agent_neighbors,
+            num_landmark_neighbors,
+        )
         red, blue, dark = (0.85, 0.35, 0.35), (0.35, 0.35, 0.85), (0.15, 0.15, 0.15)
         self.agents = [
             Body("adversary_0", size=0.15, collides=False, colour=red),
@@ -59,26 +88,28 @@ class Adversary(Scenario):
 
     def observe(self, state: State) -> Sequence[Tensor]:
         agents, landmarks = self.places(state)
-        to_landmarks = in_view(ways(agents, landmarks), self.landmarks_seen).flatten(2)
-        to_others = in_view(self.to_others(agents), self.others_seen).flatten(2)
-        seen = torch.cat([to_landmarks, to_others], dim=-1)
+        to_landmarks = nearest_offsets(
+            offsets(agents, landmarks), self.landmark_neighbours
+        ).flatten(2)
+        to_others = nearest_offsets(self.to_others(agents), self.agent_neighbours).flatten(2)
+        common = torch.cat([to_landmarks, to_others], dim=-1)
         to_goal = self.chosen_landmark(state, 0) - agents
-        return seen[:, :1], torch.cat([to_goal[:, 1:], seen[:, 1:]], dim=-1)
+        return common[:, :1], torch.cat([to_goal[:, 1:], common[:, 1:]], dim=-1)
 
     def outcome(self, state: State) -> Outcome:
         agents, _ = self.places(state)
-        away = distances(agents, self.chosen_landmark(state, 0)).squeeze(-1)  # [B, N]
-        adversary, nearest = away[:, 0], away[:, 1:].amin(-1)
+        distance = distances(agents, self.chosen_landmark(state, 0)).squeeze(-1)  # [B, 1 + N]
+        adversary, nearest = distance[:, 0], distance[:, 1:].amin(-1)
         size = len(self.agents) - 1
         good = (adversary - nearest).unsqueeze(-1).expand(-1, size)
         bad = -(adversary.square() if self.legacy else adversary).unsqueeze(-1)
         return Outcome(
             torch.cat([bad, good], dim=-1),
-            (adversary, nearest, adversary < self.reached, nearest < self.reached),
+            (adversary, nearest, adversary < self.success_radius, nearest < self.success_radius),
         )
 
-    def looks(self, state: State) -> list[Colour]:
-        colours = super().looks(state)
+    def entity_colours(self, state: State) -> list[Colour]:
+        colours = super().entity_colours(state)
         colours[len(self.agents) + int(state.chosen[0])] = GOAL_COLOUR
         return colours
 

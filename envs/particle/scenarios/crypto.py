@@ -1,4 +1,19 @@
-"""Alice tells Bob a secret, enciphered with a key that both know and Eve, who listens, does not."""
+"""``mpe/simple_crypto``: Alice sends Bob a secret, enciphered with a key that Eve does not know.
+
+- **Task**: Alice says what encodes the goal, one of two secrets; Bob, who knows the key too, has to
+  say the goal, and so has Eve, who listens. Nobody moves.
+- **Agents**: ``eve_0`` against ``bob_0`` and ``alice_0``.
+- **Observation** of Eve, ``[4]``: 0 to 3 Alice's last message. Of Bob, ``[8]``: 0 to 3 the key, 4
+  to 7 Alice's last message. Of Alice, ``[8]``: 0 to 3 the goal, 4 to 7 the key. Goal and key are
+  one-hot.
+- **Actions**: a message of four channels, Discrete(4), or a vector in [0, 1] with
+  ``continuous_actions``.
+- **Reward**: Bob and Alice, shared, Eve's squared error less Bob's; Eve minus hers. An agent that
+  says nothing at all (continuous actions only) makes no error.
+
+Source: Lowe et al. 2017 (covert communication); mpe2's ``simple_crypto_v3``; no differences but
+those of all particle worlds.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +27,11 @@ from marl.envs.particle.physics import Body
 from marl.envs.particle.scenario import Outcome, Scenario, State
 
 COLOURS = ((0.85, 0.65, 0.2), (0.55, 0.35, 0.7))  # of the secrets
-SECRETS = 2  # of them one is the goal, and one the key; each a one-hot of four numbers
+SECRETS = 2  # one-hot vectors of four numbers, from which goal and key are drawn
 
 
 class Crypto(Scenario):
-    """Nobody moves. Alice and Bob earn Eve's squared error less Bob's, Eve minus hers; who says
-    nothing at all (continuous actions only) makes no error. Alice sees goal and key, Bob the key
-    and what Alice said, Eve what she said."""
+    """Covert communication; the module describes it."""
 
     agents = (
         Body("eve_0", collides=False, moves=False, talks=True, colour=(0.75, 0.25, 0.25)),
@@ -32,8 +45,8 @@ class Crypto(Scenario):
     channels = 4
     choices = (SECRETS, SECRETS)  # goal, key
     measures: ClassVar = {
-        "bob_right": "mean",  # whether what he says is largest at the goal
-        "eve_right": "mean",  # whether what she says is
+        "bob_right": "mean",  # whether his message is largest at the goal
+        "eve_right": "mean",  # whether her message is
     }
 
     def bind(self, device: torch.device, dtype: torch.dtype, legacy: bool) -> None:
@@ -42,18 +55,19 @@ class Crypto(Scenario):
 
     def observe(self, state: State) -> Sequence[Tensor]:
         goal_key = self.secrets[state.chosen]  # [B, 2, 4]
-        said = state.message[:, 2:]
-        bob = torch.cat([goal_key[:, 1:], said], dim=-1)
-        return said, torch.cat([bob, goal_key.flatten(1).unsqueeze(1)], dim=1)
+        message = state.message[:, 2:]
+        bob = torch.cat([goal_key[:, 1:], message], dim=-1)
+        return message, torch.cat([bob, goal_key.flatten(1).unsqueeze(1)], dim=1)
 
     def outcome(self, state: State) -> Outcome:
-        goal, heard = self.secrets[state.chosen[:, :1]], state.message[:, :2]  # of Eve and Bob
-        error = (heard - goal).square().sum(-1) * heard.any(-1)
+        goal, guess = self.secrets[state.chosen[:, :1]], state.message[:, :2]  # of Eve and Bob
+        error = (guess - goal).square().sum(-1) * guess.any(-1)
         eve, bob = error.unbind(-1)
-        right = heard.argmax(-1) == state.chosen[:, :1]
-        both = bob - eve
-        return Outcome(torch.stack([-eve, -both, -both], dim=-1), (right[:, 1], right[:, 0]))
+        right = guess.argmax(-1) == state.chosen[:, :1]
+        difference = bob - eve
+        rewards = torch.stack([-eve, -difference, -difference], dim=-1)
+        return Outcome(rewards, (right[:, 1], right[:, 0]))
 
     def goals(self, state: State) -> list[tuple[int, int]]:
-        """The secret that Bob is to say."""
+        """Returns Bob and the secret that he has to say."""
         return [(1, int(state.chosen[0]))]

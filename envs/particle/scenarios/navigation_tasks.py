@@ -1,8 +1,9 @@
-"""InforMARL's tasks: Target, Coverage, Formation and Line.
+"""InforMARL's tasks (Nayak et al. 2023): Target, Coverage, Formation and Line.
 
-The paper describes the last three in words only and their code was not published. Places without an
-owner are matched with agents so that the sum of the distances is least, and pay as Target's do; the
-circle and the line are mpe2's, scaled with the world.
+``marl.envs.particle.scenarios.navigation`` describes observations, actions, rewards and source.
+Differences: the paper describes the last three in words only, and their code was not published.
+Places without an owner are matched with agents so that the sum of the distances is least, and pay
+as Target's do; the circle and the line are mpe2's, scaled with the world.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ import math
 import torch
 from torch import Tensor
 
-from marl.envs.particle.scenario import State, nearest, ways
+from marl.envs.particle.scenario import State, nearest, offsets
 from marl.envs.particle.scenarios.formation import between, circle, line_ends
 from marl.envs.particle.scenarios.navigation import SIZE, Navigation
 
 
 class Target(Navigation):
-    """Every agent has a goal of its own, and knows where it is."""
+    """``navigation/target``: every agent goes to a goal of its own, and knows where it is."""
 
-    def assigned(self, position: Tensor) -> Tensor:
+    def assign(self, position: Tensor) -> Tensor:
         return torch.arange(self.size, device=position.device).expand(len(position), -1)
 
     def aims(self, agents: Tensor, goals: Tensor) -> Tensor:
@@ -34,23 +35,26 @@ class Target(Navigation):
 
 
 class Coverage(Navigation):
-    """As many goals as agents, one for each, whoever takes which. An agent knows the nearest."""
+    """``navigation/coverage``: each goal is taken by any agent; an agent knows the nearest."""
 
     def aims(self, agents: Tensor, goals: Tensor) -> Tensor:
-        to_goals = ways(agents, goals)
+        to_goals = offsets(agents, goals)
         return nearest(to_goals, to_goals.square().sum(-1), 1).squeeze(2)
 
 
 class Formation(Navigation):
-    """Agents stand evenly on the circle around a landmark, a quarter of the world's side from it,
-    from the smallest angle of an agent on. They know where the landmark is."""
+    """``navigation/formation``: agents stand evenly on the circle around a landmark.
+
+    Its radius is a quarter of the world's side, the first place at the smallest angle of an agent.
+    Agents know where the landmark is.
+    """
 
     def counts(self) -> tuple[int, int]:
         return 1, 1
 
     @property
     def ring(self) -> float:
-        """Radius of the circle, metres."""
+        """Radius of the circle, in metres."""
         return self.half / 2
 
     def fixed(self, noise: Tensor) -> Tensor:
@@ -70,8 +74,10 @@ class Formation(Navigation):
 
 
 class Line(Navigation):
-    """Agents stand evenly on the line between two landmarks, 0.625 of the world's side apart, the
-    ends taken too. They know where the landmarks are."""
+    """``navigation/line``: agents stand evenly on the line between two landmarks, ends included.
+
+    The landmarks are 0.625 of the world's side apart; agents know where they are.
+    """
 
     def counts(self) -> tuple[int, int]:
         return 2, 2 + self.size
@@ -87,4 +93,4 @@ class Line(Navigation):
         return between(position[:, self._goals], self.size)
 
     def aims(self, agents: Tensor, goals: Tensor) -> Tensor:
-        return ways(agents, goals).flatten(2)
+        return offsets(agents, goals).flatten(2)

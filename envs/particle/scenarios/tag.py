@@ -1,4 +1,20 @@
-"""Slow predators hunt fast prey around obstacles."""
+"""``mpe/simple_tag``: slow predators hunt fast prey around obstacles.
+
+- **Task**: P predators touch G prey as often as they can; L obstacles are in the way.
+- **Agents**: ``adversary_0`` to ``adversary_{P-1}`` against ``agent_0`` to ``agent_{G-1}``.
+- **Observation**, ``[16]`` of a predator and ``[14]`` of prey for P=3, G=1, L=2: 0 and 1 velocity,
+  2 and 3 position, from 4 on the offsets to the L obstacles, then those to the P + G - 1 others,
+  then the velocities of the G prey (of prey: of the G - 1 others). With ``num_landmark_neighbors``
+  or ``num_agent_neighbors`` only so many, nearest first; the latter with a velocity for each of
+  them, zero for predators.
+- **Actions**: the five moves (``marl.envs.particle.env``).
+- **Reward**: each predator 10 for each pair of predator and prey that touches; prey loses 10 for
+  each predator that touches it, and more the farther it flees beyond 0.9 m along an axis
+  (``flight``).
+
+Source: Lowe et al. 2017 (predator-prey); mpe2's ``simple_tag_v3``; no differences but those of all
+particle worlds.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +32,29 @@ from marl.envs.particle.scenario import (
     State,
     check_neighbours,
     check_stage,
-    in_view,
     nearest,
-    ways,
+    nearest_offsets,
+    offsets,
 )
 
-STAGES = (0.5, 0.75, 1.0)  # of a curriculum: the share of their speed and force that prey has
+STAGES = (0.5, 0.75, 1.0)  # share of its speed and force that prey has in each curriculum stage
 
 
 class Tag(Scenario):
-    """Every predator earns 10 for each predator and prey in touch; prey loses 10 for each predator
-    that touches it, and more the farther it flees beyond 0.9 m. All see their own velocity and
-    place, obstacles, others, and the velocities of other prey. Of so many neighbours only, where
-    that is asked for: then with a velocity for each of them, zero for predators."""
+    """Predator-prey; the module describes it.
+
+    Args:
+        num_good: G, the number of prey.
+        num_adversaries: P, the number of predators.
+        num_obstacles: L, the number of obstacles.
+        terminate_on_success: whether an episode ends where all prey is touched at once.
+        curriculum_stage: 0 to 2, with prey at 0.5, 0.75 and all of its speed and force; None for 2.
+        num_agent_neighbors: how many of the nearest others are observed; None for all.
+        num_landmark_neighbors: how many of the nearest obstacles are observed; None for all.
+
+    Raises:
+        UserError: a value out of range.
+    """
 
     landmark_range = 0.9
     measures: ClassVar = {
@@ -42,7 +68,7 @@ class Tag(Scenario):
         num_adversaries: int = 3,
         num_obstacles: int = 2,
         terminate_on_success: bool = False,
-        curriculum_stage: int | None = None,  # None: that of the last stage
+        curriculum_stage: int | None = None,
         num_agent_neighbors: int | None = None,
         num_landmark_neighbors: int | None = None,
     ) -> None:
@@ -51,8 +77,11 @@ class Tag(Scenario):
         check_count("num_obstacles", num_obstacles, least=0)
         check_stage(curriculum_stage, len(STAGES))
         check_neighbours(num_agent_neighbors, num_landmark_neighbors)
-        self.others_seen, self.landmarks_seen = num_agent_neighbors, num_landmark_neighbors
-        self.ends, self.predators, self.prey = terminate_on_success, num_adversaries, num_good
+        self.agent_neighbours, self.landmark_neighbours = (
+            num_agent_neighbors,
+            num_landmark_neighbors,
+        )
+        self.terminates, self.predators, self.prey = terminate_on_success, num_adversaries, num_good
         red, green = (0.85, 0.35, 0.35), (0.35, 0.85, 0.35)
         slow = {"size": 0.075, "accel": 3.0, "max_speed": 1.0, "colour": red}
         share = STAGES[-1 if curriculum_stage is None else curriculum_stage]
@@ -69,21 +98,24 @@ class Tag(Scenario):
     def observe(self, state: State) -> Tensor | Sequence[Tensor]:
         agents, landmarks = self.places(state)
         n, velocity = self.predators, state.velocity
-        to_landmarks = in_view(ways(agents, landmarks), self.landmarks_seen).flatten(2)
+        to_landmarks = nearest_offsets(
+            offsets(agents, landmarks), self.landmark_neighbours
+        ).flatten(2)
         to_others = self.to_others(agents)
-        own = [velocity, agents, to_landmarks]
-        if self.others_seen is not None:
-            return torch.cat([*own, *self._near(to_others, velocity, self.others_seen)], -1)
-        seen = torch.cat([*own, to_others.flatten(2)], -1)
+        common = [velocity, agents, to_landmarks]
+        if self.agent_neighbours is not None:
+            return torch.cat([*common, *self._near(to_others, velocity, self.agent_neighbours)], -1)
+        common = torch.cat([*common, to_others.flatten(2)], -1)
         prey = velocity[:, n:].flatten(1).unsqueeze(1).expand(-1, n, -1)
-        other_prey = velocity[:, self.rest[n:, n:]].flatten(2)
-        return torch.cat([seen[:, :n], prey], -1), torch.cat([seen[:, n:], other_prey], -1)
+        other_prey = velocity[:, self.other_index[n:, n:]].flatten(2)
+        return torch.cat([common[:, :n], prey], -1), torch.cat([common[:, n:], other_prey], -1)
 
     def _near(self, to_others: Tensor, velocity: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Ways to the nearest others and velocities of the prey among them, ``[B, N, 2 count]``."""
-        of_prey = velocity[:, self.rest] * (self.rest >= self.predators).unsqueeze(-1)
-        both = torch.cat([to_others, of_prey], dim=-1)
-        near = nearest(both, to_others.square().sum(-1), count)
+        """Returns the offsets to the nearest others, and the velocities of the prey among them,
+        ``[B, N, 2 count]`` each."""
+        is_prey = (self.other_index >= self.predators).unsqueeze(-1)
+        features = torch.cat([to_others, velocity[:, self.other_index] * is_prey], dim=-1)
+        near = nearest(features, to_others.square().sum(-1), count)
         return near[..., :2].flatten(2), near[..., 2:].flatten(2)
 
     def outcome(self, state: State) -> Outcome:
@@ -96,11 +128,17 @@ class Tag(Scenario):
             [(10.0 * touches).unsqueeze(-1).expand(-1, n), -10.0 * touch.sum(-1) - fled], dim=-1
         )
         measures = (touches, caught.float().mean(-1))
-        return Outcome(reward, measures, caught.all(-1) if self.ends else None)
+        return Outcome(reward, measures, caught.all(-1) if self.terminates else None)
 
 
-def flight(away: Tensor) -> Tensor:
-    """What it costs to be this far from the middle, metres along an axis: nothing up to 0.9, then
-    10 a metre, from 1 on ``exp(2 x - 2)`` up to 10."""
-    far = (2 * away - 2).exp().clamp(max=10)
-    return torch.where(away < 0.9, 0.0, torch.where(away < 1, (away - 0.9) * 10, far))
+def flight(distance: Tensor) -> Tensor:
+    """Computes the cost of being this far from the middle along an axis.
+
+    Args:
+        distance: x, any shape, metres.
+
+    Returns:
+        0 up to 0.9 m, then 10 a metre, from 1 m on ``exp(2 x - 2)`` up to 10; of the same shape.
+    """
+    far = (2 * distance - 2).exp().clamp(max=10)
+    return torch.where(distance < 0.9, 0.0, torch.where(distance < 1, (distance - 0.9) * 10, far))
