@@ -43,6 +43,13 @@ def folder(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path
 
 
+def test_dry_runs_show_the_device_of_each_run(folder: Path, capsys) -> None:
+    words = ("benchmark", "grid.yaml", "--dry-run", "--jobs", "2", "--devices", "cuda:0", "cuda:1")
+    code, out, _ = called(capsys, *words)
+    devices = [line.split()[-1] for line in out.splitlines()]
+    assert code == 0 and devices == ["device=cuda:0", "device=cuda:1"] * 2
+
+
 def test_records_failures_and_what_is_done_already(folder: Path, capsys) -> None:
     words = ("benchmark", "grid.yaml", "--jobs", "2", "--only", "seed=0")
     code, out, _ = called(capsys, *words)

@@ -7,13 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import imageio.v2 as imageio
 import pytest
 from hydra.errors import MissingConfigException
 
-from marl.cli import commands, compose, config_errors
+from marl.cli import commands, compose, config_errors, speed
 from marl.cli.main import COMMANDS
 from marl.training.checkpoint import Checkpoints
 from marl.utils.jsonl import read_jsonl
@@ -190,6 +191,15 @@ def test_speed(capsys, tmp_path: Path) -> None:
     expected = 40 / (parts["collect"] + parts["update"])
     assert figures["frames_per_second"] == pytest.approx(expected)
     assert os.listdir(tmp_path) == ["speed.jsonl"]
+
+
+def test_speed_says_how_far_it_is(monkeypatch, capsys) -> None:
+    seconds = iter(range(0, 100, 3))
+    monkeypatch.setattr(speed.time, "monotonic", lambda: next(seconds))
+    numbers = list(speed.iterations(Namespace(warmup=1, iterations=2)))
+    lines = capsys.readouterr().err.splitlines()
+    assert numbers == [-1, 0, 1]
+    assert lines == ["iteration 1/3 (warm-up)  left 0:06", "iteration 2/3 (timed 1)  left 0:03"]
 
 
 def test_speed_of_the_environment_alone(capsys, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ for frames in (0, 10, 20, 30):
 def folder(tmp_path: Path, monkeypatch) -> Path:
     """A directory to be in; runs are stand-ins, looked at often."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(search, "LOOK", 0.0)
+    monkeypatch.setattr(search, "REFRESH", 0.0)
     command = [sys.executable, "-c", CHILD]
     monkeypatch.setattr(Job, "command", lambda job: [*command, str(job.directory), *job.words])
     write()
@@ -79,7 +79,7 @@ def rows(folder: Path) -> list[tuple[str, str, float | None]]:
 def test_all_of_a_grid_and_a_table_of_the_best(capsys, folder: Path) -> None:
     code, out, _ = called(capsys, "sweep", "toy.yaml", "--jobs", "2", "seed=7")
     assert code == 0
-    assert "3 runs, 0 ended already, 2 at once" in out
+    assert "3 runs, 0 done already, 2 at once" in out
     ranked = [("run-001", "done", 0.9), ("run-002", "done", 0.7), ("run-000", "done", 0.5)]
     assert rows(folder) == ranked
     places = [out.rindex(name) for name in ("run-001", "run-002", "run-000")]
@@ -106,7 +106,7 @@ def test_a_failure_is_told_and_tried_again(capsys, folder: Path) -> None:
     assert rows(folder)[-1] == ("run-001", "failed", None)
     Path("break").unlink()
     code, out, _ = called(capsys, "sweep", "toy.yaml", "--jobs", "3")
-    assert code == 0 and "2 ended already" in out
+    assert code == 0 and "2 done already" in out
     assert [status for _, status, _ in rows(folder)] == ["done"] * 3
     begun = [Path(f"runs/sweep-toy/run-00{k}/begun").read_text() for k in range(3)]
     assert begun == ["x", "x", "x"]
@@ -118,7 +118,7 @@ def test_what_is_behind_is_stopped_and_stays_so(capsys, folder: Path) -> None:
     code, out, _ = called(capsys, "sweep", "toy.yaml", "--jobs", "3")
     assert code == 0 and "early    run-000" in out
     assert rows(folder)[-1] == ("run-000", "early", 0.5)
-    assert "3 ended already" in called(capsys, "sweep", "toy.yaml")[1]
+    assert "3 done already" in called(capsys, "sweep", "toy.yaml")[1]
     assert Path("runs/sweep-toy/run-000/begun").read_text() == "x"
 
 
@@ -133,7 +133,7 @@ def test_a_metric_that_nobody_logs_ends_it(capsys, folder: Path) -> None:
 
 
 def test_a_metric_that_nobody_logged_is_told_in_the_end(capsys, folder, monkeypatch) -> None:
-    monkeypatch.setattr(search, "LOOK", 60.0)
+    monkeypatch.setattr(search, "REFRESH", 60.0)
     write(metric={"name": "evaluation/return/tem", "goal": "maximize"})
     assert called(capsys, "sweep", "toy.yaml", "--jobs", "3")[0] == 2
 
@@ -148,7 +148,7 @@ def test_more_points_are_added(capsys, folder: Path) -> None:
 def test_bayes_is_drawn_here_and_says_so(capsys, folder: Path) -> None:
     write(method="bayes", run_cap=2)
     code, out, _ = called(capsys, "sweep", "toy.yaml")
-    assert code == 0 and "drawn at random" in out and len(rows(folder)) == 2
+    assert code == 0 and "points are random here" in out and len(rows(folder)) == 2
 
 
 def test_dry_runs_print_commands_and_leave_nothing(capsys, folder: Path) -> None:
@@ -157,6 +157,10 @@ def test_dry_runs_print_commands_and_leave_nothing(capsys, folder: Path) -> None
     assert code == 0 and set(os.listdir(folder)) == before
     first = "marl train task=games/climbing total_frames=60 algorithm.gamma=0.5 wandb=true"
     assert out.splitlines()[0] == first and len(out.splitlines()) == 3
+    words = ["--dry-run", "--jobs", "2", "--devices", "cuda:0", "cuda:1", "wandb=true"]
+    code, out, _ = called(capsys, "sweep", "toy.yaml", *words)
+    devices = [line.split()[-1] for line in out.splitlines()]
+    assert devices == ["device=cuda:0", "device=cuda:1", "device=cuda:0"]
 
 
 @pytest.mark.parametrize(
@@ -164,8 +168,8 @@ def test_dry_runs_print_commands_and_leave_nothing(capsys, folder: Path) -> None
     [
         (["toy.yml"], "toy.yml: there is no such file"),
         (["mapo"], "unknown sweep 'mapo'; did you mean 'mappo'?"),
-        (["toy.yaml", "algorithm.gamma=1"], "algorithm.gamma is one of the parameters that this"),
-        (["toy.yaml", "directory=x"], "--directory is where the sweep is kept"),
+        (["toy.yaml", "algorithm.gamma=1"], "algorithm.gamma is a parameter that this"),
+        (["toy.yaml", "directory=x"], "the sweep chooses directory"),
         (["toy.yaml", "total_frame=1"], "did you mean 'total_frames'?"),
         (["toy.yaml", "algorithm.clip=-1"], "run-000 (algorithm.gamma=0.5): clip=-1.0 is out of"),
         (["toy.yaml", "foo"], "'foo' is not a setting; expected KEY=VALUE"),
