@@ -196,6 +196,11 @@ def _parts(value: Any) -> Iterable[Any]:
 
 
 def missing(existing: Iterable[Cell], expected: Iterable[Cell]) -> list[Cell]:
-    """Returns the cells of ``expected`` that are not among the ``existing`` ones, in order."""
+    """Returns the cells without a record, in the order of the grid.
+
+    Args:
+        existing: cells with a record.
+        expected: cells of the grid.
+    """
     records = set(existing)
     return [cell for cell in expected if cell not in records]

@@ -135,8 +135,11 @@ def changed(task: Any, words: Sequence[str]) -> Any:
 
 
 def merged(config: Any, words: Sequence[str]) -> Any:
-    """Returns a dataclass with the fields that ``words`` (KEY=VALUE) change, checked as new ones
-    are.
+    """Returns a copy of a dataclass with changed fields, checked as new ones are.
+
+    Args:
+        config: an instance of a dataclass.
+        words: the changes, ``KEY=VALUE``.
 
     Raises:
         UserError: an unknown field, a wrong type, or a value out of range.

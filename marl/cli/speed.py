@@ -134,7 +134,12 @@ def environment(run: compose.RunConfig, options: Namespace) -> dict[str, Any]:
 
 
 def step_through(env: VectorEnv, actions: list[dict[str, torch.Tensor]]) -> None:
-    """Steps an environment with each of ``actions`` (group -> ``[B, N, A]`` or ``[B, N]``)."""
+    """Steps an environment with each of the actions.
+
+    Args:
+        env: the environment.
+        actions: of every step, group -> ``[B, N, A]`` or ``[B, N]``.
+    """
     for action in actions:
         env.step({name: value.clone() for name, value in action.items()})
 

@@ -170,7 +170,12 @@ def difference(before: set[str], now: set[str], directory: Path) -> str:
 
 
 def tail(path: Path, lines: int = TAIL) -> str:
-    """Returns the last lines of a log file."""
+    """Returns the end of a log file.
+
+    Args:
+        path: the file; a missing one counts as empty.
+        lines: number of lines.
+    """
     try:
         text = path.read_text(errors="replace").rstrip()
     except OSError:

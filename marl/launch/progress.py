@@ -54,7 +54,12 @@ def rounding(requested: int, iteration: int) -> str:
 
 
 def whole_iterations(requested: int, iteration: int) -> int:
-    """Returns ``requested`` frames, rounded up to whole iterations of ``iteration`` frames."""
+    """Returns the frames of whole iterations.
+
+    Args:
+        requested: frames to play at least.
+        iteration: frames of one iteration.
+    """
     return -(-requested // iteration) * iteration
 
 

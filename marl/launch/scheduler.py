@@ -174,5 +174,10 @@ class JobScheduler:
 
 
 def place_of_slot(places: Sequence[str], slot: int) -> list[str]:
-    """Returns the settings of where the jobs of a slot run; empty without ``places``."""
+    """Returns the settings of where the jobs of a slot run.
+
+    Args:
+        places: such as ``device=cuda:0``; empty for none.
+        slot: number of the slot, from 0.
+    """
     return [places[slot % len(places)]] if places else []

@@ -124,7 +124,12 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
 
 
 def curves(rows: Rows, colors: Colors) -> Figure:
-    """Draws return against frames: interquartile mean over seeds, its interval, and random play."""
+    """Draws return against frames: interquartile mean over seeds, its interval, and random play.
+
+    Args:
+        rows: of the plot's CSV file.
+        colors: of the algorithms.
+    """
     from matplotlib.ticker import EngFormatter
 
     panels, label = _groups(rows, "task", "team"), _label(rows)
@@ -162,7 +167,12 @@ def _look_closer(axes: Axes, panel: Rows, random: float) -> None:
 
 
 def profiles(rows: Rows, colors: Colors) -> Figure:
-    """Draws the share of runs above each normalised score."""
+    """Draws the share of runs above each normalised score.
+
+    Args:
+        rows: of the plot's CSV file.
+        colors: of the algorithms.
+    """
     panels, label = _groups(rows, "team"), _label(rows)
     figure, grid = _figure(len(panels), (5.2, 3.6))
     for axes, (key, panel) in zip(grid, panels.items(), strict=True):
@@ -181,7 +191,12 @@ def profiles(rows: Rows, colors: Colors) -> Figure:
 
 def scores(rows: Rows, colors: Colors) -> Figure:
     """Draws normalised scores over all tasks with their intervals, of the best checkpoint and of
-    the last policy."""
+    the last policy.
+
+    Args:
+        rows: of the plot's CSV file.
+        colors: of the algorithms.
+    """
     rows = [row for row in rows if row["task"] == "all"]
     panels, label = _groups(rows, "team"), _label(rows)
     count = max(map(len, panels.values()))
@@ -209,7 +224,12 @@ def scores(rows: Rows, colors: Colors) -> Figure:
 
 
 def improvement(rows: Rows, colors: Colors) -> Figure:
-    """Draws the probability that the row's algorithm is better than the column's."""
+    """Draws the probability that the row's algorithm is better than the column's.
+
+    Args:
+        rows: of the plot's CSV file.
+        colors: of the algorithms.
+    """
     panels = _groups(rows, "team")
     names = [name for name in colors if any(name in (row["x"], row["y"]) for row in rows)]
     size = 1.3 + 0.78 * len(names)

@@ -105,7 +105,11 @@ def folders(results: Path) -> list[Path]:
 
 
 def chosen(results: Path, names: Sequence[str]) -> list[Path]:
-    """Returns the folders of the suites with these names, or of all without names.
+    """Returns the folders of suites.
+
+    Args:
+        results: the folder of all suites.
+        names: of the suites; empty for all.
 
     Raises:
         UserError: an unknown suite.
@@ -149,7 +153,12 @@ def _drawable(name: str, csv: str) -> bool:
 
 
 def overview(results: Path, suites: Sequence[Published]) -> dict[Path, str]:
-    """Returns the page and the README with its table between the marks (path -> text)."""
+    """Returns the page and the README with its table between the marks, path -> text.
+
+    Args:
+        results: the folder of all suites, beside the README.
+        suites: all of them.
+    """
     texts: dict[Path, str] = {}
     if suites:
         parts = {each.selection.name: (each.selection, each.blocks) for each in suites}
@@ -163,7 +172,15 @@ def overview(results: Path, suites: Sequence[Published]) -> dict[Path, str]:
 
 
 def write_overview(results: Path, suites: Sequence[Published]) -> list[Path]:
-    """Writes the page and the README's table; returns the files that changed."""
+    """Writes the page and the README's table.
+
+    Args:
+        results: the folder of all suites, beside the README.
+        suites: all of them.
+
+    Returns:
+        The files that changed.
+    """
     changed = [path for path, text in overview(results, suites).items() if _write(path, text)]
     if not suites and (results / "index.html").exists():
         (results / "index.html").unlink()
@@ -172,7 +189,12 @@ def write_overview(results: Path, suites: Sequence[Published]) -> list[Path]:
 
 
 def overview_differences(results: Path, suites: Sequence[Published]) -> Iterator[str]:
-    """Yields a sentence for the page and the README where they are not what the records give."""
+    """Yields a sentence for the page and the README where they are not what the records give.
+
+    Args:
+        results: the folder of all suites, beside the README.
+        suites: all of them.
+    """
     for path, expected in overview(results, suites).items():
         yield from difference(path, expected)
     if not suites and (results / "index.html").exists():
@@ -188,7 +210,12 @@ def _write(path: Path, text: str) -> bool:
 
 
 def difference(path: Path, expected: str) -> Iterator[str]:
-    """Yields a sentence on the first line in which a file differs from the ``expected`` text."""
+    """Yields a sentence on the first line in which a file is not as it should be.
+
+    Args:
+        path: the file.
+        expected: its right text.
+    """
     if not path.exists():
         yield f"{path} is missing"
         return

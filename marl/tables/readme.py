@@ -20,7 +20,12 @@ ABOUT = (
 
 
 def inserted(readme: str, block: str) -> str | None:
-    """Returns the README with ``block`` between its marks; None where it has no marks."""
+    """Returns the README with another block between its marks; None where it has no marks.
+
+    Args:
+        readme: its text.
+        block: the text between the marks, with a newline at its end.
+    """
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     return f"{before}{BEGIN}\n{block}{END}{after}" if begin and end else None

@@ -181,7 +181,12 @@ def _summary(key: tuple[str, ...], rows: Sequence[Final], level: float) -> Summa
 
 
 def column(rows: Sequence[Final], name: str) -> Array:
-    """Returns the field ``name`` of all rows."""
+    """Returns one field of all rows, ``[rows]``.
+
+    Args:
+        rows: the rows.
+        name: of the field, a number.
+    """
     return np.array([getattr(row, name) for row in rows], dtype=np.float64)
 
 

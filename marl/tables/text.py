@@ -13,7 +13,12 @@ from marl.tables.scores import Score
 
 
 def digits(value: float, count: int = 5) -> str:
-    """Returns a number with ``count`` significant digits; empty for NaN."""
+    """Returns a number as text; empty for NaN.
+
+    Args:
+        value: the number.
+        count: of significant digits.
+    """
     if math.isnan(value):
         return ""
     rounded = float(f"{float(f'{value:.12g}'):.{count}g}") + 0.0  # no negative zero
@@ -31,7 +36,12 @@ def number(value: float) -> str:
 
 
 def interval(score: Score, seeds: int) -> str:
-    """Returns ``value [low, high]``, or the value alone where there is one seed."""
+    """Returns ``value [low, high]``, or the value alone where there is one seed.
+
+    Args:
+        score: the value and its interval.
+        seeds: their number.
+    """
     if math.isnan(score.value):
         return ""
     if seeds < 2:
