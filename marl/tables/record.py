@@ -95,7 +95,7 @@ def read(cell: Cell, folder: Path) -> Run:
     try:
         return _read(cell, folder)
     except WRONG as error:
-        raise BadRecord(f"it is not as a run writes it: {type(error).__name__} {error}") from None
+        raise BadRecord(f"it is not what a run writes: {type(error).__name__} {error}") from None
 
 
 # Errors that values of other types, sizes and shapes than a run's may cause.
@@ -132,11 +132,11 @@ def _check_config(config: Mapping[str, Any]) -> None:
     """Checks the types of what the tables read of a configuration."""
     task, settings = config["task"], config["settings"]
     if not (isinstance(task["name"], str) and isinstance(task.get("kwargs", {}), dict)):
-        raise BadRecord("config.json: its task has no name, or options that are none")
+        raise BadRecord("config.json: its task has no name, or its options are not a mapping")
     for name in (*BUDGET, "num_envs", "steps"):
         _whole(name, settings.get(name, 1))
     if not isinstance(config["teams"], dict):
-        raise BadRecord("config.json: its teams are none")
+        raise BadRecord("config.json: its teams are not a mapping")
 
 
 def _check_names(*names: str) -> None:
@@ -163,13 +163,13 @@ def _learning(config: Mapping[str, Any]) -> int:
 def _clock(content: Mapping[str, Any]) -> dict[str, float]:
     clock = {name: float(content[name]) for name in ("wall_clock", "frames_per_second")}
     if not all(0 <= value < LARGEST for value in clock.values()):
-        raise BadRecord(f"clock.json tells no times: {clock}")
+        raise BadRecord(f"clock.json has no valid times: {clock}")
     return clock
 
 
 def _check_settings(cell: Cell, settings: Mapping[str, Any]) -> None:
     if settings["seed"] != cell.seed:
-        raise BadRecord(f"config.json tells seed {settings['seed']}, its folder seed {cell.seed}")
+        raise BadRecord(f"config.json has seed {settings['seed']}, its folder seed {cell.seed}")
 
 
 def _check_frames(frames: Sequence[int], settings: Mapping[str, Any]) -> None:

@@ -95,11 +95,11 @@ def put(key: str, value: Any, *path: str) -> Callable[[Any], Any]:
         ("evaluations.jsonl", lambda a: [{**a[0], "returns": {}}, *a[1:]], "KeyError 'team'"),
         ("absolute.json", put("team", [1.0], "team", "returns"), "1 episodes, not 8"),
         ("absolute.json", put("team", [float("nan")] * 8, "team", "returns"), "not finite"),
-        ("absolute.json", put("team", "high", "team", "returns"), "not as a run writes it"),
-        ("absolute.json", lambda a: [], "not as a run writes it"),
+        ("absolute.json", put("team", "high", "team", "returns"), "not what a run writes"),
+        ("absolute.json", lambda a: [], "not what a run writes"),
         ("absolute.json", lambda a: {}, "teams that learn: none; in the others: team"),
         ("random.json", put("returns", {}), "KeyError 'team'"),
-        ("config.json", put("seed", 7, "settings"), "config.json tells seed 7, its folder seed 0"),
+        ("config.json", put("seed", 7, "settings"), "config.json has seed 7, its folder seed 0"),
         ("config.json", put("name", "toys/run", "task"), "its task is toys/run; the others' in"),
         (
             "config.json",
@@ -187,7 +187,7 @@ def test_an_older_version_of_learning_gives_way(folder: Path) -> None:
 
 def test_a_version_that_is_no_number(folder: Path) -> None:
     rewrite(folder / FIRST.folder / "config.json", lambda a: {**a, "learning": "two"})
-    only(select(folder), "not as a run writes it: ValueError")
+    only(select(folder), "not what a run writes: ValueError")
 
 
 def test_missing_and_foreign_cells(tmp_path: Path, folder: Path) -> None:

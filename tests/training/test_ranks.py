@@ -238,7 +238,9 @@ def test_two_ranks_learn(tmp_path: Path) -> None:
 def test_hydra_is_not_for_ranks(monkeypatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="do not work under torchrun, which starts one run; leave out"):
+    with pytest.raises(
+        UserError, match="do not work under torchrun, which starts one run; leave out"
+    ):
         commands.train(Namespace(settings=["-m", "seed=0,1"]))
 
 
