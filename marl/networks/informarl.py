@@ -29,7 +29,7 @@ from marl.networks.perceptron import Perceptron, PerceptronNetwork
 from marl.types import AgentGroup, EntityGraph, EntitySpec, TensorSpec, constant, tree_map
 
 FORMS = ("auto", "dense", "sparse")
-#: Number of entities up to which dense is faster (measured: results/informarl/crossover.jsonl).
+#: Number of entities up to which dense is faster (measured: docs/studies/informarl_crossover).
 SMALL = 15
 
 
