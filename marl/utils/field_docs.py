@@ -22,9 +22,9 @@ class Option:
     key: str
     #: Type as it is annotated.
     type: str
-    #: Value in the configuration that was asked about.
+    #: Value in the given configuration.
     value: Any
-    #: Text of the ``#:`` comment; empty where there is none.
+    #: Text of the ``#:`` comment; empty if the field has none.
     doc: str
 
 

@@ -81,11 +81,11 @@ class Lock:
 
 
 def take_lock(file: IO[str], shared: bool = False) -> bool:
-    """Takes the lock of a file, until it is closed by all processes that inherited it.
+    """Takes the lock of a file, until all processes that inherited the file have closed it.
 
     Args:
         file: an open file.
-        shared: whether others may take it too, if they share it as well.
+        shared: True if others may take the lock too, if they share it as well.
 
     Returns:
         False if another process holds the lock. On a file system without locks the answer is True,
@@ -110,7 +110,7 @@ def _lock(file: IO[str], shared: bool) -> None:
     try:
         import fcntl
     except ImportError:
-        raise OSError(errno.ENOSYS, "Windows has none of this kind") from None
+        raise OSError(errno.ENOSYS, "Windows has no locks of this kind") from None
     fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
