@@ -57,6 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"marl: {error}", file=sys.stderr)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        if not (requirement := _requirement(error)):
+            raise
+        print(
+            f"marl: this needs the package {error.name!r}, which is not installed; "
+            f"install it: pip install '{requirement}'",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except BrokenPipeError:  # as in `marl list tasks | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -96,3 +105,16 @@ def _check_system(command: str) -> None:
             f"'marl {command}' starts its runs in a way that Windows does not have; use Linux, "
             "macOS or WSL, or start each run with 'marl train'"
         )
+
+
+def _requirement(error: ModuleNotFoundError) -> str:
+    """Returns what to install for a missing package of ours; empty for any other package."""
+    import importlib.metadata
+
+    package = (error.name or "").split(".")[0].replace("_", "-").lower()
+    try:
+        known = importlib.metadata.requires("marl-groups") or []
+    except importlib.metadata.PackageNotFoundError:  # a checkout that was never installed
+        return ""
+    names = (text.split(";")[0].strip() for text in known)
+    return next((text for text in names if re.match(rf"{package}\b(?!-)", text)), "")
