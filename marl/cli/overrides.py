@@ -79,8 +79,9 @@ def check_team_key(key: str) -> None:
 
 
 def whole_number(value: str) -> str:
-    """Returns ``1e6`` as ``1000000``, which an integer setting accepts, and others as they are."""
-    if re.fullmatch(r"\d+(\.\d+)?[eE]\+?\d+", value) and float(value).is_integer():
+    """Returns ``1e6`` and ``8.0`` as ``1000000`` and ``8``, which an integer setting accepts, and
+    others as they are."""
+    if re.fullmatch(r"-?\d+(\.\d+)?([eE]\+?\d+)?", value) and float(value).is_integer():
         return str(int(float(value)))
     return value
 

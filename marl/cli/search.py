@@ -114,10 +114,10 @@ class Search:
         Returns:
             The signals that arrived.
         """
-        waiting = [trial for trial in self.trials if trial.status == "waiting"]
+        self.write()
+        waiting = [] if self._reached() else [t for t in self.trials if t.status == "waiting"]
         scheduler = JobScheduler([trial.job for trial in waiting], parallel, places=places)
         with ProgressView("sweep", len(self.trials), len(self.trials) - len(waiting)) as view:
-            self.write()
 
             def watch(scheduler: JobScheduler) -> None:
                 self._update(scheduler)
@@ -147,7 +147,9 @@ class Search:
             self._check_metric(scheduler)
         if len(scheduler.outcomes) > self.handled_outcomes:
             self.handled_outcomes = len(scheduler.outcomes)
-            self.write()
+            self.write()  # which reads the metric of those that ended
+        if self._reached():
+            scheduler.waiting.clear()
 
     def _note_end(self, trial: Trial, outcome: Outcome) -> None:
         if trial.status == "early" and outcome.status == "failed":  # by the signal that we sent
@@ -170,6 +172,11 @@ class Search:
             if error and not self.problem:
                 self.problem = error
                 scheduler.signals.append(signal.SIGTERM)
+
+    def _reached(self) -> bool:
+        """Returns whether a run has reached the target, after which no more runs are started."""
+        values = (value for trial in self.trials for _, value in trial.history)
+        return any(self.sweep.reached(value) for value in values)
 
     # ------------------------------------------------------------------------------------- results
 

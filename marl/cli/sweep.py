@@ -118,15 +118,32 @@ def _trials(
 
 
 def _check(content: Sweep, trials: Sequence[Trial]) -> None:
-    """Raises UserError where ``marl train`` would refuse a point."""
+    """Raises UserError where ``marl train`` would refuse a point, or no run logs the metric."""
     from marl.cli import compose
 
+    teams: dict[str, list[str]] = {}  # by task: its environment is made once
     for trial in trials:
         try:
-            compose.composed(trial.job.words)
+            run = compose.composed(trial.job.words)
+            if (task := repr((run.task, run.teams))) not in teams:
+                teams[task] = _teams(run)
+            sweep.check_metric(content.metric, teams[task])
         except UserError as error:
             point = ", ".join(f"{name}={_short(trial.point[name])}" for name in content.varied)
             raise UserError(f"{trial.job.name} ({point}): {error}") from None
+
+
+def _teams(run: Any) -> list[str]:
+    """Returns the names of a run's teams."""
+    import torch
+
+    from marl.training.teams import Team, resolve_teams
+
+    env = run.task(1, torch.device("cpu"))
+    try:
+        return list(resolve_teams(env, run.teams, Team(algorithm=run.algorithm)))
+    finally:
+        env.close()
 
 
 def _short(value: Any) -> str:

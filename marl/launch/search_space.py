@@ -26,6 +26,16 @@ def _log_uniform(spec: Spec, source: Random) -> float:
     return math.exp(source.uniform(math.log(spec["min"]), math.log(spec["max"])))
 
 
+def _exponent(spec: Spec, source: Random) -> float:
+    """Samples e to a power between ``min`` and ``max``."""
+    return math.exp(source.uniform(spec["min"], spec["max"]))
+
+
+def _inverse_log_uniform(spec: Spec, source: Random) -> float:
+    """Samples x between ``min`` and ``max`` whose 1 / x is log-uniform, as W&B defines it."""
+    return 1 / _log_uniform({"min": 1 / spec["max"], "max": 1 / spec["min"]}, source)
+
+
 def _normal(spec: Spec, source: Random) -> float:
     return source.normalvariate(spec.get("mu", 0.0), spec.get("sigma", 1.0))
 
@@ -58,8 +68,15 @@ DISTRIBUTIONS = {
     "q_uniform": Distribution(RANGE, _uniform, ("q",)),
     "log_uniform_values": Distribution(RANGE, _log_uniform),
     "q_log_uniform_values": Distribution(RANGE, _log_uniform, ("q",)),
+    "log_uniform": Distribution(RANGE, _exponent),
+    "q_log_uniform": Distribution(RANGE, _exponent, ("q",)),
+    "inv_log_uniform_values": Distribution(RANGE, _inverse_log_uniform),
     "normal": Distribution((), _normal, BELL),
+    "q_normal": Distribution((), _normal, (*BELL, "q")),
     "log_normal": Distribution((), lambda spec, source: math.exp(_normal(spec, source)), BELL),
+    "q_log_normal": Distribution(
+        (), lambda spec, source: math.exp(_normal(spec, source)), (*BELL, "q")
+    ),
 }
 
 
@@ -156,7 +173,7 @@ class Parameter:
     def _check_range(self, low: float, high: float) -> None:
         if low >= high:
             raise UserError(f"parameter {self.name!r} has min {low} not below max {high}")
-        if "log" in self.distribution and low <= 0:
+        if self.distribution.endswith("log_uniform_values") and low <= 0:
             raise UserError(
                 f"parameter {self.name!r} has min {low}; its logarithm needs a min above 0"
             )

@@ -8,7 +8,9 @@ Values reach ``marl train`` through the file's ``command``, whose ``${args_no_hy
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from random import Random
@@ -27,6 +29,9 @@ METHODS = ("grid", "random", "bayes")
 GOALS = ("maximize", "minimize")
 ARGUMENTS = "${args_no_hyphens}"
 COMMAND = ("${env}", "marl", "train", ARGUMENTS)
+MACROS = ("${interpreter}", "${program}", "${env}", ARGUMENTS)
+ENVIRONMENT = re.compile(r"\$\{envvar:(\w+)\}")
+TIMING = ("collect", "update", "evaluate", "frames_per_second")  # of a run, as ``timing/NAME``
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Sweep:
     method: str
     #: Name under which runs log what is compared.
     metric: str
-    #: ``maximize`` or ``minimize``.
+    #: ``maximize`` or ``minimize``, which W&B takes where the file says nothing.
     goal: str
     #: Settings that the sweep gives to its runs.
     parameters: tuple[Parameter, ...]
@@ -47,6 +52,10 @@ class Sweep:
     run_cap: int | None = None
     #: Rule that stops runs that fall behind; None for none.
     early_terminate: Hyperband | None = None
+    #: Value of the metric from which no more runs are started; None for none.
+    target: float | None = None
+    #: What ``${program}`` stands for in the command.
+    program: str = ""
 
     def points(self, count: int | None = None, seed: int = 0) -> list[Point]:
         """Returns the points to run: of a grid the first ones, else different random ones.
@@ -82,7 +91,7 @@ class Sweep:
 
     def settings(self, point: Point) -> list[str]:
         """Returns the words after ``marl train`` in the command of this point."""
-        words = render(self.command, point)
+        words = render(self.command, point, self.program)
         return words[words.index("train") + 1 :]
 
     def all_settings(self) -> Iterator[tuple[str, Any]]:
@@ -103,24 +112,35 @@ class Sweep:
         """Returns the searched parameters as JSON values."""
         return {p.name: {"distribution": p.distribution, **p.spec} for p in self.parameters}
 
+    def reached(self, value: float) -> bool:
+        """Returns whether a value of the metric is as good as the target."""
+        return self.target is not None and self.upward(value) >= self.upward(self.target)
+
     def upward(self, value: float) -> float:
         """Returns a value of the metric, negated where lower is better."""
         return value if self.goal == "maximize" else -value
 
 
-def render(command: Sequence[str], point: Point) -> list[str]:
+def render(command: Sequence[str], point: Point, program: str = "") -> list[str]:
     """Returns the words of the command that ``wandb agent`` would run for a point.
 
     Args:
         command: the file's command, with macros such as ``${env}``.
         point: values of the parameters.
+        program: what ``${program}`` stands for.
     """
     macros = {
+        "${program}": [program],
         "${env}": ["/usr/bin/env"],
         "${interpreter}": ["python"],
         ARGUMENTS: [f"{name}={value}" for name, value in point.items()],
     }
-    return [word for part in command for word in macros.get(part, [part])]
+    return [word for part in command for word in macros.get(part, [_environment(part)])]
+
+
+def _environment(word: str) -> str:
+    """Returns a word with ``${envvar:NAME}`` replaced by that variable's value."""
+    return ENVIRONMENT.sub(lambda match: os.environ.get(match[1], ""), word)
 
 
 # ------------------------------------------------------------------------------------------- files
@@ -171,9 +191,11 @@ def _sweep(content: Mapping[str, Any]) -> Sweep:
     if content["method"] == "grid":
         for one in parameters:
             one.all()
+    name, goal, target = _metric(content["metric"])
+    program = str(content.get("program", ""))
     return Sweep(
-        content["method"], *_metric(content["metric"]), parameters, _command(content["command"]),
-        cap, _early_terminate(content.get("early_terminate")),
+        content["method"], name, goal, parameters, _command(content["command"], program),
+        cap, _early_terminate(content.get("early_terminate")), target, program,
     )  # fmt: skip
 
 
@@ -185,12 +207,19 @@ EXPECTED = {
 }
 
 
-def _metric(value: Any) -> tuple[str, str]:
-    if not isinstance(value, dict) or not {"name", "goal"} == value.keys():
+def _metric(value: Any) -> tuple[str, str, float | None]:
+    """Returns name, goal and target of what is compared."""
+    if not isinstance(value, dict) or "name" not in value:
         raise UserError(f"metric is {value!r}; {EXPECTED['metric']}")
-    if value["goal"] not in GOALS:
-        raise unknown("goal", value["goal"], GOALS, where=" of the metric")
-    return str(value["name"]), value["goal"]
+    for key in value:
+        if key not in ("name", "goal", "target"):
+            raise unknown("key", key, ("name", "goal", "target"), where=" of the metric")
+    goal, target = value.get("goal", "minimize"), value.get("target")
+    if goal not in GOALS:
+        raise unknown("goal", goal, GOALS, where=" of the metric")
+    if target is not None and type(target) not in (int, float):
+        raise UserError(f"target of the metric is {target!r}, not a number")
+    return str(value["name"]), goal, target
 
 
 def _parameters(specs: Any) -> tuple[Parameter, ...]:
@@ -201,17 +230,17 @@ def _parameters(specs: Any) -> tuple[Parameter, ...]:
     return tuple(parameter(str(name), spec) for name, spec in specs.items())
 
 
-def _command(value: Any) -> tuple[str, ...]:
+def _command(value: Any, program: str) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise UserError(f"command is {value!r}; {EXPECTED['command']}")
     words = [str(word) for word in value]
     if "train" not in words or ARGUMENTS not in words[words.index("train") :]:
         raise UserError(f"command is {words}, which does not train; {EXPECTED['command']}")
     for word in words:
-        if word.startswith("${") and word not in ("${interpreter}", *COMMAND):
-            raise unknown(
-                "macro", word, ["${interpreter}", "${env}", ARGUMENTS], where=" in command"
-            )
+        if word.startswith("${") and word not in MACROS and not ENVIRONMENT.match(word):
+            raise unknown("macro", word, [*MACROS, "${envvar:NAME}"], where=" in command")
+    if "${program}" in words and not program:
+        raise UserError("command holds ${program}, and there is no program; add program: marl")
     return tuple(words)
 
 
@@ -245,6 +274,30 @@ def history(directory: Path, metric: str) -> list[tuple[int, float]]:
     kind = _kind(metric)
     rows = [(r["frames"], scalars(kind, r)) for r in read_jsonl(directory / f"{kind}.jsonl")]
     return [(frames, numbers[metric]) for frames, numbers in rows if metric in numbers]
+
+
+def check_metric(metric: str, teams: Iterable[str]) -> None:
+    """Checks the name of a metric before any run has logged it.
+
+    Args:
+        metric: its name.
+        teams: the teams of the runs.
+
+    Raises:
+        UserError: no run logs a metric of that name.
+    """
+    teams = list(teams)
+    returns = [f"{kind}/{team}" for team in teams for kind in ("evaluation/return", "return")]
+    kind, _, name = metric.rpartition("/")
+    if kind == "timing":
+        known = name in TIMING
+    elif metric.startswith(("evaluation/", "return/")):
+        known = metric in returns or bool(re.match(r"evaluation/info/.", metric))
+    else:  # statistics of learning end in their team's name
+        known = kind == "info" or name in teams or metric in ("iteration", "episodes")
+    if not known:
+        examples = [*returns, *(f"timing/{name}" for name in TIMING), "evaluation/info/NAME"]
+        raise unknown("metric", metric, examples, where=", which no run logs")
 
 
 def missing(directory: Path, metric: str, done: bool) -> UserError | None:

@@ -123,10 +123,10 @@ def test_what_is_behind_is_stopped_and_stays_so(capsys, folder: Path) -> None:
 
 
 def test_a_metric_that_nobody_logs_ends_it(capsys, folder: Path) -> None:
-    write(metric={"name": "evaluation/return/tem", "goal": "maximize"})
+    write(metric={"name": "evaluation/info/tem", "goal": "maximize"})
     Path("endless").touch()
     code, _, err = called(capsys, "sweep", "toy.yaml", "--jobs", "1")
-    assert code == 2 and "did you mean 'evaluation/return/team'?" in err
+    assert code == 2 and "unknown metric 'evaluation/info/tem'" in err
     Path("endless").unlink()
     write()
     assert called(capsys, "sweep", "toy.yaml")[0] == 0  # in the same directory, once it is mended
@@ -134,8 +134,35 @@ def test_a_metric_that_nobody_logs_ends_it(capsys, folder: Path) -> None:
 
 def test_a_metric_that_nobody_logged_is_told_in_the_end(capsys, folder, monkeypatch) -> None:
     monkeypatch.setattr(search, "REFRESH", 60.0)
-    write(metric={"name": "evaluation/return/tem", "goal": "maximize"})
+    write(metric={"name": "evaluation/info/tem", "goal": "maximize"})
     assert called(capsys, "sweep", "toy.yaml", "--jobs", "3")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["evaluation/return/tem", "timing/colect", "kl/tem", "loss", "evaluation/info/"]
+)
+def test_a_metric_that_no_run_logs_is_refused_before_any(capsys, folder: Path, name: str) -> None:
+    write(metric={"name": name})
+    code, _, err = called(capsys, "sweep", "toy.yaml", "--dry-run")
+    assert code == 2 and f"unknown metric {name!r}, which no run logs" in err
+
+
+def test_a_target_that_is_reached_starts_no_more_runs(capsys, folder: Path) -> None:
+    write(metric={"name": "evaluation/return/team", "goal": "maximize", "target": 0.9})
+    assert called(capsys, "sweep", "toy.yaml", "--jobs", "1")[0] == 0
+    assert [row[0] for row in rows(folder) if row[1] == "done"] == ["run-001", "run-000"]
+    assert called(capsys, "sweep", "toy.yaml", "--jobs", "1")[0] == 0
+    assert not Path("runs/sweep-toy/run-002/begun").exists()
+
+
+def test_whole_numbers_of_a_step_reach_integer_settings(capsys, folder: Path) -> None:
+    """As W&B's agent prints them, 8.0."""
+    steps = {"distribution": "q_uniform", "min": 2.0, "max": 8.0, "q": 2.0}
+    parameters = {**FILE["parameters"], "num_envs": steps}
+    write(method="random", run_cap=2, parameters=parameters)
+    code, out, err = called(capsys, "sweep", "toy.yaml", "--dry-run")
+    assert code == 0, err
+    assert out.count("num_envs=") == 2
 
 
 def test_more_points_are_added(capsys, folder: Path) -> None:

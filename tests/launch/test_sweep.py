@@ -74,6 +74,20 @@ def test_steps_and_bells() -> None:
     assert statistics.mean(bell) == pytest.approx(5, abs=0.2)
     assert statistics.stdev(bell) == pytest.approx(2, abs=0.15)
     assert statistics.median(drawn({"distribution": "log_normal"})) == pytest.approx(1, abs=0.1)
+    rounded = drawn({"distribution": "q_normal", "mu": 5, "sigma": 2, "q": 1})
+    assert all(isinstance(x, int) for x in rounded)
+    assert statistics.mean(rounded) == pytest.approx(5, abs=0.2)
+    assert min(drawn({"distribution": "q_log_normal", "sigma": 1, "q": 0.5})) == 0
+
+
+def test_exponents_and_inverses() -> None:
+    """W&B's log_uniform takes exponents; 1 / x of inv_log_uniform_values is log-uniform."""
+    powers = drawn({"distribution": "log_uniform", "min": -2, "max": 0})
+    assert math.exp(-2) <= min(powers) and max(powers) <= 1
+    assert statistics.median(powers) == pytest.approx(math.exp(-1), rel=0.1)
+    inverse = drawn({"distribution": "inv_log_uniform_values", "min": 0.01, "max": 1})
+    assert min(inverse) >= 0.01 and max(inverse) <= 1
+    assert statistics.median(inverse) == pytest.approx(0.1, rel=0.2)
 
 
 def test_numbers_are_short_enough_to_copy() -> None:
@@ -146,6 +160,33 @@ def test_commands_are_those_of_wandbs_agent(tmp_path: Path) -> None:
     assert rendered == ["python", "-m", "marl"]
 
 
+def test_macros_of_programs_and_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLACE", "cuda:1")
+    command = ["${env}", "${program}", "train", "device=${envvar:PLACE}", "${args_no_hyphens}"]
+    one = load(tmp_path, command=command, program="marl")
+    assert sweep.render(one.command, {"seed": 1}, one.program) == [
+        "/usr/bin/env", "marl", "train", "device=cuda:1", "seed=1",
+    ]  # fmt: skip
+
+
+def test_what_a_metric_may_leave_out(tmp_path: Path) -> None:
+    one = load(tmp_path, metric={"name": "return/team"})
+    assert (one.goal, one.target, one.reached(-1e9)) == ("minimize", None, False)
+    low = load(tmp_path, metric={"name": "return/team", "goal": "minimize", "target": 3})
+    assert low.reached(2.5) and not low.reached(3.5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evaluation/return/team", "return/team", "evaluation/info/success", "info/success",
+        "kl/team", "timing/frames_per_second", "episodes",
+    ],
+)  # fmt: skip
+def test_metrics_that_runs_log(name: str) -> None:
+    sweep.check_metric(name, ["team"])
+
+
 # ---------------------------------------------------------------------------------------- files
 
 
@@ -156,6 +197,8 @@ def test_commands_are_those_of_wandbs_agent(tmp_path: Path) -> None:
         ({"method": "gird"}, "did you mean 'grid'?"),
         ({"metric": None}, "there is no metric; expected {name: evaluation/return/team"),
         ({"metric": "return"}, "metric is 'return'; expected"),
+        ({"metric": {"name": "x", "gaol": "maximize"}}, "unknown key 'gaol' of the metric"),
+        ({"metric": {"name": "x", "target": "much"}}, "target of the metric is 'much', not a num"),
         ({"metric": {"name": "x", "goal": "maximise"}}, "did you mean 'maximize'?"),
         ({"parameters": None}, "there is no parameters"),
         ({"parameters": {"directory": {"value": "x"}}}, "leave out 'directory'"),
@@ -169,6 +212,7 @@ def test_commands_are_those_of_wandbs_agent(tmp_path: Path) -> None:
         ({"command": None}, "there is no command"),
         ({"command": ["marl", "train", "${args}"]}, "which does not train"),
         ({"command": ["${evn}", "train", "${args_no_hyphens}"]}, "did you mean '${env}'?"),
+        ({"command": ["${program}", "train", "${args_no_hyphens}"]}, "add program: marl"),
         ({"early_terminate": {"type": "median"}}, "expected {type: hyperband"),
         ({"early_terminate": {"type": "hyperband"}}, "needs min_iter, or max_iter and s"),
         ({"early_terminate": {"type": "hyperband", "min_itr": 3}}, "did you mean 'min_iter'?"),
