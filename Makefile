@@ -4,21 +4,30 @@ BIN := .venv/bin
 THREADS ?= 2
 INSTALLED := .venv/installed
 
-.PHONY: train test test-all lint docs clean
+.PHONY: train test test-all check ruff types records docs clean
 
 train: $(INSTALLED)
 	$(BIN)/marl train experiment=default $(ARGS)
 
-test: lint
+test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
-test-all: lint
+test-all: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --timeout 1800 -m "not gpu" $(ARGS)
 
-lint: $(INSTALLED)
+# All that is no test, two at once.
+check: $(INSTALLED)
+	$(MAKE) --no-print-directory --jobs 2 --output-sync ruff types records docs
+
+ruff: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
 	$(BIN)/pyright
+
+# Tables, plots and studies are those that the records give.
+records: $(INSTALLED)
 	$(BIN)/marl tables --check
 	$(BIN)/python docs/studies/check.py
 

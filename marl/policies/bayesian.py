@@ -252,7 +252,7 @@ class JointPolicy(NetworkPolicy):
     def evaluate_with_features(
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]:
-        """Computes what ``evaluate`` does, and the graph along which actions were taken.
+        """Computes what ``evaluate`` does, and features of the policy.
 
         Args:
             obs: ``[T, B, N, *shape]`` by group.
@@ -262,8 +262,9 @@ class JointPolicy(NetworkPolicy):
             aux: what ``act`` returned, with the leading axes ``[T, B]``.
 
         Returns:
-            Log-probabilities and entropies, ``[T, B, N]`` by group, and features: the entry
-            ``graph`` is ``[T, B, N, N]``.
+            Log-probabilities and entropies, ``[T, B, N]`` by group, and features: ``graph`` is
+            ``[T, B, N, N]``, the graph that actions were taken along, and ``<group>/params`` the
+            parameters of the action distributions, ``[T, B, N, P]``.
         """
         graph, log_prob, entropy = self.graph(obs, aux[self.first]), {}, {}
         params, _ = self._params(obs, self._encode(action, obs), graph, carry, start)
@@ -271,7 +272,8 @@ class JointPolicy(NetworkPolicy):
             log_prob[name], entropy[name] = self.distributions[name].evaluate(
                 params[name], obs.groups[name].action_mask, action[name], aux[name]
             )
-        return log_prob, entropy, {"graph": graph}
+        features = {f"{name}/params": params[name] for name in self.groups}
+        return log_prob, entropy, {"graph": graph, **features}
 
 
 def _of_graph(noise: GraphNoise | None) -> dict[str, Tensor]:

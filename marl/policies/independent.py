@@ -77,7 +77,15 @@ class IndependentPolicy(NetworkPolicy):
     def evaluate(
         self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        log_prob, entropy = {}, {}
+        log_prob, entropy, _ = self.evaluate_with_features(obs, action, carry, start, aux)
+        return log_prob, entropy
+
+    def evaluate_with_features(
+        self, obs: Observation, action: Mapping[str, Tensor], carry: Carry, start: Tensor, aux: Aux
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """Computes ``evaluate``, and each group's distribution parameters ``[..., N, P]`` as the
+        feature ``<group>/params``."""
+        log_prob, entropy, features = {}, {}, {}
         for name in self.groups:
             group = obs.groups[name]
             params, _ = apply_network(
@@ -86,4 +94,5 @@ class IndependentPolicy(NetworkPolicy):
             log_prob[name], entropy[name] = self.distributions[name].evaluate(
                 params, group.action_mask, action[name], aux[name]
             )
-        return log_prob, entropy
+            features[f"{name}/params"] = params
+        return log_prob, entropy, features

@@ -1,0 +1,132 @@
+"""The examples of the documentation run as they stand, by the command in their first lines."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra import initialize_config_module
+
+from marl import check_env
+from marl.benchmark import suite
+from marl.cli import compose
+from marl.cli.overrides import overrides
+from marl.utils.jsonl import read_jsonl
+from tests.helpers.processes import cli
+
+DOCS = Path(__file__).parents[1] / "docs"
+EXAMPLES = DOCS / "examples"
+SHORT = ["total_frames=80", "num_envs=4", "steps=10", "evaluation_episodes=2", "video=false"]
+MODULES = sorted(path.name for path in EXAMPLES.glob("my_*.py"))
+
+
+def words_of(module: Path) -> list[str]:
+    """The settings of the command in an example's first lines."""
+    comment = re.match(r"(# .*\n)+", module.read_text())
+    assert comment, f"{module.name} begins with the command that runs it"
+    text = re.sub(r"\\\n# +", "", comment[0]).removeprefix("# ")
+    assert text.startswith("marl train "), text
+    return shlex.split(text.replace("docs/examples/", f"{EXAMPLES}/"))[2:]
+
+
+def test_every_kind_of_extension_has_an_example() -> None:
+    assert [
+        f"my_{kind}.py"
+        for kind in (
+            "algorithms", "auxiliaries", "batched", "models", "opponents", "reinforce", "tasks",
+        )
+    ] == MODULES  # fmt: skip
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_examples_train(tmp_path: Path, module: str) -> None:
+    """With the command of the example's first lines, on a small task where it names none."""
+    words = words_of(EXAMPLES / module)
+    named = any(word.startswith("task=") for word in words)
+    task = [] if named else ["task=tests.helpers.toy_envs:continuous"]
+    result = cli(tmp_path, "train", *words, *task, *SHORT, "directory=run")
+    assert result.code == 0, result
+    assert (tmp_path / "run" / "curve.png").exists()
+
+
+def test_the_whole_algorithm_learns(tmp_path: Path) -> None:
+    """REINFORCE comes from 2 at random to one of the climbing game's equilibria, 5 and more."""
+    words = words_of(EXAMPLES / "my_reinforce.py")
+    more = ["total_frames=8000", "num_envs=20", "steps=10", "evaluation_interval=0", "video=false"]
+    assert cli(tmp_path, "train", *words, *more, "directory=run").code == 0
+    returns = read_jsonl(tmp_path / "run" / "evaluations.jsonl")[-1]["returns"]["team"]
+    assert min(returns) >= 5
+
+
+def test_the_batched_environment_keeps_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from my_batched import meeting  # type: ignore[import-not-found]
+
+    check_env(meeting(agents=3, steps=7, num_envs=4, device="cpu"))
+
+
+ROCK = """
+import torch
+
+def rock(group, observation):
+    return torch.zeros(observation.obs.shape[:2], dtype=torch.int64)
+"""
+
+
+def test_the_example_of_rivals_learns(tmp_path: Path) -> None:
+    """With its settings each is a team, and finds what beats a rock in every round; without them
+    the run warns of one team that cannot learn, and gives such settings."""
+    words = words_of(EXAMPLES / "my_tasks.py")
+    parting = [word for word in words if "groups=" in word]
+    one = [word for word in words if word not in parting]
+    result = cli(tmp_path, "train", *one, *SHORT, "directory=one")
+    assert "marl: warning: team 'team'" in result.err
+    assert "'task.groups={player_0:[player_0],player_1:[player_1]}'" in result.err
+
+    (tmp_path / "rocks.py").write_text(ROCK)
+    rock = ["teams.right.algorithm=scripted", "teams.right.algorithm.function=rocks:rock"]
+    more = ["total_frames=8000", "num_envs=20", "steps=20", "evaluation_interval=0"]
+    result = cli(tmp_path, "train", *words, *rock, *SHORT, *more, "directory=two")
+    assert result.code == 0 and "warning" not in result.err, result
+    assert "team     left: 1 agent (player_0), mappo" in result.out
+    returns = read_jsonl(tmp_path / "two" / "evaluations.jsonl")[-1]["returns"]
+    assert min(returns["left"]) > 15 and max(returns["right"]) < -15  # of 20 rounds
+
+
+def test_the_example_suite_is_one() -> None:
+    """Two tasks and two algorithms but one pair, and every run composes."""
+    small = suite.read(EXAMPLES / "my_suite.yaml")
+    assert len(small.cells()) == 3 * 5
+    runs = [compose.composed(small.words(cell)) for cell in small.cells() if cell.seed == 0]
+    assert {run.task.name for run in runs} == {"mpe/simple_spread", "vmas/balance"}
+    assert [run.algorithm.entropy for run in runs].count(0.0) == 1
+
+
+def test_the_notebook_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = "total_frames=200, evaluation_episodes=2, steps=10, progress=False, num_envs=4"
+    code = (EXAMPLES / "notebook.py").read_text()
+    block = re.sub(r"total_frames=200_000, num_envs=60", small, code)
+    assert small in block
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    exec(block, scope)
+    assert len(scope["returns"]["team"]) == 2
+    assert f"200 frames, returns {scope['returns']['team']}" in capsys.readouterr().out
+    assert (tmp_path / "runs/notebook/video.gif").exists()
+
+
+def test_the_launcher_of_slurm_takes_the_examples_settings() -> None:
+    lines = (DOCS / "distributed.md").read_text().replace("\\\n", "").splitlines()
+    (line,) = [line for line in lines if "marl train -m hydra/launcher" in line]
+    words = [word for word in line.split() if word.startswith("hydra")]
+    compose.register()
+    with initialize_config_module("marl.configs", version_base="1.3"):
+        config = hydra.compose("train", overrides(words), return_hydra_config=True)
+    launcher = config.hydra.launcher
+    assert launcher._target_.endswith("SlurmLauncher")
+    assert (launcher.partition, launcher.timeout_min, launcher.gpus_per_node) == ("gpu", 600, 1)
