@@ -15,7 +15,7 @@ from marl.errors import UserError
 from marl.policies.base import Policy
 from marl.policies.fixed import FixedPolicy, Scripted
 from marl.policies.random import RandomPolicy
-from marl.types import AgentGroup, Carry, Noise, Observation, PolicyStep
+from marl.types import AgentGroup, Carry, GroupObservation, Noise, Observation, PolicyStep
 from marl.utils.serialization import REFERENCE, import_path
 from marl.utils.user_files import absolute
 
@@ -65,6 +65,17 @@ class ScriptedConfig:
 
     def build(self, context: Context) -> Scripted:
         return Scripted(self.policy(context), explore=None)
+
+
+def idle(group: AgentGroup, observation: GroupObservation) -> Tensor:
+    """Returns actions of zero: no force, or the first of discrete choices.
+
+    It is the function for ``teams.NAME.algorithm.function=marl.algorithms.scripted:idle``.
+    """
+    batch = observation.obs.shape[:2]
+    return torch.zeros(
+        *batch, *group.action.shape, dtype=group.action.dtype, device=observation.obs.device
+    )
 
 
 class FunctionPolicy(FixedPolicy):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,22 @@ from marl.benchmark.records import Cell
 from marl.errors import UserError, unknown
 
 Settings = Mapping[str, Any]  # dotted key, as on the command line -> value
-KEYS = ("about", "settings", "tasks", "algorithms", "cells", "seeds")
+KEYS = ("about", "settings", "tasks", "algorithms", "cells", "seeds", "best")
 FILTERS = ("task", "algorithm", "seed")
 # Of every run whose file says nothing else: a record holds the absolute metric.
 DEFAULTS: Settings = {"absolute_episodes": 320}
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best return that is known of a task, in its unit: the mean over a team's agents."""
+
+    #: Return of an episode.
+    value: float
+    #: Where it is from, such as ``exact`` or ``a planner that knows the goals``.
+    source: str
+    #: Absolute metric from which a seed counts as having reached it; None where none is counted.
+    reached: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,8 @@ class Suite:
     pairs: Mapping[str, Settings | None]
     #: Seeds of every pair; usual 5.
     seeds: tuple[int, ...]
+    #: Best known returns of some tasks, by the task's name in the suite.
+    best: Mapping[str, Best] = field(default_factory=dict)
 
     def cells(self) -> list[Cell]:
         """Returns all runs, seed by seed, so that an interrupted suite has complete seeds."""
@@ -125,8 +139,35 @@ def _suite(name: str, content: Mapping[str, Any]) -> Suite:
             raise unknown("cell", pair, known)
     settings = {**DEFAULTS, **_settings("settings", content.get("settings") or {})}
     return Suite(
-        name, str(content.get("about", "")), settings, tasks, algorithms, pairs, _seeds(content)
-    )
+        name, str(content.get("about", "")), settings, tasks, algorithms, pairs, _seeds(content),
+        _best(content, tasks),
+    )  # fmt: skip
+
+
+def _best(content: Mapping[str, Any], tasks: Iterable[str]) -> dict[str, Best]:
+    """Returns the best known returns.
+
+    Raises:
+        UserError: one is of an unknown task, or does not have a value and a source.
+    """
+    best = content.get("best") or {}
+    if not isinstance(best, dict):
+        raise UserError(f"best must map tasks to their best known return, not {best!r}")
+    for task, words in best.items():
+        if task not in tasks:
+            raise unknown("task", task, list(tasks), where=" in best")
+        numbers = {k: v for k, v in words.items() if k != "source"} if _is_best(words) else {}
+        if not all(type(value) in (int, float) for value in numbers.values()) or not numbers:
+            raise UserError(
+                f"best.{task} must have value (a number) and source (a text), and may have "
+                f"reached (a number), not {words!r}"
+            )
+    return {task: Best(**words) for task, words in best.items()}
+
+
+def _is_best(words: Any) -> bool:
+    keys = {"value", "source", "reached"}
+    return isinstance(words, dict) and {"value", "source"} <= set(words) <= keys
 
 
 def _table(content: Mapping[str, Any], key: str, optional: bool = False) -> dict[str, Any]:

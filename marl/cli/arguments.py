@@ -6,6 +6,8 @@ import argparse
 from argparse import ArgumentParser, _SubParsersAction
 from typing import TypeAlias
 
+import marl
+
 TRAIN = """\
 Train a team, or several teams against each other. The run's directory holds its configuration,
 records, checkpoints, learning curve and video; 'marl resume' continues it exactly."""
@@ -68,6 +70,7 @@ TABLES_EXAMPLES = """\
 examples:
   marl tables            all suites, the page and the README's table
   marl tables mpe        the files of one suite
+  marl tables --readme mpe       the README shows that suite's table from now on
   marl tables --check    exits with 1 where a file differs from what the records give
 """
 SWEEP = """\
@@ -97,10 +100,23 @@ def parser() -> ArgumentParser:
         epilog="example: marl train task=vmas/balance algorithm=mappo total_frames=1e6\n"
         "'marl COMMAND --help' explains each command.",
     )
+    root.add_argument("--version", action=_Version, nargs=0, help="of marl, Python and torch")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (train, resume, evaluate, listing, speed, benchmark, tables, sweep):
         add(commands)
     return root
+
+
+class _Version(argparse.Action):
+    """Prints the versions that a report of a fault needs; reads them only when it is asked."""
+
+    def __call__(self, parser: ArgumentParser, *_: object) -> None:
+        import importlib.metadata
+        import platform
+
+        torch = importlib.metadata.version("torch")
+        print(f"marl {marl.__version__} (Python {platform.python_version()}, torch {torch})")
+        parser.exit()
 
 
 def _command(commands: Commands, name: str, help: str, about: str, examples: str) -> ArgumentParser:
@@ -198,6 +214,8 @@ def benchmark(commands: Commands) -> None:
     add("--wandb", action="store_true", help="log to W&B, grouped by task and algorithm")
     add("--prune", action="store_true",
         help="once a run is recorded, delete its checkpoints but the best policies")  # fmt: skip
+    add("--references", action="store_true",
+        help="measure what doing nothing earns on each task, for the tables, and stop")  # fmt: skip
     add("--dry-run", action="store_true", help="print the commands without running them")
 
 
@@ -217,6 +235,8 @@ def tables(commands: Commands) -> None:
         help="folder of the suites (default results)")  # fmt: skip
     add("--check", action="store_true",
         help="write nothing; print what differs and exit with 1")  # fmt: skip
+    add("--readme", metavar="SUITE",
+        help="from now on show this suite's table in the README, between its marks")  # fmt: skip
     add("--redraw", action="store_true", help="redraw plots even where their data is unchanged")
 
 

@@ -158,6 +158,11 @@ def run(options: Namespace) -> int:
     """
     suite = find(options.name)
     results = Path(options.results or Path("results") / suite.name)
+    if options.references:
+        from marl.cli import references
+
+        print(f"written  {references.measure(suite, results)}\ntables   marl tables")
+        return 0
     cells = chosen(suite, options.only)
     runs = Path(options.runs) / suite.name
     plan = Plan(suite, cells, runs, results, options.wandb, options.prune, options.trust)

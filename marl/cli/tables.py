@@ -22,6 +22,8 @@ def tables(options: Namespace) -> int:
         The exit code: 1 where ``--check`` found a difference, else 0.
     """
     results = Path(options.results)
+    if options.readme:
+        publish.show_in_readme(results, options.readme)
     published = list(_published(results, options.suites))
     if options.check:
         return _check(results, published, whole=not options.suites)

@@ -139,7 +139,7 @@ def profiles(rows: Sequence[Final]) -> list[Level]:
         for algorithm, tasks in algorithms.items():
             above = statistics.profile(list(tasks.values()), TAUS)
             value = statistics.mean(above)
-            low, high = statistics.interval(above, statistics.mean, 2000)
+            low, high = statistics.profile_interval(above, 2000)
             runs = sum(map(len, above))
             levels += [
                 Level(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from marl.tables.document import escaped
@@ -27,8 +27,20 @@ def marl_eval(selection: Selection) -> tuple[str, list[str]]:
         runs = [run for run in newest(selection.runs) if team in run.teams]
         if complete := _complete(runs, notes):
             environments[name] = _environment(complete, team)
-    text = json.dumps(environments, separators=(",", ":")).replace('"seed_', '\n"seed_') + "\n"
-    return text, list(dict.fromkeys(notes))
+    return "".join(_text(environments)) + "\n", list(dict.fromkeys(notes))
+
+
+def _text(tree: Any) -> Iterator[str]:
+    """Yields the JSON of mappings whose leaves are JSON already, a line for every run."""
+    if isinstance(tree, str):
+        yield tree
+        return
+    yield "{"
+    for number, (key, value) in enumerate(tree.items()):
+        line = "\n" if key.startswith("seed_") else ""
+        yield ("," if number else "") + line + json.dumps(key) + ":"
+        yield from _text(value)
+    yield "}"
 
 
 def _complete(runs: Sequence[Run], notes: list[str]) -> list[Run]:
@@ -75,14 +87,14 @@ def _run(run: Run, metrics: Mapping[str, Series], count: int) -> dict[str, Any]:
     chosen = [round(i * (len(run.frames) - 1) / max(1, count - 1)) for i in range(count)]
     steps = {
         f"step_{k}": {
-            "step_count": run.frames[i],
+            "step_count": str(run.frames[i]),
             "elapsed_time": _short(seconds * run.frames[i] / run.frames[-1]),
             **{_name(name): _list(_part(series, i)) for name, series in metrics.items()},
         }
         for k, i in enumerate(chosen)
     }
     best = {_name(name): _list(series.absolute) for name, series in metrics.items()}
-    return {**steps, "absolute_metrics": {**best, "elapsed_time": [_short(seconds)]}}
+    return {**steps, "absolute_metrics": {**best, "elapsed_time": f"[{_short(seconds)}]"}}
 
 
 def _part(series: Series, index: int) -> Episodes:
@@ -94,9 +106,10 @@ def _name(metric: str) -> str:
     return metric if metric == RETURN else slug(metric)
 
 
-def _list(values: Episodes) -> list[float]:
-    return [_short(value) for value in values.tolist()]
+def _list(values: Episodes) -> str:
+    """Returns a JSON list, of six significant digits each."""
+    return f"[{','.join(['%.6g'] * len(values))}]" % tuple((values + 0.0).tolist())  # no -0
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.6g}") + 0.0
+def _short(value: float) -> str:
+    return f"{value + 0.0:.6g}"

@@ -15,13 +15,19 @@ STYLE = """\
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e7ec; --paper: #14171c; --card: #1c2027;
   --line: #333a44; --soft: #9aa4b1; --accent: #6db3ee; color-scheme: dark; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 5rem; max-width: 84rem; background: var(--paper);
+body { margin: 0 auto; padding: 2rem 1.25rem 5rem; max-width: 96rem; background: var(--paper);
   color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
+main { min-width: 0; }
 h1 { margin: 3.5rem 0 .5rem; padding-top: 1.5rem; border-top: 3px solid var(--accent); }
 header h1 { margin: 0; padding: 0; border: 0; }
 h2 { margin: 2.2rem 0 .6rem; } h3 { margin: 1.4rem 0 .4rem; color: var(--soft); }
 p { max-width: 48rem; } a { color: var(--accent); }
 nav { display: flex; flex-wrap: wrap; gap: .5rem; margin: 1rem 0; }
+@media (min-width: 70rem) {
+  .beside { display: grid; grid-template-columns: 11rem minmax(0, 1fr); gap: 2.5rem; }
+  nav { position: sticky; top: 1.5rem; flex-direction: column; flex-wrap: nowrap;
+    align-self: start; max-height: calc(100vh - 3rem); overflow-y: auto; margin-top: 3.5rem; }
+}
 nav a { padding: .2rem .8rem; border: 1px solid var(--line); border-radius: 1rem;
   background: var(--card); text-decoration: none; }
 .table { overflow-x: auto; margin: .8rem 0; }
@@ -31,7 +37,7 @@ th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align
 thead th { border-bottom: 2px solid var(--line); color: var(--soft); font-weight: 600; }
 .n { text-align: right; font-variant-numeric: tabular-nums; }
 .plot { display: block; margin: 1rem 0; }
-.plot img { max-width: 100%; background: #fff; border: 1px solid var(--line); border-radius: 8px;
+.plot img { width: 100%; background: #fff; border: 1px solid var(--line); border-radius: 8px;
   padding: .5rem; }
 .videos { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1rem; }
 figure { margin: 0; } figcaption { color: var(--soft); font-size: .88rem; }
@@ -61,9 +67,13 @@ def page(suites: Mapping[str, tuple[Selection, Sequence[Block]]]) -> str:
 <header>
 <h1>Benchmark results</h1>
 <p>Every number here comes from the raw records beside this page, by <code>marl tables</code>.</p>
-<nav>{links}</nav>
 </header>
+<div class="beside">
+<nav>{links}</nav>
+<main>
 {body}
+</main>
+</div>
 </body>
 </html>
 """

@@ -22,6 +22,7 @@ Colors = Mapping[str, str]  # algorithm -> colour, the same in all plots of a su
 KEY = "Data-SHA256"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F4FC9", "#8C6D31")
 PALETTE += ("#4D4D4D", "#B22222", "#1B9E77", "#A6761D")
+DPI = 120
 GREY = "#777777"
 # A curve's beginning is left out of the axis where it makes the axis this many times as high.
 CLOSER = 10.0
@@ -64,7 +65,11 @@ def draw(name: str, csv: str, algorithms: Sequence[str], path: Path) -> None:
         "text.parse_math": False,  # a $ in a name is only a $
     }):  # fmt: skip
         figure = PLOTS[name](text.rows(csv), colors)
-        figure.savefig(path, dpi=120, format="png", metadata={KEY: checksum(csv), "Software": None})
+        if engine := figure.get_layout_engine():  # once; savefig would draw all for it, then again
+            figure.set_dpi(DPI)
+            engine.execute(figure)
+            figure.set_layout_engine(None)
+        figure.savefig(path, dpi=DPI, format="png", metadata={KEY: checksum(csv), "Software": None})
         plt.close(figure)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile, zip_longest
 from pathlib import Path
 
@@ -165,10 +165,31 @@ def overview(results: Path, suites: Sequence[Published]) -> dict[Path, str]:
         texts[results / "index.html"] = page.page(parts)
     path = results.absolute().parent / "README.md"
     if path.exists():
-        block = readme.table([(each.selection, each.summary) for each in suites], results.name)
-        if (readme_text := readme.inserted(path.read_text(), block)) is not None:
-            texts[path] = readme_text
+        marks = readme.marks(path.read_text())
+        if marks is not None:
+            shown = [(each.selection, each.summary) for each in suites]
+            shown = [each for each in shown if marks.suite in ("", each[0].name)]
+            texts[path] = marks.filled(readme.table(shown, results.name))
     return texts
+
+
+def show_in_readme(results: Path, suite: str) -> None:
+    """Makes the README beside the records show the table of one suite from now on.
+
+    Raises:
+        UserError: there is no such suite, or no README with marks.
+    """
+    known = [folder.name for folder in folders(results)]
+    if suite not in known:
+        raise unknown("suite", suite, known, where=f" in {str(results)!r}")
+    path = results.absolute().parent / "README.md"
+    marks = readme.marks(path.read_text()) if path.exists() else None
+    if marks is None:
+        raise UserError(
+            f"{str(path)!r} has no place for a table; write {readme.BEGIN} and {readme.END} there, "
+            "each on a line of its own"
+        )
+    path.write_text(replace(marks, suite=suite).filled(""))
 
 
 def write_overview(results: Path, suites: Sequence[Published]) -> list[Path]:

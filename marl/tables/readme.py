@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+from marl.tables import known
 from marl.tables.document import Block, Heading, Table, Text, address, escaped, markdown
 from marl.tables.record import RETURN
 from marl.tables.scores import Summary
@@ -13,22 +16,36 @@ from marl.tables.text import number
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 ABOUT = (
-    "The absolute metric (the best checkpoint, played anew): interquartile mean return over seeds "
-    "[95% bootstrap interval], bold where the best algorithm's lies within; below it the final "
-    "policy's mean, and the number of seeds where there are fewer than five."
+    "The absolute metric (the best checkpoint, evaluated again): interquartile mean return over "
+    "seeds [95% bootstrap interval], bold where the best algorithm's lies within; below it the "
+    "final policy's mean, and the number of seeds where there are fewer than five."
 )
 
 
-def inserted(readme: str, block: str) -> str | None:
-    """Returns the README with another block between its marks; None where it has no marks.
+@dataclass(frozen=True)
+class Marks:
+    """A README with the two marks that its table stands between.
 
-    Args:
-        readme: its text.
-        block: the text between the marks, with a newline at its end.
+    The first may name a suite, ``<!-- tables: begin mpe -->``; without a name all are shown.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{block}{END}{after}" if begin and end else None
+
+    before: str
+    suite: str
+    after: str
+
+    def filled(self, block: str) -> str:
+        """Returns the README with ``block``, which ends with a newline, between its marks."""
+        begin = BEGIN.replace(" -->", f" {self.suite} -->") if self.suite else BEGIN
+        return f"{self.before}{begin}\n{block}{END}{self.after}"
+
+
+def marks(readme: str) -> Marks | None:
+    """Returns the marks of a README; None where it has none."""
+    begin = re.search(r"<!-- tables: begin ?([\w-]*) -->", readme)
+    end = readme.find(END)
+    if begin is None or end < begin.end():
+        return None
+    return Marks(readme[: begin.start()], begin[1], readme[end + len(END) :])
 
 
 def table(suites: Sequence[tuple[Selection, Sequence[Summary]]], folder: str) -> str:
@@ -60,7 +77,8 @@ def _suite(selection: Selection, rows: Sequence[Summary], folder: str) -> Iterat
         for task, team in lines
     ]
     if body:
-        yield Table(["task", *map(escaped, selection.algorithms), "random play"], body)
+        best = ["best known"] * _any_best(selection)
+        yield Table(["task", *map(escaped, selection.algorithms), "random play", *best], body)
     if absent := len(selection.left_out) + len(selection.older) + len(selection.missing):
         yield Text(f"{absent} of its runs are left out or missing: see the link.")
 
@@ -69,12 +87,20 @@ def _cells(task: str, team: str, rows: Sequence[Summary], selection: Selection) 
     by_algorithm = {row.algorithm: row for row in rows if (row.task, row.team) == (task, team)}
     several = len(selection.versions) > 1
     for algorithm in selection.algorithms:
-        yield (
-            _cell(by_algorithm[algorithm], by_algorithm.values(), several)
-            if algorithm in by_algorithm
-            else ""
-        )
-    yield number(next(iter(by_algorithm.values())).random)
+        if algorithm in by_algorithm:
+            count = known.reached(selection, task, team, algorithm)
+            optimum = f"<br>optimum in {count} seeds" if count else ""
+            yield _cell(by_algorithm[algorithm], by_algorithm.values(), several) + optimum
+        else:
+            yield ""
+    levels = dict(known.levels(selection, task, team, next(iter(by_algorithm.values())).random))
+    yield levels["random play"]
+    if _any_best(selection):
+        yield levels.get("best known", "")
+
+
+def _any_best(selection: Selection) -> bool:
+    return any(references.best for references in selection.references.values())
 
 
 def _cell(row: Summary, others: Iterable[Summary], several: bool) -> str:

@@ -260,10 +260,10 @@ def _episodes(values: Any, where: str, count: int | None = None) -> Episodes:
         raise BadRecord(f"{where}: no list of numbers")
     if count is not None and len(episodes) != count:
         raise BadRecord(f"{where}: {len(episodes)} episodes, not {count}")
-    if not np.isfinite(episodes).all():
-        raise BadRecord(f"{where}: a number is not finite")
-    if np.abs(episodes).max() > LARGEST:
-        raise BadRecord(f"{where}: a number is too large to be averaged")
+    if not np.abs(episodes).max() <= LARGEST:  # not so for nan either
+        finite = np.isfinite(episodes).all()
+        reason = "too large to be averaged" if finite else "not finite"
+        raise BadRecord(f"{where}: a number is {reason}")
     return episodes
 
 

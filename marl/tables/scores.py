@@ -130,7 +130,7 @@ def score(values: Sequence[Array]) -> Score:
     """Returns the interquartile mean of strata with its interval; NaN where a number is missing."""
     if any(np.isnan(runs).any() for runs in values):
         return Score()
-    low, high = statistics.interval(values)
+    low, high = statistics.iqm_interval(values)
     return Score(float(statistics.iqm(values)), float(low), float(high))
 
 

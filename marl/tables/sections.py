@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from marl.benchmark.records import Cell
+from marl.tables import known
 from marl.tables.document import Block, Heading, Items, Picture, Table, Text, code, escaped
 from marl.tables.record import BUDGET, RETURN, Run
 from marl.tables.scores import Summary
@@ -17,10 +19,10 @@ from marl.tables.text import duration, interval, listed, number, seed_count
 HOW = (
     "A value with brackets is the interquartile mean over seeds (the mean, of fewer than four) and "
     "its 95% stratified bootstrap interval. *Final* is the last policy, in the last evaluation; "
-    "*absolute* is the best checkpoint, played anew; *sampled* is the same with sampled actions "
-    "instead of greedy ones. Bold are the best absolute metric and those whose interval reaches "
-    "it. Fewer than three seeds are preliminary; three or four let a preset "
-    "in; results have five or more."
+    "*absolute* is the best checkpoint, evaluated again on episodes of its own; *sampled* is the "
+    "same with sampled actions instead of greedy ones. Bold are the best absolute metric and those "
+    "whose interval reaches it. Fewer than three seeds are marked as preliminary; results have "
+    "five or more."
 )
 OVER_ALL = (
     "Normalised scores of returns: 0 is random play (the mean over the task's records), 1 the best "
@@ -79,7 +81,7 @@ def sections(
         blocks += [
             Heading(escaped(task)),
             Text(_budget(runs)),
-            *_by_team(selected, teams, _task, several),
+            *_by_team(selected, teams, partial(_task, selection), several),
         ]
     if "curves.png" in plots:
         blocks += [Heading("Sample efficiency"), *_picture("curves.png", plots)]
@@ -193,20 +195,28 @@ def _together(rows: Sequence[Summary], several: bool) -> Iterator[Block]:
         yield Text("† over fewer tasks than the others: not to be compared with them.")
 
 
-def _task(rows: Sequence[Summary], several: bool) -> Iterator[Block]:
+def _task(selection: Selection, rows: Sequence[Summary], several: bool) -> Iterator[Block]:
     returns = [row for row in rows if row.metric == RETURN]
+    task, team = returns[0].task, returns[0].team
+    counts = [known.reached(selection, task, team, row.algorithm) for row in returns]
+    counted = any(counts)
     table = [
         [
             escaped(row.algorithm), *[str(row.learning)] * several, seed_count(row.seeds),
             number(row.final_mean), interval(row.final, row.seeds), bold(row, returns),
-            interval(row.sampled, row.seeds), duration(row.wall_clock),
+            interval(row.sampled, row.seeds), *[count] * counted, duration(row.wall_clock),
             number(row.frames_per_second),
         ]
-        for row in returns
+        for row, count in zip(returns, counts, strict=True)
     ]  # fmt: skip
     newest = [str(max(row.learning for row in rows))] * several  # that random play is of
-    table.append(["*random play*", *newest, "", number(returns[0].random), "", "", "", "", ""])
-    yield Table(["return", *["learning"] * several, "seeds", *KINDS, "frames/s"], table)
+    for name, level in known.levels(selection, task, team, returns[0].random):
+        version = newest if name == "random play" else [""] * several
+        table.append([f"*{name}*", *version, "", level, "", "", "", *[""] * counted, "", ""])
+    kinds = [*KINDS[:-1], *["optimum reached"] * counted, KINDS[-1]]
+    yield Table(["return", *["learning"] * several, "seeds", *kinds, "frames/s"], table)
+    if words := known.source(selection, task):
+        yield Text(escaped(words))
     yield from _metrics(rows, {row.algorithm: row.seeds for row in returns}, several)
 
 
@@ -264,7 +274,9 @@ def _remarks(selection: Selection, notes: Sequence[str]) -> Iterator[Block]:
     if absent := [*left_out, *_older(selection), *missing(selection.missing)]:
         yield Heading("Left out")
         yield Items(absent)
-    if texts := [*(escaped(f"{cell}: {note}") for cell, note in selection.notes), *notes]:
+    texts = [*(escaped(f"{cell}: {note}") for cell, note in selection.notes), *notes]
+    texts += [escaped(selection.fault)] if selection.fault else []
+    if texts:
         yield Heading("Notes")
         yield Items(texts)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from marl.benchmark import records
+from marl.benchmark import records, references
 from marl.benchmark.records import BadRecord, Cell
+from marl.benchmark.references import References
 from marl.benchmark.suite import Suite
 from marl.tables.record import BUDGET, Run, newest, read
 from marl.utils.moved import current
@@ -20,6 +23,9 @@ from marl.utils.serialization import TYPE
 FREE = ("seed", "device", "threads", "progress", "video", "tensorboard")
 FREE += ("wandb", "wandb_project", "wandb_group", "wandb_tags", "wandb_name")
 FREE += ("checkpoints_kept", "replay_gib", "replay_checkpoint")
+
+MANY = 300  # records, from which on processes are worth their start
+OPTIONAL = ("cut", "density")  # metrics that only some policies have
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,10 @@ class Selection:
     missing: tuple[Cell, ...]
     #: Records of an older version of learning than others, with the reason.
     older: tuple[tuple[Cell, str], ...] = ()
+    #: What the suite's returns are compared with, by task.
+    references: Mapping[str, References] = field(default_factory=dict)
+    #: What is wrong with their file; empty if nothing is.
+    fault: str = ""
 
     @property
     def tasks(self) -> list[str]:
@@ -71,25 +81,47 @@ def select(folder: Path, suite: Suite | None = None) -> Selection:
     places = sorted(records.find(folder))
     runs: list[Run] = []
     left_out: list[tuple[Cell, str]] = []
-    for cell, path in places:
-        try:
-            runs.append(read(cell, path))
-        except BadRecord as error:
-            left_out.append((cell, str(error)))
+    for (cell, _), result in zip(places, _read_all(places), strict=True):
+        if isinstance(result, Run):
+            runs.append(result)
+        else:
+            left_out.append((cell, result))
     runs, older = _newest_learning(runs)
     for rule in (_same_task, _same_budget(suite), _same_teams, _same_configuration):
         runs, bad = rule(runs)
         left_out += bad
     existing = [cell for cell, _ in places]
     grid = suite.cells() if suite else _grid(existing)
-    runs = _ordered([_whole_metrics(run, runs) for run in runs], grid)
+    runs = _ordered(_whole_metrics(runs), grid)
     inside = set(grid)
     outside = [(cell, "it is not in the suite's grid") for cell in existing if cell not in inside]
     return Selection(
         folder.name, suite.about if suite else "", tuple(runs), tuple(sorted(left_out)),
         (*((run.cell, note) for run in runs for note in run.notes), *outside),
         tuple(records.missing(existing, grid)), tuple(sorted(older)),
+        *references.read(folder, suite.best if suite else {}),
     )  # fmt: skip
+
+
+def _read_all(places: Sequence[tuple[Cell, Path]]) -> Iterator[Run | str]:
+    """Yields every run, or why its record cannot be read; many are read by several processes."""
+    if len(places) < MANY or (cores := _cores()) == 1:
+        yield from map(_attempt, places)
+        return
+    with ProcessPoolExecutor(min(8, cores)) as pool:
+        yield from pool.map(_attempt, places, chunksize=50)
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _attempt(place: tuple[Cell, Path]) -> Run | str:
+    try:
+        return read(*place)
+    except BadRecord as error:
+        return str(error)
 
 
 def _grid(existing: Iterable[Cell]) -> list[Cell]:
@@ -208,6 +240,21 @@ def _majority(
     return counted, bad
 
 
+def _flattener() -> Callable[[Mapping[str, Any]], Mapping[str, str]]:
+    """Returns ``_flat`` of a configuration, computed once for those that are equal but for ``FREE``
+    settings, as those of an algorithm's seeds are."""
+    cache: dict[str, Mapping[str, str]] = {}
+
+    def flattened(config: Mapping[str, Any]) -> Mapping[str, str]:
+        settings = {k: v for k, v in config["settings"].items() if k not in FREE}
+        text = json.dumps({**config, "settings": settings})
+        if text not in cache:
+            cache[text] = dict(_flat(config))
+        return cache[text]
+
+    return flattened
+
+
 def _same_configuration(runs: list[Run]) -> Verdict:
     """Keeps the seeds of one algorithm on one task whose settings are the usual ones. A setting
     that some records do not have yet is no difference."""
@@ -216,8 +263,9 @@ def _same_configuration(runs: list[Run]) -> Verdict:
         groups.setdefault((run.cell.task, run.cell.algorithm), []).append(run)
     counted: list[Run] = []
     bad: list[tuple[Cell, str]] = []
+    flattened = _flattener()
     for group in groups.values():
-        flat = {run.cell: dict(_flat(run.config)) for run in group}
+        flat = {run.cell: flattened(run.config) for run in group}
         shared = set.intersection(*(set(settings) for settings in flat.values()))
         usual = {key: _most_frequent(flat[run.cell][key] for run in group) for key in shared}
         for run in group:
@@ -257,20 +305,23 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 # ------------------------------------------------------------------------------------- metrics
 
 
-def _whole_metrics(run: Run, runs: Iterable[Run]) -> Run:
-    """Returns the run with a note on each metric that only others of its task have."""
-    others = {
-        (team, name)
-        for other in runs
-        if other.cell.task == run.cell.task
-        for team, metrics in other.teams.items()
-        for name in metrics
-        if name not in ("cut", "density")  # only some policies have them
-    }
-    absent = sorted({name for team, name in others if name not in run.teams[team]})
-    known = " ".join(run.notes)
-    notes = [f"{name} is missing: left out" for name in absent if f"{name} is missing" not in known]
-    return replace(run, notes=(*dict.fromkeys(run.notes), *notes))
+def _whole_metrics(runs: Iterable[Run]) -> Iterator[Run]:
+    """Yields the runs, with a note on each metric that others of its task have and it has not."""
+    names: dict[str, set[tuple[str, str]]] = {}
+    for run in runs:
+        metrics = {(team, name) for team, metrics in run.teams.items() for name in metrics}
+        names.setdefault(run.cell.task, set()).update(metrics)
+    for run in runs:
+        absent = sorted(
+            name
+            for team, name in names[run.cell.task]
+            if name not in run.teams[team] and name not in OPTIONAL
+        )
+        known = " ".join(run.notes)
+        notes = [
+            f"{name} is missing: left out" for name in absent if f"{name} is missing" not in known
+        ]
+        yield replace(run, notes=(*dict.fromkeys(run.notes), *dict.fromkeys(notes)))
 
 
 def _list(names: Iterable[str]) -> str:

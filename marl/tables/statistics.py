@@ -33,7 +33,8 @@ def iqm(strata: Strata, axis: int = 0) -> Array:
     runs = np.sort(np.concatenate(strata, axis), axis)
     count = runs.shape[axis]
     cut = count // 4
-    return np.take(runs, range(cut, count - cut), axis).mean(axis)
+    middle = (slice(None),) * axis + (slice(cut, count - cut),)
+    return runs[middle].mean(axis)
 
 
 def mean(strata: Strata, axis: int = 0) -> Array:
@@ -74,6 +75,28 @@ def improvement(better: Strata, worse: Strata, axis: int = 0) -> Array:
     return np.mean(tasks, 0)
 
 
+def iqm_interval(strata: Strata, resamples: int = RESAMPLES) -> Array:
+    """Returns the 95% interval ``[2]`` of ``iqm`` for strata ``[runs]``.
+
+    It is ``interval(strata)`` to rounding, without sorting each resample: how often every run was
+    drawn, in the order of their values, says how many of its copies lie in the middle.
+    """
+    runs = np.concatenate(strata)
+    order = np.argsort(runs, kind="stable")
+    sizes = tuple(len(stratum) for stratum in strata)
+    until = np.cumsum(_drawn_counts(sizes, resamples)[order], 0, dtype=np.int32)
+    cut, count = len(runs) // 4, len(runs)
+    weight = np.diff(np.clip(until, cut, count - cut), axis=0, prepend=np.int32(cut))
+    return _quantiles(runs[order] @ weight.astype(np.float64) / (count - 2 * cut))
+
+
+@lru_cache(maxsize=16)
+def _drawn_counts(sizes: tuple[int, ...], resamples: int) -> NDArray[np.int32]:
+    """Returns how often every run of all strata was drawn, ``[runs, resamples]``."""
+    parts = zip(sample_indices(sizes, resamples), sizes, strict=True)
+    return np.concatenate([_counts(index, size).T for index, size in parts])
+
+
 def interval(strata: Strata, statistic: Statistic = iqm, resamples: int = RESAMPLES) -> Array:
     """Returns the 95% interval ``[2, ...]`` of a statistic by the stratified bootstrap, which
     resamples each task's runs with replacement.
@@ -86,6 +109,25 @@ def interval(strata: Strata, statistic: Statistic = iqm, resamples: int = RESAMP
     return _quantiles(statistic(_resampled(strata, resamples), 1))
 
 
+def profile_interval(above: Strata, resamples: int) -> Array:
+    """Returns the 95% interval ``[2, taus]`` of the mean of ``profile``'s strata ``[runs, taus]``.
+
+    It is ``interval(above, mean, resamples)``, from how often each run was drawn: sums of zeros and
+    ones are exact in any order, and nothing of size resamples x runs x taus is held.
+    """
+    indices = sample_indices(tuple(len(runs) for runs in above), resamples)
+    parts = zip(indices, above, strict=True)
+    totals = [_counts(index, len(runs)).astype(np.float64) @ runs for index, runs in parts]
+    return _quantiles(np.sum(totals, 0) / sum(map(len, above)))
+
+
+def _counts(index: NDArray[np.int64], size: int) -> NDArray[np.int32]:
+    """Returns how often each of ``size`` runs stands in a row of ``index``, ``[rows, size]``."""
+    rows = np.arange(len(index))[:, None] * size
+    flat = np.bincount((index + rows).ravel(), minlength=len(index) * size)
+    return flat.reshape(len(index), size).astype(np.int32)
+
+
 def improvement_interval(better: Strata, worse: Strata, resamples: int = RESAMPLES) -> Array:
     """Returns the 95% interval ``[2]`` of ``improvement``, with both algorithms' runs resampled.
 
@@ -93,9 +135,21 @@ def improvement_interval(better: Strata, worse: Strata, resamples: int = RESAMPL
         better: scores of the one algorithm on every task, ``[runs]``.
         worse: scores of the other, in the same order of tasks.
         resamples: of the bootstrap.
+
+    How often each run was drawn weighs its comparisons; sums of halves are exact in any order.
     """
-    samples = _resampled([*better, *worse], resamples)
-    return _quantiles(improvement(samples[: len(better)], samples[len(better) :], 1))
+    sizes = tuple(len(runs) for runs in (*better, *worse))
+    counts = [
+        _counts(index, size).astype(np.float64)
+        for index, size in zip(sample_indices(sizes, resamples), sizes, strict=True)
+    ]
+    tasks = []
+    for x, y, first, second in zip(
+        better, worse, counts[: len(better)], counts[len(better) :], strict=True
+    ):
+        won = np.sign(x[:, None] - y) / 2 + 0.5  # [runs of x, runs of y]
+        tasks.append(((first @ won) * second).sum(1) / won.size)
+    return _quantiles(np.mean(tasks, 0))
 
 
 def _quantiles(values: Array) -> Array:
@@ -104,7 +158,7 @@ def _quantiles(values: Array) -> Array:
 
 def _resampled(strata: Strata, resamples: int) -> list[Array]:
     indices = sample_indices(tuple(len(runs) for runs in strata), resamples)
-    return [runs[index] for runs, index in zip(strata, indices, strict=True)]
+    return [runs.take(index, 0) for runs, index in zip(strata, indices, strict=True)]
 
 
 @lru_cache(maxsize=256)

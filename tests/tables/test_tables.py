@@ -15,7 +15,7 @@ from marl.benchmark import records
 from marl.benchmark.records import Cell
 from marl.cli.main import main
 from marl.tables import plots, publish, text
-from marl.tables.readme import BEGIN, END
+from marl.tables.readme import BEGIN, END, marks
 from marl.tables.scores import Score
 from tests.helpers import toy_records
 from tests.helpers.cli import called
@@ -420,9 +420,25 @@ def test_one_run_has_no_interval() -> None:
     assert text.interval(Score(1.0, 0.5, 2.0), 2) == "1.000 [0.500, 2.000]"
 
 
+def test_the_readme_shows_one_suite_if_it_is_told(capsys, results: Path) -> None:
+    toy_records.suite(results / "other", toy_records.grid("walk", "mappo", 3), lambda *_: 1.0)
+    assert tables(capsys, results)[0] == 0
+    readme = results.parent / "README.md"
+    assert "### [toy]" in readme.read_text() and "### [other]" in readme.read_text()
+    assert tables(capsys, results, "--readme", "other")[0] == 0
+    assert "### [toy]" not in readme.read_text() and "### [other]" in readme.read_text()
+    assert tables(capsys, results, "--check") == (0, "", "")
+    code, _, err = tables(capsys, results, "--readme", "othr")
+    assert code == 2 and "did you mean 'other'?" in err
+    readme.write_text("# Mine\n")
+    code, _, err = tables(capsys, results, "--readme", "other")
+    assert code == 2 and "has no place for a table" in err
+
+
 def test_the_readme_has_its_marks() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert 0 < readme.find(BEGIN) < readme.find(END)
+    found = marks(readme)
+    assert found is not None and found.suite == "mpe"
 
 
 @pytest.mark.parametrize(("begin", "bottom"), [(-500.0, 0.6), (-5.0, -5.45)])

@@ -12,6 +12,7 @@ import pytest
 
 from marl.benchmark import suite
 from marl.benchmark.records import Cell
+from marl.tables import selection as selecting
 from marl.tables.selection import Selection, select
 from tests.helpers import toy_records
 from tests.helpers.toy_records import record, resumed, rewrite
@@ -234,3 +235,17 @@ def test_odd_names_do_no_harm(folder: Path) -> None:
         "walk mappo seed 9": "SHA256SUMS is missing: the record was never finished"
     }
     assert json.loads((folder / FIRST.folder / "config.json").read_text())
+
+
+def test_several_processes_read_what_one_does(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / FIRST.folder / "absolute.json").write_text("{")
+    alone = select(folder)
+    monkeypatch.setattr(selecting, "MANY", 1)
+    monkeypatch.setattr(selecting, "_cores", lambda: 2)
+    several = select(folder)
+    assert [run.cell for run in several.runs] == [run.cell for run in alone.runs]
+    assert several.left_out == alone.left_out and len(alone.left_out) == 1
+    first, second = alone.runs[0].teams, several.runs[0].teams
+    assert (first["team"]["return"].absolute == second["team"]["return"].absolute).all()

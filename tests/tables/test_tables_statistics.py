@@ -113,3 +113,37 @@ def test_a_profile_is_the_share_above() -> None:
     scores = [np.array([0.2, 0.5]), np.array([0.5, 0.9])]
     above = profile(scores, np.array([0.0, 0.2, 0.5, 0.89, 1.0]))
     assert statistics.mean(above).tolist() == [1, 0.75, 0.25, 0.25, 0]
+
+
+SIZES = [[1], [2], [4], [5], [10], [5, 5], [7, 3, 9]]
+
+
+def strata(sizes: list[int], decimals: int) -> list[np.ndarray]:
+    """Runs with many ties, and with none."""
+    return [np.round(RANDOM.standard_normal(size), decimals) for size in sizes]
+
+
+@pytest.mark.parametrize("decimals", [0, 8])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_the_counted_bootstrap_is_the_drawn_one(sizes: list[int], decimals: int) -> None:
+    runs = strata(sizes, decimals)
+    np.testing.assert_allclose(
+        statistics.iqm_interval(runs, 500), interval(runs, iqm, 500), rtol=1e-12, atol=1e-14
+    )
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_a_profiles_interval_is_exactly_that_of_its_mean(sizes: list[int]) -> None:
+    above = profile(strata(sizes, 1), np.linspace(-1, 1, 9))
+    drawn = interval(above, statistics.mean, 500)
+    assert (statistics.profile_interval(above, 500) == drawn).all()
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_improvements_interval_is_exactly_that_of_the_resamples(sizes: list[int]) -> None:
+    better, worse = strata(sizes, 0), strata(sizes[::-1], 0)
+    indices = sample_indices(tuple(map(len, (*better, *worse))), 500)
+    drawn = [runs[index] for runs, index in zip([*better, *worse], indices, strict=True)]
+    values = improvement(drawn[: len(sizes)], drawn[len(sizes) :], 1)
+    ends = np.quantile(values, [(1 - 0.95) / 2, (1 + 0.95) / 2])
+    assert (improvement_interval(better, worse, 500) == ends).all()
