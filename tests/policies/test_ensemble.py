@@ -99,7 +99,11 @@ def test_only_who_acted_learns(make: Any) -> None:
             assert torch.equal(value[row], before[key][row]) == (row % 3 != 1), (key, row)
 
 
-@pytest.mark.parametrize("options", [{}, {"inference": True}], ids=["plain", "inference"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, pytest.param({"inference": True}, marks=pytest.mark.slow)],
+    ids=["plain", "inference"],
+)
 def test_ensembles_learn(options: dict[str, Any]) -> None:
     play = Play(rivals, MADDPGConfig(**FAST, ensemble=2, **options), end=0.0)
     play.iterate(60)
