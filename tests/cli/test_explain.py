@@ -6,8 +6,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from marl.algorithms.registry import ALGORITHMS
+from marl.algorithms.scripted import FrozenConfig, ScriptedConfig
+from marl.cli.compose import MODELS
 from marl.cli.explain import explain
+from marl.envs.task import Task
 from marl.errors import UserError
+from marl.training.settings import Settings
+from marl.training.teams import Team
 from marl.utils.field_docs import field_docs, options
 
 
@@ -73,3 +79,15 @@ def test_an_unknown_section_is_refused_with_the_nearest() -> None:
         explain(["--explain", "algoritm"])
     with pytest.raises(UserError, match="leave out -m"):
         explain(["-m", "--explain"])
+
+
+def test_every_option_of_the_package_is_documented() -> None:
+    configs = [Settings(), Task("x"), Team(), *(model() for model in MODELS.values())]
+    algorithms = [c() for name, c in ALGORITHMS.items() if name not in ("scripted", "frozen")]
+    silent = [
+        f"{type(config).__name__}.{option.key}"
+        for config in (*configs, *algorithms, ScriptedConfig("a:b"), FrozenConfig("a"))
+        for option in options(config)
+        if not option.doc
+    ]
+    assert silent == []
