@@ -107,7 +107,9 @@ def test_the_suites_best_returns_are_the_games_own() -> None:
 def test_the_command_measures_what_zero_actions_earn(tmp_path: Path) -> None:
     """Of games, where the first action is one like any other, nothing is measured."""
     (tmp_path / "own.yaml").write_text(
-        "tasks: {climb: {task: games/climbing}, spread: {task: mpe/simple_spread}}\n"
+        "tasks: {climb: {task: games/climbing}, spread: {task: mpe/simple_spread},\n"
+        "  lost: {task: x}}\n"
+        "cells: {lost/mappo: null}\n"
         "algorithms: {mappo: {algorithm: mappo}}\nsettings: {absolute_episodes: 5}\n"
     )
     result = cli(tmp_path, "benchmark", "own.yaml", "--references", "--results", "here")
