@@ -16,6 +16,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # formulas are drawn without a network
     "modules",
     "options",
     "results",
@@ -24,6 +25,7 @@ exclude_patterns = ["_ext", "studies/*/data", "performance/data"]
 html_theme = "furo"
 html_title = f"marl {release}"
 html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_show_copyright = False
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
