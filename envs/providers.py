@@ -14,6 +14,7 @@ import torch
 from marl.env import VectorEnv
 from marl.envs.graph import WORLD, graph_options
 from marl.errors import unknown
+from marl.utils.field_docs import Option
 from marl.utils.serialization import import_path
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Provider:
     reads: frozenset[str]
     #: Function that returns the tasks known by name.
     names: Callable[[], Iterable[str]] = tuple
+    #: Function of a task's name that returns the options which ``task.kwargs`` sets.
+    options: Callable[[str], Iterable[Option]] = lambda name: ()
 
 
 def find_provider(name: str) -> Provider:
@@ -122,6 +125,30 @@ def _batched(path: str, task: Task, num_envs: int, device: torch.device) -> Vect
         return import_path(path)(num_envs=num_envs, device=device, **task.kwargs)
 
 
+def _vmas_options(name: str) -> Iterable[Option]:
+    from marl.envs.vmas.build import scenario_options
+
+    return scenario_options(name.removeprefix("vmas/"))
+
+
+def _particle_options(name: str) -> Iterable[Option]:
+    from marl.envs.particle.tasks import task_options
+
+    return task_options(name)
+
+
+def _game_options(name: str) -> Iterable[Option]:
+    from marl.envs.games.env import task_options
+
+    return task_options(name)
+
+
+def _pettingzoo_options(name: str) -> Iterable[Option]:
+    from marl.envs.pettingzoo.factories import task_options
+
+    return task_options(name)
+
+
 def _vmas_names() -> Iterable[str]:
     from marl.envs.vmas.build import SCENARIOS
 
@@ -151,19 +178,28 @@ NATIVE = frozenset({"max_steps", "groups", "graph"})
 PETTINGZOO = NATIVE | {"state", "workers"}
 #: The provider of every prefix.
 PROVIDERS = {
-    "vmas": Provider(_vmas, NATIVE | {"actions"}, _vmas_names),
-    "mpe": Provider(_particle, NATIVE, partial(_particle_names, "mpe/")),
-    "navigation": Provider(_particle, NATIVE, partial(_particle_names, "navigation/")),
-    "games": Provider(_game, NATIVE - {"graph"}, _game_names),
-    "mpe2": Provider(partial(_pettingzoo, None), PETTINGZOO, partial(_pettingzoo_names, "mpe2/")),
-    "pettingzoo": Provider(
-        partial(_pettingzoo, None), PETTINGZOO, partial(_pettingzoo_names, "pettingzoo/")
-    ),
+    "vmas": Provider(_vmas, NATIVE | {"actions"}, _vmas_names, _vmas_options),
+    **{
+        prefix: Provider(
+            _particle, NATIVE, partial(_particle_names, f"{prefix}/"), _particle_options
+        )
+        for prefix in ("mpe", "navigation")
+    },
+    "games": Provider(_game, NATIVE - {"graph"}, _game_names, _game_options),
+    **{
+        prefix: Provider(
+            partial(_pettingzoo, None),
+            PETTINGZOO,
+            partial(_pettingzoo_names, f"{prefix}/"),
+            _pettingzoo_options,
+        )
+        for prefix in ("mpe2", "pettingzoo")
+    },
 }
 #: The provider of import paths to PettingZoo environments.
-IMPORTED = Provider(partial(_pettingzoo, None), PETTINGZOO)
+IMPORTED = Provider(partial(_pettingzoo, None), PETTINGZOO, options=_pettingzoo_options)
 #: The provider of import paths to batched environments, whose factory takes ``num_envs``.
-BATCHED = Provider(partial(_batched, ""), frozenset({"graph"}))
+BATCHED = Provider(partial(_batched, ""), frozenset({"graph"}), options=_pettingzoo_options)
 
 
 def task_names() -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from marl.envs.graph import WORLD, ObservedGraph, graph_options
 from marl.envs.providers import IMPORTED, PROVIDERS, Provider, find_provider, prefix_of
 from marl.envs.providers import task_names as task_names
 from marl.errors import UserError
+from marl.utils.field_docs import Option
 from marl.utils.user_files import absolute
 
 
@@ -85,6 +86,16 @@ class Task:
                 "positions to indices of the observation, such as [0, 1]"
             )
         return provider.make(self, num_envs, device)
+
+    def own_options(self) -> Iterator[Option]:
+        """Yields the environment's own options, which ``kwargs`` sets, with their values here.
+
+        Raises:
+            UserError: an unknown task, or a package that is missing.
+        """
+        for option in find_provider(self.name).options(self.name):
+            value = self.kwargs.get(option.key, option.value)
+            yield dataclasses.replace(option, value=value)
 
     def without_unread(self) -> Task:
         """Returns the task without the options that it does not read, which runs of older versions

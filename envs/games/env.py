@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ from marl.types import (
     tree_map,
     tree_tensors,
 )
+from marl.utils.argument_docs import argument_options
+from marl.utils.field_docs import Option
 
 #: The class of every game, by its name after ``games/``.
 GAMES: dict[str, type[Game[Any]]] = {
@@ -243,6 +245,21 @@ def make(
         raise unknown("task", name, names())
     check_options(name, options, game)
     return GameEnv(name, game(**options), num_envs, device, max_steps, groups)
+
+
+def task_options(name: str) -> Iterator[Option]:
+    """Yields the options of a game that can be set by ``task.kwargs``.
+
+    Args:
+        name: the task.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    game = GAMES.get(name.removeprefix("games/"))
+    if game is None:
+        raise unknown("task", name, names())
+    yield from argument_options(game)
 
 
 def names() -> list[str]:

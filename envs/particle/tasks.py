@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,8 @@ from marl.envs.particle.scenarios.tag import Tag
 from marl.envs.particle.scenarios.treasure import CollectTreasure
 from marl.envs.particle.scenarios.world_comm import WorldComm
 from marl.errors import UserError, unknown
+from marl.utils.argument_docs import argument_options
+from marl.utils.field_docs import Option
 
 # Options of ParticleEnv, which every world has.
 COMMON = ("max_cycles", "continuous_actions", "legacy", "compile", "dtype")
@@ -85,6 +87,21 @@ def make(
     world = scenario(**{k: v for k, v in options.items() if k in own_options})
     common = {k: v for k, v in options.items() if k in COMMON}
     return ParticleEnv(world, num_envs, device, groups=groups, **common)
+
+
+def task_options(name: str) -> Iterator[Option]:
+    """Yields the options of a task that can be set by ``task.kwargs``.
+
+    Args:
+        name: the task.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    if name not in SCENARIOS:
+        raise unknown("task", name, names())
+    yield from argument_options(SCENARIOS[name])
+    yield from (o for o in argument_options(ParticleEnv, without=["dtype"]) if o.key in COMMON)
 
 
 def names() -> list[str]:

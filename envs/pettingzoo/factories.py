@@ -19,6 +19,8 @@ import numpy as np
 
 from marl.envs.pettingzoo.layout import Factory
 from marl.errors import UserError, unknown
+from marl.utils.argument_docs import argument_options
+from marl.utils.field_docs import Option
 from marl.utils.serialization import import_path
 
 MPE2 = (
@@ -75,6 +77,23 @@ def factory(name: str, **kwargs: Any) -> Factory:
         raise unknown("task", name, names())
     _load(name)
     return functools.partial(make_imported, name, **kwargs)
+
+
+def task_options(name: str) -> Iterator[Option]:
+    """Yields the arguments of a task's environment, of ``mpe2/…`` and import paths only.
+
+    Args:
+        name: as of ``factory``.
+
+    Raises:
+        UserError: an unknown environment, or a package that is missing.
+    """
+    kind, _, rest = name.partition("/")
+    if ":" in name:
+        yield from argument_options(_load(name), without=["num_envs", "device"])
+    elif kind == "mpe2":
+        module = importlib.import_module(f"mpe2.{_find_mpe2(rest)}")
+        yield from argument_options(module.raw_env, without=["render_mode"])
 
 
 def picture(env: Any) -> np.ndarray:

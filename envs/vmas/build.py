@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import importlib
 import inspect
-import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from marl.errors import UserError, unknown
+from marl.utils.field_docs import Option
 
 # fmt: off
 SCENARIOS: tuple[str, ...] = (
@@ -45,6 +48,24 @@ def check_arguments(scenario: str, num_envs: int, max_steps: int, actions: str) 
             raise UserError(f"{name}={value} is out of range; expected at least 1")
 
 
+def scenario_options(scenario: str) -> Iterator[Option]:
+    """Yields the arguments of a scenario: what its source takes out of its ``kwargs`` by name.
+
+    Args:
+        scenario: one of ``SCENARIOS``.
+    """
+    for call in ast.walk(ast.parse(_source(scenario))):
+        match call:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name("kwargs"), attr="pop" | "get"),
+                args=[ast.Constant(str(name)), *rest],
+            ):
+                default = ast.unparse(rest[0]) if rest else "None"
+                with contextlib.suppress(ValueError):
+                    default = ast.literal_eval(default)
+                yield Option(name, type(default).__name__, default, "")
+
+
 def build(
     scenario: str, num_envs: int, device: torch.device, actions: str, extra: dict[str, Any]
 ) -> Any:
@@ -75,7 +96,7 @@ def build(
             warnings.filterwarnings("error", message="Scenario kwargs")  # about unknown ones
             construct(env, module.Scenario(), num_envs, device, **options, **extra)
     except Warning:
-        raise _unknown_argument(scenario, extra, Path(module.__file__).read_text()) from None
+        raise _unknown_argument(scenario, extra) from None
     except (TypeError, ValueError, AssertionError) as error:
         if not extra:
             raise
@@ -83,9 +104,13 @@ def build(
     return env
 
 
-def _unknown_argument(scenario: str, extra: dict[str, Any], source: str) -> UserError:
-    """Returns the error about an argument that the scenario's ``source`` does not take out of its
-    ``kwargs`` by name."""
-    known = re.findall(r"kwargs\.(?:pop|get)\(\s*[\"'](\w+)", source)
+def _source(scenario: str) -> str:
+    loader = importlib.import_module("vmas.scenarios")
+    return Path(loader.load(f"{scenario}.py").__file__).read_text()
+
+
+def _unknown_argument(scenario: str, extra: dict[str, Any]) -> UserError:
+    """Returns the error about an argument that the scenario does not take."""
+    known = [option.key for option in scenario_options(scenario)]
     wrong = [name for name in extra if name not in known] or list(extra)
     return unknown("argument", wrong[0], known, where=f" of vmas/{scenario}")

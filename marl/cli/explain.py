@@ -53,6 +53,11 @@ def run_options(run: RunConfig) -> Iterator[Option]:
     for section, config in sections.items():
         if dataclasses.is_dataclass(config):
             yield from options(config, f"{section}.")
+        if isinstance(config, Task) and config.name:
+            yield from (
+                dataclasses.replace(option, key=f"task.kwargs.{option.key}")
+                for option in config.own_options()
+            )
     for name, team in (run.teams or {"NAME": Team()}).items():
         yield from options(team, f"teams.{name}.")
 
@@ -65,7 +70,8 @@ def described(option: Option, width: int) -> Iterator[str]:
         width: of a line, in characters.
     """
     yield f"{option.key}={_plain(option.value)}   ({option.type})"
-    yield from textwrap.wrap(option.doc, width, initial_indent=" " * 4, subsequent_indent=" " * 4)
+    text = option.doc.replace("``", "")
+    yield from textwrap.wrap(text, width, initial_indent=" " * 4, subsequent_indent=" " * 4)
 
 
 def _plain(value: Any) -> str:

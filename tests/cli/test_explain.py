@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
+import torch
 
 from marl.algorithms.registry import ALGORITHMS
 from marl.algorithms.scripted import FrozenConfig, ScriptedConfig
 from marl.cli.compose import MODELS
 from marl.cli.explain import explain
-from marl.envs.task import Task
+from marl.envs.task import Task, task_names
 from marl.errors import UserError
 from marl.training.settings import Settings
 from marl.training.teams import Team
@@ -49,6 +50,34 @@ def test_options_go_into_nested_dataclasses() -> None:
     assert list(found) == ["algorithm.lr", "algorithm.silent", "algorithm.inner.width"]
     assert found["algorithm.inner.width"].doc == "Units of the layer."
     assert (found["algorithm.lr"].value, found["algorithm.lr"].type) == (0.2, "float")
+
+
+@pytest.mark.parametrize(
+    ("task", "line"),
+    [
+        ("navigation/target", "task.kwargs.num_obstacles=3   (int | Sequence[int])"),
+        ("mpe/simple_spread", "task.kwargs.legacy=false   (bool)"),
+        ("games/aloha", "    Probability of a new packet, for each agent and step."),
+        ("vmas/football", "task.kwargs.pitch_length=3.0   (float)"),
+        ("mpe2/simple_tag_v3", "task.kwargs.num_obstacles=2   (int)"),
+        ("docs/examples/my_batched.py:meeting", "task.kwargs.agents=2   (int)"),
+    ],
+)
+def test_explain_shows_an_environments_own_options(
+    capsys: pytest.CaptureFixture[str], task: str, line: str
+) -> None:
+    explain([f"task={task}", "--explain", "task"])
+    assert line in capsys.readouterr().out.splitlines()
+
+
+def test_the_options_of_a_native_task_are_what_it_takes_and_documented() -> None:
+    for name in task_names():
+        if name.startswith(("mpe/", "navigation/", "games/")):
+            task = Task(name)
+            options = list(task.own_options())
+            assert all(option.doc for option in options), name
+            values = {option.key: option.value for option in options}
+            Task(name, kwargs=values)(1, torch.device("cpu")).close()
 
 
 def test_explain_shows_the_settings_as_they_would_be(capsys: pytest.CaptureFixture[str]) -> None:
