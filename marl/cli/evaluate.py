@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marl.cli import compose
+from marl.cli.progress import counting
 from marl.envs.graph import cannot_draw
 from marl.errors import UserError
 from marl.utils.device import find_device
@@ -55,7 +56,11 @@ def evaluate(options: Namespace) -> int:
     teams = build.load_teams(env, *parts)
     seed = evaluation_seed(options.seed, "evaluate")
     limit = _limit(options, config["settings"], "evaluation")
-    result = joint_evaluation.play(env, teams, options.episodes, seed, options.sample, limit)
+    total = options.episodes * (2 if joint_evaluation.ablations(teams) else 1)
+    with counting("episodes", total) as advance:
+        result = joint_evaluation.play(
+            env, teams, options.episodes, seed, options.sample, limit, advance
+        )
     env.close()
     if options.json:
         print(json.dumps({"checkpoint": str(path), "frames": state["frames"], **result}))
@@ -90,9 +95,6 @@ def versus(options: Namespace) -> int:
     Returns:
         The exit code.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from marl.training import crossplay, provenance, report, run_directory
     from marl.utils.places import without_places
     from marl.utils.seeding import evaluation_seed
@@ -110,11 +112,10 @@ def versus(options: Namespace) -> int:
         paths, options.episodes, find_device(options.device), options.best, options.side
     )
     seed = evaluation_seed(options.seed, "evaluate")
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("cross-play", total=len(paths) ** 2)
+    with counting("pairings", len(paths) ** 2) as advance:
         result = crossplay.crossplay(
             env, entrants, options.episodes, seed, options.sample, options.side,
-            lambda: progress.advance(task),
+            partial(advance, 1),
             _limit(options, run_directory.read_config(first)["settings"], "cross-play"),
         )  # fmt: skip
     env.close()
@@ -163,7 +164,7 @@ def _print_evaluation(path: Path, frames: int, result: Mapping[str, Any]) -> Non
     print(f"{path} ({frames:,} frames)")
     for part, word in (("returns", "return"), ("metrics", "metric"), ("cut", "cut")):
         for name, values in result.get(part, {}).items():
-            more = "; return with every graph cut: agents see only themselves" * (part == "cut")
+            more = "; return without graphs: agents know no other's action" * (part == "cut")
             print(f"{word:8} {name}: {spread(values)}   over {len(values)} episodes{more}")
     for name, (value,) in result.get("density", {}).items():
         print(f"density  {name}: {value:.3f}   share of the possible edges")

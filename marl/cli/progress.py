@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -119,6 +121,39 @@ class ProgressView:
 
     def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def counting(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows on stderr how much of ``total`` is done, with the time left.
+
+    On a terminal it is a bar, elsewhere a line after two seconds and then every ten.
+
+    Args:
+        title: what is counted.
+        total: the whole number.
+
+    Yields:
+        A function to call with each number that is done.
+    """
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task(title, total=total)
+            yield lambda count: progress.advance(task, count)
+        return
+    start, done, due = time.monotonic(), 0, 2.0
+
+    def advance(count: int) -> None:
+        nonlocal done, due
+        done += count
+        seconds = time.monotonic() - start
+        if done < total and seconds >= due:
+            due = seconds + 10
+            left = clock(seconds * (total - done) / done)
+            print(f"{title}  {done}/{total}  left {left}", file=sys.stderr, flush=True)
+
+    yield advance
 
 
 def remaining(

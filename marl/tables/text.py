@@ -57,9 +57,8 @@ def duration(seconds: float) -> str:
 
 
 def seed_count(seeds: int) -> str:
-    """Returns the number of seeds, and its status where there are fewer than five."""
-    word = " (preliminary)" if seeds < 3 else " (preset)" if seeds < 5 else ""
-    return f"{seeds}{word}"
+    """Returns the number of seeds, which is called preliminary below five."""
+    return f"{seeds} (preliminary)" if seeds < 5 else str(seeds)
 
 
 def table(kind: type, rows: Iterable[Any]) -> str:

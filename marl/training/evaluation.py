@@ -162,6 +162,7 @@ def evaluate(
     seed: int,
     explore: bool = False,
     limit: Limit | None = None,
+    on_round: Callable[[int], None] = lambda episodes: None,
 ) -> dict[str, dict[str, list[float]]]:
     """Plays episodes in rounds, the first one of each copy, until there are enough.
 
@@ -174,6 +175,7 @@ def evaluate(
         seed: seed of the episodes.
         explore: False for greedy actions.
         limit: longest episode; the default of ``Limit`` if None.
+        on_round: called after each round with the number of its episodes.
 
     Returns:
         ``{"returns": {team: [one per episode]}, "metrics": {name: [one per episode]}}``; a return
@@ -193,6 +195,7 @@ def evaluate(
         for name, values in round_returns.items():
             returns[name] += values[:used].tolist()
         rounds.append((used, round_metrics))
+        on_round(used)
     return {"returns": returns, "metrics": _concat_metrics(rounds, torch.zeros(env.num_envs))}
 
 

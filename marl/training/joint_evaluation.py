@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -86,6 +86,7 @@ def play(
     seed: int,
     explore: bool = False,
     limit: Limit | None = None,
+    on_round: Callable[[int], None] = lambda episodes: None,
 ) -> dict[str, Any]:
     """Plays episodes as ``evaluate`` does, and again without the graphs of teams that have one.
 
@@ -96,6 +97,7 @@ def play(
         seed: seed of the episodes.
         explore: False for greedy actions.
         limit: longest episode.
+        on_round: called after each round of episodes with their number.
 
     Returns:
         What ``evaluate`` returns. If a team acts along a graph, also ``cut``, the returns of the
@@ -106,9 +108,10 @@ def play(
         EndlessEpisode: an episode is longer than ``limit`` allows.
     """
     with_graph = ablations(teams)
-    result: dict[str, Any] = evaluate(env, {**teams, **with_graph}, episodes, seed, explore, limit)
+    options = episodes, seed, explore, limit, on_round
+    result: dict[str, Any] = evaluate(env, {**teams, **with_graph}, *options)
     if with_graph:
         result["density"] = {name: [team.density] for name, team in with_graph.items()}
         without_graph = {**teams, **ablations(teams, without_graph=True)}
-        result["cut"] = evaluate(env, without_graph, episodes, seed, explore, limit)["returns"]
+        result["cut"] = evaluate(env, without_graph, *options)["returns"]
     return result

@@ -285,7 +285,7 @@ def test_few_seeds_say_so(capsys, tmp_path: Path) -> None:
     code, out, _ = tables(capsys, results)
     assert code == 0 and "6 runs, 0 left out, 2 missing" in out
     told = (results / "toy" / "tables.md").read_text()
-    assert "| mappo | 4 (preset) |" in told and "| ippo | 2 (preliminary) |" in told
+    assert "| mappo | 4 (preliminary) |" in told and "| ippo | 2 (preliminary) |" in told
     assert "- missing: walk ippo, seeds 2, 3" in told
 
 
