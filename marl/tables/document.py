@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from urllib.parse import quote
 
 
@@ -49,7 +50,7 @@ class Picture:
 
     #: Path within the suite's folder.
     file: str
-    #: Description; up to its first colon it is the alternative text.
+    #: Description below it, without a full stop; up to its first colon it is the alternative text.
     about: str
 
 
@@ -70,20 +71,24 @@ def _markdown(block: Block) -> str:
         case Items(texts):
             return "\n".join(f"- {text}" for text in texts)
         case Picture(file, about):
-            return f"![{about.partition(':')[0]}]({file})"
+            return f"![{about.partition(':')[0]}]({file})\n\n{about}."
         case Table(columns, rows, words):
             rule = ["---" if i < words else "---:" for i in range(len(columns))]
             return "\n".join(f"| {' | '.join(row)} |" for row in (columns, rule, *rows))
 
 
 def page(blocks: Iterable[Block], folder: str = "") -> str:
-    """Returns the blocks as HTML.
+    """Returns the blocks as HTML, pictures that follow each other beside each other.
 
     Args:
         blocks: the document.
         folder: of the pictures, with a trailing slash.
     """
-    return "\n".join(_html(block, folder) for block in blocks)
+    parts = []
+    for pictures, group in groupby(blocks, lambda block: isinstance(block, Picture)):
+        texts = [_html(block, folder) for block in group]
+        parts += ['<div class="plots">', *texts, "</div>"] if pictures else texts
+    return "\n".join(parts)
 
 
 def _html(block: Block, folder: str) -> str:
@@ -97,7 +102,8 @@ def _html(block: Block, folder: str) -> str:
         case Picture(file, about):
             source = html.escape(address(f"{folder}{file}"))
             image = f'<img src="{source}" alt="{html.escape(about)}" loading="lazy">'
-            return f'<a class="plot" href="{source}">{image}</a>'
+            caption = f"<figcaption>{inline(about)}.</figcaption>"
+            return f'<figure><a href="{source}">{image}</a>{caption}</figure>'
         case Table(columns, rows, words):
             head = _row(columns, words, "th")
             body = "\n".join(_row(row, words, "td") for row in rows)

@@ -36,9 +36,9 @@ th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align
   white-space: nowrap; }
 thead th { border-bottom: 2px solid var(--line); color: var(--soft); font-weight: 600; }
 .n { text-align: right; font-variant-numeric: tabular-nums; }
-.plot { display: block; margin: 1rem 0; }
-.plot img { width: 100%; background: #fff; border: 1px solid var(--line); border-radius: 8px;
-  padding: .5rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(30rem, 100%), 1fr));
+  gap: 1rem; margin: 1rem 0; align-items: start; }
+.plots img { background: #fff; padding: .5rem; }
 .videos { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1rem; }
 figure { margin: 0; } figcaption { color: var(--soft); font-size: .88rem; }
 video, figure img { width: 100%; border-radius: 8px; border: 1px solid var(--line); }

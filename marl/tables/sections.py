@@ -21,8 +21,7 @@ HOW = (
     "its 95% stratified bootstrap interval. *Final* is the last policy, in the last evaluation; "
     "*absolute* is the best checkpoint, evaluated again on episodes of its own; *sampled* is the "
     "same with sampled actions instead of greedy ones. Bold are the best absolute metric and those "
-    "whose interval reaches it. Fewer than three seeds are marked as preliminary; results have "
-    "five or more."
+    "whose interval reaches it. Fewer than five seeds are marked as preliminary."
 )
 OVER_ALL = (
     "Normalised scores of returns: 0 is random play (the mean over the task's records), 1 the best "
@@ -263,7 +262,7 @@ def _metric(row: Summary, seeds: dict[str, int]) -> str:
 
 
 def _picture(name: str, plots: set[str]) -> list[Block]:
-    return [Picture(name, PICTURES[name]), Text(f"{PICTURES[name]}.")] if name in plots else []
+    return [Picture(name, PICTURES[name])] if name in plots else []
 
 
 # ------------------------------------------------------------------------------------- remarks
