@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from marl.algorithms.mappo import MAPPO as MAPPO
     from marl.algorithms.mappo import IPPOConfig as IPPOConfig
     from marl.algorithms.mappo import MAPPOConfig as MAPPOConfig
+    from marl.deployment.policy import LoadedPolicy as LoadedPolicy
+    from marl.deployment.policy import load_policy as load_policy
     from marl.env import VectorEnv as VectorEnv
     from marl.env import check_env as check_env
     from marl.envs.task import Task as Task
@@ -61,6 +63,7 @@ EXPORTS = {
     "marl.algorithms.hasac": ("HASACConfig", "ISACConfig", "MASACConfig"),
     "marl.algorithms.maddpg": ("IDDPGConfig", "MADDPGConfig", "MATD3Config"),
     "marl.algorithms.mappo": ("MAPPO", "IPPOConfig", "MAPPOConfig"),
+    "marl.deployment.policy": ("LoadedPolicy", "load_policy"),
     "marl.env": ("VectorEnv", "check_env"),
     "marl.envs.task": ("Task",),
     "marl.errors": ("UserError",),

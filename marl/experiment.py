@@ -23,6 +23,7 @@ from marl.training.run_state import restore, state_of
 from marl.training.selfplay import SelfPlay
 from marl.training.settings import Settings
 from marl.training.signals import Stop
+from marl.training.stored_groups import groups_to_plain
 from marl.training.teams import RunShape, Team, resolve_teams
 from marl.types import Metrics, Rollout
 from marl.utils import distributed, seeding
@@ -190,7 +191,8 @@ class Experiment:
         task = self.task if hasattr(self.task, "__dataclass_fields__") else None
         parts = {"task": task, "settings": self.settings, "teams": self.specs}
         agents = agent_order.order_of(self.env.groups)
-        return {"learning": self.learning, **parts, "agents": agents}
+        spaces = groups_to_plain(self.env.groups, self.env.state_size)
+        return {"learning": self.learning, **parts, "agents": agents, "spaces": spaces}
 
     # ------------------------------------------------------------------------------------- the loop
 

@@ -28,7 +28,7 @@ FLOORS = (
     ("learning",),
     ("algorithm",),
     ("training",),
-    ("experiment", "launch", "benchmark"),
+    ("experiment", "launch", "benchmark", "deployment"),
     ("tables",),
     ("cli",),
 )

@@ -23,6 +23,7 @@ from marl.training.agent_order import Order
 from marl.training.collector import Collector
 from marl.training.loading import load_policy, restore_policy
 from marl.training.settings import Settings
+from marl.training.stored_groups import Interface
 from marl.training.teams import RunShape, Team
 from marl.types import AgentGroup
 from marl.utils import distributed, versions
@@ -71,7 +72,7 @@ def build_environments(
 
 
 def context(
-    env: VectorEnv,
+    env: VectorEnv | Interface,
     name: str,
     team: Team,
     shape: RunShape,
@@ -82,7 +83,7 @@ def context(
     """Returns the context that a team's algorithm is built from.
 
     Args:
-        env: environment that the team plays in.
+        env: environment that the team plays in, or its groups.
         name: name of the team.
         team: the team, with its groups and models.
         shape: size and number of the run's rollouts.
@@ -190,7 +191,7 @@ def build_collector(
 
 
 def load_teams(
-    env: VectorEnv,
+    env: VectorEnv | Interface,
     teams: Mapping[str, Team],
     states: Mapping[str, Any],
     path: Path,
@@ -200,7 +201,7 @@ def load_teams(
     """Returns a run's teams to play, but not to learn, in an environment.
 
     Args:
-        env: environment to play in.
+        env: environment to play in, or its groups.
         teams: teams of the run, by name.
         states: states of the teams in a checkpoint.
         path: the checkpoint, for errors.

@@ -57,6 +57,16 @@ def load_checkpoint(
     return path, file, checkpoint.load(file, device)
 
 
+def has_best(path: Path, team: str) -> bool:
+    """Returns whether a run directory holds a best checkpoint of a team.
+
+    Args:
+        path: the run directory.
+        team: name of the team.
+    """
+    return checkpoint.Checkpoints(path / "checkpoints").best(team) is not None
+
+
 def load_policy(path: Path, source: str, target: Context) -> Policy:
     """Loads the policy of one team of an earlier run.
 
