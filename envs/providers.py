@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from marl.env import VectorEnv
+from marl.envs.first_step import FirstStepCheck
 from marl.envs.graph import WORLD, graph_options
 from marl.errors import unknown
 from marl.utils.field_docs import Option
@@ -122,7 +123,8 @@ def _batched(path: str, task: Task, num_envs: int, device: torch.device) -> Vect
     from marl.envs.pettingzoo.factories import package_errors
 
     with package_errors(task.name):
-        return import_path(path)(num_envs=num_envs, device=device, **task.kwargs)
+        env = import_path(path)(num_envs=num_envs, device=device, **task.kwargs)
+    return FirstStepCheck(env, task.name, num_envs)
 
 
 def _vmas_options(name: str) -> Iterable[Option]:

@@ -23,6 +23,9 @@ from marl.types import (
     tree_tensors,
 )
 
+# What a step tells of every agent, ``[B, N]`` by group.
+STEP_DTYPES = {"reward": torch.float32, "terminated": torch.bool, "truncated": torch.bool}
+
 
 @runtime_checkable
 class VectorEnv(Protocol):
@@ -161,40 +164,57 @@ def check_env(env: VectorEnv, steps: int = 50, seed: int = 0) -> None:
     """
     generator = torch.Generator(env.device).manual_seed(seed)
     observation = env.reset(seed)
-    _check_observation(env, observation)
-    assert sorted(g for team in env.teams.values() for g in team) == sorted(env.groups), (
-        f"teams {dict(env.teams)} must hold each of the groups {list(env.groups)} once"
-    )
+    check_observation(env, observation)
+    check_teams(env)
     for _ in range(steps):
         action = {
             name: random_action(group, observation.groups[name], generator)
             for name, group in env.groups.items()
         }
         transition = env.step(action)
-        _check_transition(env, transition)
+        check_transition(env, transition)
         observation = transition.obs
 
 
-def _check_observation(env: VectorEnv, observation: Observation) -> None:
+def check_teams(env: VectorEnv) -> None:
+    """Raises AssertionError where the teams do not hold each group once."""
+    assert sorted(g for team in env.teams.values() for g in team) == sorted(env.groups), (
+        f"teams {dict(env.teams)} must hold each of the groups {list(env.groups)} once"
+    )
+
+
+def check_observation(env: VectorEnv, observation: Observation) -> None:
+    """Raises AssertionError where an observation is not what the environment's groups say.
+
+    Args:
+        env: the environment.
+        observation: what its ``reset`` or ``step`` returned.
+    """
+    assert isinstance(observation, Observation), (
+        f"an observation is a {type(observation).__name__}, expected a marl.Observation"
+    )
     assert set(observation.groups) == set(env.groups), (
         f"an observation must hold the groups {list(env.groups)}, not {list(observation.groups)}"
     )
     for name, group in env.groups.items():
-        _check_group(name, group, observation.groups[name], env.num_envs)
+        assert isinstance(observation.groups[name], GroupObservation), (
+            f"the observation of {name} is a {type(observation.groups[name]).__name__}, expected a "
+            "marl.GroupObservation"
+        )
+        _check_group(name, group, observation.groups[name], env)
     assert (observation.state is not None) == (env.state_size is not None), (
         "state_size must be a number if observations hold a state, and None otherwise"
     )
     if observation.state is not None:
-        _check_tensor(
-            "state", observation.state, (env.num_envs, env.state_size or 0), torch.float32
-        )
+        size = (env.num_envs, env.state_size or 0)
+        _check_tensor("state", observation.state, size, torch.float32, env.device)
 
 
 def _check_group(
-    name: str, group: AgentGroup, observation: GroupObservation, num_envs: int
+    name: str, group: AgentGroup, observation: GroupObservation, env: VectorEnv
 ) -> None:
-    batch, spec = (num_envs, group.size), group.observation
-    _check_tensor(f"{name}.obs", observation.obs, (*batch, *spec.shape), spec.dtype)
+    batch, spec, device = (env.num_envs, group.size), group.observation, env.device
+    _check_tensor(f"{name}.obs", observation.obs, (*batch, *spec.shape), spec.dtype, device)
     mask, alive = observation.action_mask, observation.alive
     assert (mask is not None) == group.masked, (
         f"{name}: masked must be True if observations hold action_mask, and False otherwise"
@@ -203,24 +223,41 @@ def _check_group(
         f"{name}: mortal must be True if observations hold alive, and False otherwise"
     )
     if mask is not None:
-        _check_tensor(f"{name}.action_mask", mask, (*batch, group.action.mask_size), torch.bool)
+        _check_tensor(
+            f"{name}.action_mask", mask, (*batch, group.action.mask_size), torch.bool, device
+        )
     if alive is not None:
-        _check_tensor(f"{name}.alive", alive, batch, torch.bool)
+        _check_tensor(f"{name}.alive", alive, batch, torch.bool, device)
         assert not observation.obs[~alive].any(), f"{name}: an absent agent must observe zeros"
 
 
-def _check_transition(env: VectorEnv, transition: Transition) -> None:
-    _check_observation(env, transition.obs)
-    _check_tensor("done", transition.done, (env.num_envs,), torch.bool)
-    for name, group in env.groups.items():
-        shape = (env.num_envs, group.size)
-        _check_tensor(f"{name}.reward", transition.reward[name], shape, torch.float32)
-        for word in ("terminated", "truncated"):
-            _check_tensor(f"{name}.{word}", getattr(transition, word)[name], shape, torch.bool)
-        _check_ends(name, transition)
+def check_transition(env: VectorEnv, transition: Transition) -> None:
+    """Raises AssertionError where a step breaks the contract of ``VectorEnv``.
+
+    Args:
+        env: the environment.
+        transition: what its ``step`` returned.
+    """
+    assert isinstance(transition, Transition), (
+        f"step returned a {type(transition).__name__}, expected a marl.Transition"
+    )
+    device = env.device
+    check_observation(env, transition.obs)
+    _check_tensor("done", transition.done, (env.num_envs,), torch.bool, device)
+    for word, dtype in STEP_DTYPES.items():
+        values = getattr(transition, word)
+        assert isinstance(values, Mapping) and set(values) == set(env.groups), (
+            f"{word} must be a dict of the groups {list(env.groups)}, not "
+            f"{list(values) if isinstance(values, Mapping) else type(values).__name__}"
+        )
+        for name, group in env.groups.items():
+            shape = (env.num_envs, group.size)
+            _check_tensor(f"{name}.{word}", values[name], shape, dtype, device)
     if transition.next_obs is not transition.obs:
-        _check_observation(env, transition.next_obs)
-    else:
+        check_observation(env, transition.next_obs)
+    for name in env.groups:
+        _check_ends(name, transition)
+    if transition.next_obs is transition.obs:
         assert not transition.done.any(), (
             "where an episode ended, next_obs must be its last observation, and obs the first of "
             "the next episode"
@@ -230,7 +267,7 @@ def _check_transition(env: VectorEnv, transition: Transition) -> None:
         )
     _check_successors(transition)
     for name, value in transition.info.items():
-        _check_tensor(f"info {name}", value, (env.num_envs,), torch.float32)
+        _check_tensor(f"info {name}", value, (env.num_envs,), torch.float32, device)
 
 
 def _check_successors(transition: Transition) -> None:
@@ -260,9 +297,16 @@ def _check_ends(name: str, transition: Transition) -> None:
     )
 
 
-def _check_tensor(name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def _check_tensor(
+    name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> None:
+    assert isinstance(value, Tensor), f"{name} is a {type(value).__name__}, expected a tensor"
     assert tuple(value.shape) == shape, f"{name} has shape {tuple(value.shape)}, expected {shape}"
     assert value.dtype == dtype, f"{name} is {value.dtype}, expected {dtype}"
+    device = torch.device(device)
+    assert value.device.type == device.type and device.index in (None, value.device.index), (
+        f"{name} is on {value.device}, expected {device}"
+    )
     if dtype.is_floating_point:
         assert torch.isfinite(value).all(), f"{name} is not finite"
 

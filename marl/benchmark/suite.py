@@ -119,12 +119,21 @@ def read(path: Path) -> Suite:
         if key not in KEYS:
             raise unknown("key", key, KEYS, where=f" in {str(path)!r}")
     try:
-        return _suite(path.stem, content)
+        return parse(path.stem, content)
     except UserError as error:
         raise UserError(f"{str(path)!r}: {error}") from None
 
 
-def _suite(name: str, content: Mapping[str, Any]) -> Suite:
+def parse(name: str, content: Mapping[str, Any]) -> Suite:
+    """Returns the suite that a file's content describes.
+
+    Args:
+        name: of the suite.
+        content: the keys of the file, ``KEYS``.
+
+    Raises:
+        UserError: it does not describe a grid.
+    """
     tasks, algorithms = _table(content, "tasks"), _table(content, "algorithms")
     if not tasks or not algorithms:
         raise UserError("a suite needs at least one task and one algorithm")

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from marl import configs
-from marl.benchmark import records
+from marl.benchmark import own_suite, records
 from marl.benchmark.records import Cell
 from marl.benchmark.suite import Suite, chosen
 from marl.benchmark.suite import read as read_suite
+from marl.cli import check_cells
 from marl.cli.progress import ProgressView
 from marl.cli.quoting import quoted
 from marl.errors import UserError, unknown
@@ -161,7 +162,9 @@ def run(options: Namespace) -> int:
     if options.references:
         from marl.cli import references
 
-        print(f"written  {references.measure(suite, results)}\ntables   marl tables")
+        path = references.measure(suite, results)
+        _store_own(suite, results)
+        print(f"written  {path}\ntables   marl tables")
         return 0
     cells = chosen(suite, options.only)
     runs = Path(options.runs) / suite.name
@@ -169,11 +172,14 @@ def run(options: Namespace) -> int:
     todo = [cell for cell in plan.cells if not plan.recorded(cell)]
     parallel = options.jobs or os.cpu_count() or 1
     places = [f"device={device}" for device in options.devices]
+    if todo:
+        check_cells.check(suite, todo)
     if options.dry_run:
         for number, cell in enumerate(todo):
             place = place_of_slot(places, number % parallel)
             print(shlex.join([*plan.job(cell).command(), *place]))
         return 0
+    _store_own(suite, results)
     problems = list(plan.problems())
     done = len(plan.cells) - len(todo)
     older = plan.outdated(todo)
@@ -188,6 +194,12 @@ def run(options: Namespace) -> int:
     with ProgressView(suite.name, len(plan.cells), done) as view:
         scheduler.run(view)
     return summarize(plan, problems + scheduler.outcomes, scheduler.signals)
+
+
+def _store_own(suite: Suite, results: Path) -> None:
+    """Stores a suite of the user's own beside its records, for the tables."""
+    if suite.name not in names() or suite != find(suite.name):
+        own_suite.write(suite, results)
 
 
 def prune(run: Path) -> None:

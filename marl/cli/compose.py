@@ -176,9 +176,7 @@ def build(run: RunConfig) -> Experiment:
         UserError: the settings leave no task, algorithm or model, or what they describe cannot be
             built.
     """
-    for name in ("task", "algorithm", "model"):
-        if getattr(run, name) is None and not (name == "algorithm" and run.teams):
-            raise UserError(f"no {name} is chosen; add {name}=NAME ('marl list {name}s')")
+    check_choices(run)
     return Experiment(
         run.task,
         run.algorithm,
@@ -189,6 +187,13 @@ def build(run: RunConfig) -> Experiment:
         run.directory or default_directory(run),
         numbered=not run.directory,
     )
+
+
+def check_choices(run: RunConfig) -> None:
+    """Raises UserError where a run has no task, algorithm or model."""
+    for name in ("task", "algorithm", "model"):
+        if getattr(run, name) is None and not (name == "algorithm" and run.teams):
+            raise UserError(f"no {name} is chosen; add {name}=NAME ('marl list {name}s')")
 
 
 def default_directory(run: RunConfig) -> Path:

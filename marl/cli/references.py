@@ -9,20 +9,35 @@ from typing import Any
 
 from marl.benchmark.references import DO_NOTHING, FILE
 from marl.benchmark.suite import Suite
+from marl.errors import UserError
 from marl.utils.files import write_atomic
+
+UNDEFINED = "doing nothing is undefined where all choices are actions like any other"
 
 
 def measure(suite: Suite, results: Path) -> Path:
     """Plays every task of a suite without acting, and writes ``references.json`` into ``results``.
 
-    Tasks whose first choice is an action like any other, such as the games', are left out.
+    Tasks whose first choice is an action like any other, such as the games', are left out, with a
+    line that says so.
+
+    Raises:
+        UserError: doing nothing is undefined in all tasks.
     """
     path = results / FILE
     episodes: dict[str, Any] = {}
-    for number, task in enumerate(suite.tasks, 1):
-        print(f"playing  {task} ({number} of {len(suite.tasks)})", file=sys.stderr, flush=True)
+    tasks = list(dict.fromkeys(cell.task for cell in suite.cells()))
+    for number, task in enumerate(tasks, 1):
+        print(f"playing  {task} ({number} of {len(tasks)})", file=sys.stderr, flush=True)
         if played := _do_nothing(suite, task):
             episodes[task] = {DO_NOTHING: played}
+        else:
+            print(f"none     {task}: {UNDEFINED}", file=sys.stderr, flush=True)
+    if not episodes:
+        raise UserError(
+            f"suite {suite.name!r} has no task that can be played without acting: {UNDEFINED}; "
+            "leave out --references"
+        )
     results.mkdir(parents=True, exist_ok=True)
     write_atomic(path, (json.dumps(episodes) + "\n").encode())
     return path
@@ -39,10 +54,8 @@ def _do_nothing(suite: Suite, task: str) -> dict[str, list[float]] | None:
     from marl.training.teams import RunShape, Team, resolve_teams
     from marl.utils.seeding import evaluation_seed
 
-    cells = [cell for cell in suite.cells() if cell.task == task]
-    if not cells:  # the suite leaves out all of the task's pairs
-        return None
-    run = compose.composed(suite.words(cells[0]))
+    cell = next(cell for cell in suite.cells() if cell.task == task)
+    run = compose.composed(suite.words(cell))
     env = run.task(32, torch.device("cpu"))
     try:
         if not _can_idle(run.task.name, env):

@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
+from marl.benchmark import own_suite
 from marl.benchmark.suite import Suite
 from marl.cli import benchmark
 from marl.tables import publish
@@ -42,12 +43,16 @@ def _published(results: Path, names: list[str]) -> Iterator[Published]:
     for folder in publish.chosen(results, names):
         if sys.stderr.isatty():
             print(f"reading  {folder}", file=sys.stderr, flush=True)
-        yield publish.publish(folder, grid(folder.name))
+        yield publish.publish(folder, grid(folder))
 
 
-def grid(name: str) -> Suite | None:
-    """Returns this package's suite of that name; None where there is none."""
-    return benchmark.find(name) if name in benchmark.names() else None
+def grid(folder: Path) -> Suite | None:
+    """Returns the suite of a folder of records: the user's own that ``marl benchmark`` stored
+    there, else this package's of that name; None where there is none."""
+    own = own_suite.read(folder)
+    if own is not None or folder.name not in benchmark.names():
+        return own
+    return benchmark.find(folder.name)
 
 
 def _print_summary(suite: Published) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from marl.benchmark import records
+from marl.benchmark import own_suite, records
 from marl.benchmark.records import RESULTS, Cell
 from marl.cli import benchmark
 from marl.utils.versions import LEARNING, learning_of
@@ -28,7 +28,7 @@ settings: {num_envs: 4, steps: 10, total_frames: FRAMES, evaluation_interval: 80
            evaluation_episodes: 3, checkpoint_interval: 120, absolute_episodes: 8,
            model.hidden: [8], algorithm.epochs: 1}
 tasks: {climbing: {task: games/climbing}}
-algorithms: {mappo: {algorithm: mappo}, broken: {algorithm: mappo, algorithm.gamma: 7}}
+algorithms: {mappo: {algorithm: mappo}, broken: {algorithm: mappo, algorithm.critic: state}}
 cells: {climbing/broken: BROKEN}
 seeds: [0, 1]
 """
@@ -54,7 +54,7 @@ def test_records_failures_and_what_is_done_already(folder: Path, capsys) -> None
     words = ("benchmark", "grid.yaml", "--jobs", "2", "--only", "seed=0")
     code, out, _ = called(capsys, *words)
     assert code == 1 and "1 of 2 in results/grid, 1 failed" in out
-    assert "failed   climbing broken seed 0" in out and "gamma=7.0 is out of range" in out
+    assert "failed   climbing broken seed 0" in out and "critic 'state' needs an environ" in out
     record = folder / "results/grid/climbing/mappo/seed_0"
     records.check(record)
     absolute = json.loads((record / "absolute.json").read_text())["team"]
@@ -68,12 +68,27 @@ def test_records_failures_and_what_is_done_already(folder: Path, capsys) -> None
     assert code == 0 and "1 recorded already, 0 to do" in out and "tables   marl tables" in out
     assert "GiB in runs/benchmark/grid" in out
     code, out, _ = called(capsys, *words, "--dry-run")
-    assert len(out.splitlines()) == 1 and "gamma=7" in out  # mappo's has its record
+    assert len(out.splitlines()) == 1 and "critic=state" in out  # mappo's has its record
 
     change = (folder / "grid.yaml").read_text().replace("total_frames: 240", "total_frames: 480")
     (folder / "grid.yaml").write_text(change)
     code, out, _ = called(capsys, *words, "--only", "algorithm=mappo")
     assert code == 1 and "total_frames=240 there, total_frames=480 now" in out
+
+
+def test_settings_are_checked_before_any_run_starts(folder: Path, capsys) -> None:
+    good = (folder / "grid.yaml").read_text()
+    for before, after, words in (
+        ("games/climbing", "games/climbin", "did you mean 'games/climbing'?"),
+        ("task: games/climbing", "task: games/climbing, task.kwargs.a: 1", "option 'a'"),
+        ("algorithm.critic: state", "algorithm.gamma: 7", "gamma=7.0 is out of range"),
+    ):
+        (folder / "grid.yaml").write_text(good.replace(before, after))
+        for flags in (["--dry-run"], []):
+            code, out, err = called(capsys, "benchmark", "grid.yaml", *flags)
+            assert code == 2 and out == "" and words in err and err.count("\n") == 1, err
+            assert "suite 'grid', climbing with " in err
+    assert not (folder / "runs").exists() and not (folder / "results").exists()
 
 
 OWN = """\
@@ -97,6 +112,7 @@ def test_a_suite_of_ones_own_needs_no_word_on_the_absolute_metric(folder: Path, 
     assert code == 0, out
     assert out.count("120 for the 100 asked, in whole iterations of 40") == 1
     records.check(folder / RECORD)
+    assert own_suite.read(folder / "results/own") == benchmark.find("own.yaml")
     found = json.loads((folder / RECORD / "absolute.json").read_text())["team"]
     assert len(found["returns"]["team"]) == 320
     config = json.loads((folder / RECORD / "config.json").read_text())

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from marl.benchmark import references
+from marl.benchmark import own_suite, references
 from marl.benchmark import suite as suites
 from marl.benchmark.suite import Best
 from marl.cli import benchmark
+from marl.cli.tables import grid
 from marl.errors import UserError
 from marl.tables import publish
 from tests.helpers import toy_records
+from tests.helpers.cli import called
 from tests.helpers.processes import cli
 
 GRID = """
@@ -117,3 +119,29 @@ def test_the_command_measures_what_zero_actions_earn(tmp_path: Path) -> None:
     measured = json.loads((tmp_path / "here" / references.FILE).read_text())
     assert list(measured) == ["spread"]
     assert len(measured["spread"]["do nothing"]["team"]) == 5
+    assert "none     climb: doing nothing is undefined where all choices" in result.err
+
+
+def test_a_suite_without_any_way_of_doing_nothing_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text(GRID)
+    code, _, err = called(capsys, "benchmark", "own.yaml", "--references")
+    assert code == 2 and "suite 'own' has no task that can be played without acting" in err
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_tables_know_a_suite_of_the_users_own(folder: Path, tmp_path: Path) -> None:
+    """Its description, and the best known returns, as ``marl benchmark`` stored them."""
+    path = tmp_path / "toy.yaml"
+    path.write_text("about: Two games of mine.\n" + GRID)
+    suite = suites.read(path)
+    own_suite.write(suite, folder)
+    stored = grid(folder)
+    assert stored == suite
+    text = publish.publish(folder, stored).texts["tables.md"]
+    assert "Two games of mine." in text and "| *best known* |  | 11.00 |" in text
+    (folder / own_suite.FILE).write_text('{"best": 3}')
+    with pytest.raises(UserError, match=r"suite\.json' is not what marl benchmark writes"):
+        grid(folder)
