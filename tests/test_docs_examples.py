@@ -8,12 +8,14 @@ from pathlib import Path
 
 import hydra
 import pytest
+import torch
 from hydra import initialize_config_module
 
-from marl import check_env
+from marl import Task, check_env
 from marl.benchmark import suite
 from marl.cli import compose
 from marl.cli.overrides import overrides
+from marl.launch import sweep
 from marl.utils.jsonl import read_jsonl
 from tests.helpers.processes import cli
 
@@ -36,7 +38,8 @@ def test_every_kind_of_extension_has_an_example() -> None:
     assert [
         f"my_{kind}.py"
         for kind in (
-            "algorithms", "auxiliaries", "batched", "models", "opponents", "reinforce", "tasks",
+            "algorithms", "auxiliaries", "batched", "models", "opponents", "parallel",
+            "reinforce", "tasks",
         )
     ] == MODULES  # fmt: skip
 
@@ -59,6 +62,12 @@ def test_the_whole_algorithm_learns(tmp_path: Path) -> None:
     assert cli(tmp_path, "train", *words, *more, "directory=run").code == 0
     returns = read_jsonl(tmp_path / "run" / "evaluations.jsonl")[-1]["returns"]["team"]
     assert min(returns) >= 5
+
+
+def test_the_parallel_environment_keeps_the_contract() -> None:
+    env = Task(f"{EXAMPLES}/my_parallel.py:corridor", kwargs={"length": 3})(4, torch.device("cpu"))
+    check_env(env)
+    assert env.render().shape == (32, 96, 3)
 
 
 def test_the_batched_environment_keeps_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +112,15 @@ def test_the_example_suite_is_one() -> None:
     runs = [compose.composed(small.words(cell)) for cell in small.cells() if cell.seed == 0]
     assert {run.task.name for run in runs} == {"mpe/simple_spread", "vmas/balance"}
     assert [run.algorithm.entropy for run in runs].count(0.0) == 1
+
+
+def test_the_example_sweep_is_one() -> None:
+    """Six points of a grid, each of which composes and logs the metric."""
+    grid = sweep.load(EXAMPLES / "my_sweep.yaml")
+    runs = [compose.composed(grid.settings(point)) for point in grid.points()]
+    sweep.check_metric(grid.metric, ["team"])
+    assert len({(run.algorithm.actor_lr, run.algorithm.entropy) for run in runs}) == 6
+    assert {run.task.name for run in runs} == {"mpe/simple_spread"}
 
 
 def test_the_notebook_runs(

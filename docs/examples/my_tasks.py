@@ -5,4 +5,4 @@ from pettingzoo.classic import rps_v2
 
 
 def duel(max_cycles: int = 10):
-    return rps_v2.parallel_env(max_cycles=max_cycles)
+    return rps_v2.parallel_env(max_cycles=max_cycles, render_mode="rgb_array")

@@ -68,6 +68,13 @@ def test_lists(capsys, what: str, some: set[str]) -> None:
     assert code == 0 and some <= set(out.split())
 
 
+def test_experiments_are_listed_with_their_first_sentences(capsys) -> None:
+    _, out, _ = called(capsys, "list", "experiments")
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert lines["default"].startswith("The run of `make train`: four agents")
+    assert not any("@package" in text for text in lines.values())
+
+
 # -------------------------------------------------------------------------------------- a whole run
 
 
