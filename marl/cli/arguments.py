@@ -87,6 +87,18 @@ FILE is in the format of 'wandb sweep FILE'. method: grid runs all values; rando
 bayes needs W&B's server and samples at random here. early_terminate stops runs that fall behind.
 Runs log to W&B only with wandb=true.
 """
+EXPORT = """\
+Write the trained actor of each group as a file that other programs read: its agents' observations
+in, their greedy actions out, with normalisation and bounds inside. card.json beside the files tells
+inputs, outputs and versions. Files are checked against the policy on 100 observations."""
+EXPORT_EXAMPLES = """\
+examples:
+  marl export RUN                              one .pt2 file for each group, by torch.export
+  marl export RUN --format onnx --out robot    .onnx files; needs pip install 'marl-groups[onnx]'
+  marl export RUN --checkpoint last --team adversary
+
+A joint policy along a Bayesian network is exported without its graph.
+"""
 Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"
 LISTS = ("tasks", "algorithms", "models", "experiments", "benchmarks", "sweeps")
 
@@ -102,7 +114,7 @@ def parser() -> ArgumentParser:
     )
     root.add_argument("--version", action=_Version, nargs=0, help="of marl, Python and torch")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (train, resume, evaluate, listing, speed, benchmark, tables, sweep):
+    for add in (train, resume, evaluate, export, listing, speed, benchmark, tables, sweep):
         add(commands)
     return root
 
@@ -175,6 +187,21 @@ def evaluate(commands: Commands) -> None:
         "crossplay.json and crossplay.png")  # fmt: skip
     add("--side", default="", help="the team of the table's rows (default: the first)")
     add("--out", metavar="DIRECTORY", help="folder of crossplay.* (default: that of RUN)")
+
+
+def export(commands: Commands) -> None:
+    """Adds ``marl export``."""
+    words = "write a run's policies as files for other programs"
+    parser = _command(commands, "export", words, EXPORT, EXPORT_EXAMPLES)
+    _trust(parser)
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a run directory or one of its checkpoint files")
+    add("--format", choices=("torch", "onnx", "safetensors"), default="torch",
+        help="torch.export program, ONNX, or the weights alone (default torch)")  # fmt: skip
+    add("--checkpoint", default="best", metavar="NAME",
+        help="best (default), last, or the name of a file in checkpoints/")  # fmt: skip
+    add("--team", help="the team (default: all)")
+    add("--out", metavar="DIRECTORY", help="folder of the files (default RUN/export)")
 
 
 def listing(commands: Commands) -> None:

@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "marl.cli.commands:train",
     "resume": "marl.cli.commands:resume",
     "evaluate": "marl.cli.evaluate:evaluate",
+    "export": "marl.cli.export:export",
     "list": "marl.cli.commands:names",
     "speed": "marl.cli.commands:speed",
     "benchmark": "marl.cli.benchmark:run",

@@ -35,6 +35,7 @@ class LoadedPolicy:
 
     Attributes:
         groups: the groups that act, by name, with the agents, observations and actions of each.
+        reads_graph: True if a policy reads a graph of entities.
     """
 
     def __init__(self, teams: Mapping[str, Algorithm], interface: Interface, seed: int = 0):
@@ -48,7 +49,7 @@ class LoadedPolicy:
         self._converter = Converter(self.groups, self.device)
         policies = [p for t in teams.values() if isinstance(p := t.policy, nn.Module)]
         modules = (module for policy in policies for module in policy.modules())
-        self._reads_graph = any(getattr(module, "reads_graph", False) for module in modules)
+        self.reads_graph = any(getattr(module, "reads_graph", False) for module in modules)
         self._carry: Carry = {}
         self._size = 0  # environments of the last call; 0 before the first and after a reset of all
         self._start = self._no_start = torch.ones(0, dtype=torch.bool, device=self.device)
@@ -102,7 +103,7 @@ class LoadedPolicy:
                 another number of environments than in the step before.
         """
         obs, form = self._converter.observation(observations, action_masks, graph)
-        if self._reads_graph and obs.graph is None:
+        if self.reads_graph and obs.graph is None:
             raise UserError(
                 "this policy reads a graph of entities; give it by graph=marl.types.EntityGraph(…)"
             )

@@ -91,7 +91,7 @@ class EnsemblePolicy(NetworkPolicy):
         """Returns the sub-policies of episodes that start now, ``[B, N]``."""
         if noise is not None:
             return (noise[f"{name}/draw"] * self.size).long()
-        turns = torch.arange(len(start), device=start.device).unsqueeze(-1)
+        turns = torch.arange(start.shape[0], device=start.device).unsqueeze(-1)
         return (turns % self.size).expand(-1, group.size)
 
     def distribution_params(self, obs: Observation, noise: Noise = EMPTY) -> dict[str, Tensor]:

@@ -66,8 +66,12 @@ def groups_from_plain(plain: Mapping[str, Any], device: torch.device) -> Interfa
         raise UserError(f"config.json describes no agent groups under 'spaces': {error}") from None
 
 
+def kind_of(action: ActionSpec) -> str:
+    """Returns the word for a kind of actions: ``discrete``, ``multi_discrete``, ``continuous``."""
+    return next(word for word, spec in ACTIONS.items() if isinstance(action, spec))
+
+
 def _group_to_plain(group: AgentGroup) -> dict[str, Any]:
-    kind = next(word for word, spec in ACTIONS.items() if isinstance(group.action, spec))
     spec, entities = group.observation, group.entities
     return {
         "agents": list(group.agents),
@@ -77,7 +81,10 @@ def _group_to_plain(group: AgentGroup) -> dict[str, Any]:
             "low": list(spec.low),
             "high": list(spec.high),
         },
-        "action": {"kind": kind, **{k: _listed(v) for k, v in vars(group.action).items()}},
+        "action": {
+            "kind": kind_of(group.action),
+            **{k: _listed(v) for k, v in vars(group.action).items()},
+        },
         "masked": group.masked,
         "mortal": group.mortal,
         "entities": vars(entities).copy() if entities else None,
