@@ -11,7 +11,7 @@ experiment = Experiment(
     Task("vmas/navigation"),
     MAPPOConfig(gamma=0.95),
     settings=settings,
-    directory="runs/notebook",
+    directory="runs/notebook",  # must be new
     callbacks=[Printer()],
 )
 returns = experiment.run()  # {"team": [32 returns]}
