@@ -13,7 +13,8 @@ Train a team, or several teams against each other. The run's directory holds its
 records, checkpoints, learning curve and video; 'marl resume' continues it exactly."""
 TRAIN_EXAMPLES = """\
 examples:
-  marl train                                        the default run
+  marl train                                        MAPPO on vmas/navigation
+  marl train experiment=default                     the run of 'make train'
   marl train task=vmas/balance algorithm=ippo total_frames=1e6 seed=1
   marl train task=mpe2/simple_spread_v3 model=gru algorithm.actor_lr=3e-4
   marl train -m seed=0,1,2                          one run after another
