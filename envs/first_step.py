@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from marl.env import VectorEnv, check_observation, check_teams, check_transition
-from marl.envs.graph import NO_RENDER, cannot_draw
+from marl.envs.drawing import NO_RENDER
+from marl.envs.graph import cannot_draw
 from marl.errors import UserError
 from marl.types import AgentGroup, Observation, Transition
 

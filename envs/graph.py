@@ -20,8 +20,6 @@ from marl.errors import UserError
 from marl.types import EntityGraph, EntitySpec, Observation, Transition
 
 WORLD = "world"
-#: Why an environment that does not implement ``render`` has no video.
-NO_RENDER = "the environment has no render(); return an [H, W, 3] uint8 array to get a video"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from marl.envs.drawing import NO_RENDER, why_not_drawn
 from marl.envs.pettingzoo.actions import Bounded
 from marl.envs.pettingzoo.factories import create, picture
 from marl.envs.pettingzoo.finite import FiniteCheck
@@ -94,10 +95,12 @@ class Copies:
 
     def cannot_draw(self) -> str:
         """Returns why the first copy cannot draw itself, ``""`` where it can; after a reset."""
+        if not hasattr(self._envs[self.rows[0]], "render"):
+            return NO_RENDER
         try:
             self.render(self.rows[0])
         except Exception as error:  # whatever an environment raises that cannot draw itself
-            return " ".join(str(error).split()) or type(error).__name__
+            return why_not_drawn(error)
         return ""
 
     def close(self) -> None:

@@ -50,6 +50,11 @@ from marl.envs.pettingzoo.workers import Workers
 from marl.errors import UserError
 from marl.types import AgentGroup, GroupObservation, Observation, Transition
 
+IGNORES_SEED = (
+    "two resets of the environment with the same seed gave other observations, so that runs cannot "
+    "be repeated; draw all of its random numbers from a generator that reset(seed) seeds"
+)
+
 __all__ = ["PettingZooEnv", "make", "names"]
 
 
@@ -130,6 +135,8 @@ class PettingZooEnv:
         _check_counts(num_envs, max_steps, workers)
         self.num_envs, self.device = num_envs, torch.device(device)
         profile = probe(make, state)
+        if profile.ignores_seed:
+            warnings.warn(IGNORES_SEED, stacklevel=2)
         self.groups = build_groups(profile, groups, mortal)
         self.teams = find_teams(self.groups)
         self.state_size = profile.state_size

@@ -15,9 +15,12 @@ from marl.envs.pettingzoo.layout import Agent, Factory
 from marl.envs.pettingzoo.masks import find_mask, write_mask
 from marl.envs.pettingzoo.randomness import Streams
 from marl.envs.pettingzoo.report import check_vectors, is_number
+from marl.envs.pettingzoo.seeds import ignores_seed
 from marl.envs.pettingzoo.spaces import Encoder, observation_encoder
 from marl.errors import UserError
 
+RESET = ("observations", "infos")
+STEP = ("observations", "rewards", "terminations", "truncations", "infos")
 STEPS = 32  # random ones; the numbers of their infos are metrics from the first step on
 
 
@@ -31,6 +34,7 @@ class Profile:
         masked: agents with an action mask.
         info: names of the numbers that some agent's info holds.
         state_size: S of the environment's state; None where it was not asked for.
+        ignores_seed: whether two resets with one seed give other observations.
     """
 
     encoders: Mapping[Agent, Encoder]
@@ -38,6 +42,7 @@ class Profile:
     masked: frozenset[Agent]
     info: tuple[str, ...]
     state_size: int | None
+    ignores_seed: bool = False
 
 
 def probe(make: Factory, state: bool) -> Profile:
@@ -50,11 +55,12 @@ def probe(make: Factory, state: bool) -> Profile:
     Raises:
         UserError: spaces that cannot be used, or a ``state()`` that is needed and fails.
     """
-    with Streams([0], seed=0).installed(0):
-        return _profile(make, state)
+    streams = Streams([0], seed=0)
+    with streams.installed(0):
+        return _profile(make, state, streams)
 
 
-def _profile(make: Factory, state: bool) -> Profile:
+def _profile(make: Factory, state: bool, streams: Streams) -> Profile:
     env = create(make)
     try:
         encoders = {
@@ -62,7 +68,8 @@ def _profile(make: Factory, state: bool) -> Profile:
         }
         decoders = {a: action_decoder(env.action_space(a), a) for a in env.possible_agents}
         masked, info = _play(env, decoders)
-        return Profile(encoders, decoders, masked, info, _state_size(env) if state else None)
+        size = _state_size(env) if state else None
+        return Profile(encoders, decoders, masked, info, size, ignores_seed(env, streams))
     finally:
         env.close()
 
@@ -73,20 +80,44 @@ def _play(
     """Plays random steps, at most to the episode's end; returns the agents with masks and the names
     of the infos' numbers."""
     rng = np.random.default_rng(0)
-    observations, infos = env.reset(seed=0)
+    observations, infos = _values(env, "reset", env.reset(seed=0), RESET)
     masked, keys = _masked(observations, infos, decoders), set()
+    acting, paid = set(), set()
     for _ in range(STEPS):
         actions = {
             a: decoders[a].sample(rng, _mask(decoders[a], observations.get(a), infos.get(a)))
             for a in env.agents
         }
-        observations, rewards, terminations, truncations, infos = env.step(actions)
+        result = _values(env, "step", env.step(actions), STEP)
+        observations, rewards, terminations, truncations, infos = result
         check_vectors(rewards)
+        acting |= set(actions)
+        paid |= set(rewards)
         masked |= _masked(observations, infos, decoders)
         keys |= {k for a in infos if a in decoders for k, v in infos[a].items() if is_number(k, v)}
         if set(env.agents) <= set().union(*ends(set(env.agents), terminations, truncations)):
             break
+    if unpaid := sorted(acting - paid, key=str):
+        raise UserError(
+            f"{env} gave no reward to agent {unpaid[0]!r}, which acted; step() must return a "
+            "reward for every agent that acts, 0 if it earned nothing"
+        )
     return frozenset(masked), tuple(sorted(keys))
+
+
+def _values(env: Any, name: str, result: Any, expected: tuple[str, ...]) -> Any:
+    """Returns what a method of an environment returned.
+
+    Raises:
+        UserError: it is not as many values as PettingZoo's parallel environments return.
+    """
+    number = len(result) if isinstance(result, tuple | list) else 1
+    if number != len(expected):
+        raise UserError(
+            f"{name}() of {env} returned {number} value{'s' if number > 1 else ''}; expected "
+            f"{len(expected)}, each a dict by agent: {', '.join(expected)}"
+        )
+    return result
 
 
 def _masked(

@@ -120,6 +120,18 @@ def parser() -> ArgumentParser:
     return root
 
 
+def flags_of(root: ArgumentParser, command: str) -> list[str]:
+    """Returns the long flags of a command.
+
+    Args:
+        root: the parser of all commands.
+        command: the command's name.
+    """
+    choices = next(a.choices for a in root._actions if isinstance(a, _SubParsersAction))
+    actions = choices[command]._actions
+    return [flag for action in actions for flag in action.option_strings if flag[:2] == "--"]
+
+
 class _Version(argparse.Action):
     """Prints the versions that a report of a fault needs; reads them only when it is asked."""
 

@@ -27,6 +27,9 @@ from marl.utils.files import Lock
 # Flags of Hydra that take a value.
 VALUE_FLAGS = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
 VALUE_FLAGS += ("--config-path", "-cp", "--config-name", "-cn", "--experimental-rerun")
+# All of its flags.
+FLAGS = (*VALUE_FLAGS, "--multirun", "-m", "--run", "-r", "--resolve", "--shell-completion", "-sc")
+FLAGS += ("--hydra-help", "--help", "-h", "--version")
 
 
 def train(options: Namespace) -> int:
@@ -38,6 +41,7 @@ def train(options: Namespace) -> int:
     if explain.FLAG in options.settings:
         return explain.explain(options.settings)
     if any(word.startswith("-") for word in options.settings):
+        check_flags(options.settings)
         return _hydra(options.settings)
     return _build_and_run(compose.composed(options.settings))
 
@@ -81,6 +85,18 @@ def _hydra(words: Sequence[str]) -> int:
     return max(codes)
 
 
+def check_flags(words: Sequence[str]) -> None:
+    """Raises UserError for the first flag that is neither Hydra's nor ours."""
+    for word in words:
+        flag = word.partition("=")[0]
+        short = flag in FLAGS or (flag.startswith("--") and any(f.startswith(flag) for f in FLAGS))
+        if word.startswith("-") and not short:
+            raise UserError(
+                f"unknown flag {flag!r}; settings are KEY=VALUE without dashes, such as "
+                "total_frames=1e6, and 'marl train --help' lists them"
+            )
+
+
 def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Returns Hydra's flags with their values, and the settings."""
     flags: list[str] = []
@@ -111,13 +127,13 @@ def _train(experiment: Experiment) -> int:
 
 
 def _train_and_report(experiment: Experiment) -> int:
-    print_run(experiment)
+    filmed = print_run(experiment)
     baseline = random_returns(experiment)
     code = _train(experiment)
     if code:
         print(f"stopped and saved; continue with: marl resume {experiment.directory}")
     else:
-        summarize(experiment, baseline)
+        summarize(experiment, baseline, filmed)
     return code
 
 

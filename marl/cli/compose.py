@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from marl.algorithms.registry import ALGORITHMS
-from marl.cli.config_errors import one_sentence, unknown_setting
+from marl.cli.config_errors import full_keys, one_sentence, unknown_setting
 from marl.cli.overrides import check_team_key, overrides, whole_number
 from marl.envs.task import Task, task_names
 from marl.errors import UserError
@@ -107,7 +107,11 @@ def composed(words: Sequence[str]) -> RunConfig:
     """
     register()
     GlobalHydra.instance().clear()
-    with one_sentence(), initialize_config_module("marl.configs", version_base="1.3"):
+    with (
+        full_keys(words),
+        one_sentence(),
+        initialize_config_module("marl.configs", version_base="1.3"),
+    ):
         return typed(compose("train", overrides=overrides(words)))
 
 

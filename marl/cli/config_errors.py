@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -33,17 +34,49 @@ def one_sentence() -> Iterator[None]:
         raise UserError(_sentence(error)) from None
 
 
+@contextmanager
+def full_keys(words: Sequence[str]) -> Iterator[None]:
+    """Writes the key at the beginning of a UserError within the block as the user did.
+
+    ``actor_lr=-1.0 is out of range`` becomes ``algorithm.actor_lr=-1.0 …``.
+
+    Args:
+        words: the user's settings, ``KEY=VALUE``.
+    """
+    try:
+        yield
+    except UserError as error:
+        name = re.match(r"\w+(?==)", str(error))
+        keys = {word.partition("=")[0].lstrip("+") for word in words}
+        full = [key for key in keys if name and key.rpartition(".")[2] == name[0]]
+        if type(error) is not UserError or len(full) != 1:
+            raise
+        raise UserError(full[0] + str(error).removeprefix(name[0] if name else "")) from None
+
+
 def missing_choice(error: MissingConfigException) -> UserError:
     """Returns the error for a choice, such as ``task=NAME``, that does not exist."""
     path, known = str(error.missing_cfg_file), error.options or []
     if path.startswith("task/"):
-        return unknown("task", path.removeprefix("task/"), task_names())
+        return _missing_task(path.removeprefix("task/"))
     group, _, name = path.rpartition("/")
     if name in SUBMITIT and not set(SUBMITIT) & set(known):
         return UserError(
             f"{group}={name} requires an extra; install it: pip install 'marl-groups[slurm]'"
         )
     return unknown(group or "configuration", name, known)
+
+
+def _missing_task(name: str) -> UserError:
+    """Returns the error for an unknown task; a file of that name may be meant."""
+    file = Path(name).with_suffix(".py")
+    if Path(name).suffix not in ("", ".py") or not file.is_file():
+        return unknown("task", name, task_names())
+    path = file if file.is_absolute() else f"./{file}"
+    return UserError(
+        f"unknown task {name!r}; for the environment of the file {file}, name its factory: "
+        f"task={path}:FACTORY"
+    )
 
 
 def unknown_setting(name: str, known: Iterable[str]) -> UserError:
@@ -74,9 +107,31 @@ def _sentence(error: Exception) -> str:
     text = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
     if "not in" in text and key is not None:
         return _unknown_key(str(key), owner)
+    if key and (words := _expected(text)):
+        return f"{key}: {words}"
     if key:
         return f"{key}: {text[0].lower()}{text[1:]}"
     return str(error).splitlines()[0]
+
+
+# What OmegaConf says of a value of a wrong type -> what is expected.
+EXPECTED = {
+    r"(Value '.*' of type '\w+') could not be converted to Integer": "a whole number",
+    r"(Value '.*' of type '\w+') could not be converted to Float": "a number",
+    r"(Value '.*') is not a valid bool.*": "true or false",
+    r"Invalid value assigned: (\w+) is not a ListConfig, list or tuple\.?": (
+        "a list, such as [64,64]"
+    ),
+}
+
+
+def _expected(text: str) -> str:
+    """Returns what was expected and what came, for a value of a wrong type; else empty."""
+    for pattern, words in EXPECTED.items():
+        if match := re.fullmatch(pattern, text, re.DOTALL):
+            value = re.sub(r" of type '\w+'$", "", match[1]).removeprefix("Value ")
+            return f"expected {words}, not {value}"
+    return ""
 
 
 def _unknown_key(key: str, owner: Any) -> str:

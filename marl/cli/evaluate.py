@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from marl.cli import compose
 from marl.cli.progress import counting
+from marl.envs.drawing import why_not_drawn
 from marl.envs.graph import cannot_draw
 from marl.errors import UserError
 from marl.utils.device import find_device
@@ -52,7 +53,7 @@ def evaluate(options: Namespace) -> int:
     env = make(min(32, options.episodes), device)
     parts = config["teams"], state["teams"], path, agents, learning(config)
     if options.video and (why := cannot_draw(env)):
-        raise UserError(f"--video: the environment cannot be drawn: {why}; leave out --video")
+        raise _not_drawn(why)
     teams = build.load_teams(env, *parts)
     seed = evaluation_seed(options.seed, "evaluate")
     limit = _limit(options, config["settings"], "evaluation")
@@ -76,9 +77,17 @@ def _write_video(env: VectorEnv, teams: Teams, seed: int, path: Path) -> None:
     """Films an episode, prints the file's path, and closes the environment."""
     from marl.training import evaluation, report
 
-    frames = evaluation.film(env, teams, seed)
-    env.close()
+    try:
+        frames = evaluation.film(env, teams, seed)
+    except NotImplementedError as error:
+        raise _not_drawn(why_not_drawn(error)) from None
+    finally:
+        env.close()
     print(f"video    {report.write_video(frames, path)}", file=sys.stderr)
+
+
+def _not_drawn(why: str) -> UserError:
+    return UserError(f"--video: {why}; or leave out --video")
 
 
 def _limit(options: Namespace, settings: Settings, name: str) -> Limit:

@@ -9,7 +9,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from marl.cli.arguments import parser
+from marl.cli.arguments import flags_of, parser
 
 # Each is imported only when it is called: some load torch, which takes seconds, and some need not.
 COMMANDS = {
@@ -42,12 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.path.append(os.getcwd())  # import paths like my_tasks:duel are looked up here last
-    command, options = parse(words)
     from marl.errors import UserError
     from marl.utils import trust
     from marl.utils.files import explanation
 
     try:
+        command, options = parse(words)
         _check_system(command)
         module, name = COMMANDS[command].split(":")
         run = getattr(importlib.import_module(module), name)
@@ -78,7 +78,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def parse(words: Sequence[str]) -> tuple[str, Namespace]:
-    """Returns the command and its options."""
+    """Returns the command and its options.
+
+    Raises:
+        UserError: an unknown command or flag.
+    """
+    from marl.errors import unknown
+
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        raise unknown("command", words[0], COMMANDS)
     if words[:1] == ["train"] and not {"-h", "--help"} & set(words):
         settings = [word for word in words[1:] if word != "--trust"]  # the rest is Hydra's
         return "train", Namespace(settings=settings, trust="--trust" in words)
@@ -86,7 +94,13 @@ def parse(words: Sequence[str]) -> tuple[str, Namespace]:
     if words and (flags := SEPARATE.get(words[0])) is not None:
         after = [i for i in range(1, len(words)) if words[i - 1] not in flags]
         changes = [i for i in after if _is_setting(words[i])]
-    options = parser().parse_args([word for i, word in enumerate(words) if i not in changes])
+    rest = [word for i, word in enumerate(words) if i not in changes]
+    root = parser()
+    options, others = root.parse_known_args(rest)
+    if others and (others[0].startswith("--")):
+        raise unknown("flag", others[0].partition("=")[0], flags_of(root, options.command))
+    if others:
+        root.error(f"unrecognized arguments: {' '.join(others)}")
     if changes:
         options.settings += [words[i] for i in changes]
     return options.command, options

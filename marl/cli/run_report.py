@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from marl.cli import compose
 from marl.cli.evaluate import spread
+from marl.envs.drawing import why_not_drawn
 from marl.envs.graph import cannot_draw
 from marl.experiment import Experiment
 from marl.launch.progress import rounding
@@ -17,8 +18,12 @@ from marl.types import AgentGroup
 from marl.utils.capabilities import learns
 
 
-def print_run(experiment: Experiment) -> None:
-    """Prints where a run's files go, who learns with what, and what its options cause."""
+def print_run(experiment: Experiment) -> bool:
+    """Prints where a run's files go, who learns with what, and what its options cause.
+
+    Returns:
+        Whether the run is to be filmed.
+    """
     settings = experiment.settings
     print(f"run      {experiment.directory}", flush=True)
     if words := rounding(settings.total_frames, settings.frames_per_iteration):
@@ -27,7 +32,7 @@ def print_run(experiment: Experiment) -> None:
         print(f"team     {describe(name, team, experiment.env.groups)}", flush=True)
     print_replay(experiment)
     print_images(experiment)
-    print_video(experiment)
+    return print_video(experiment)
 
 
 def describe(name: str, team: Team, groups: Mapping[str, AgentGroup]) -> str:
@@ -83,10 +88,17 @@ def print_images(experiment: Experiment) -> None:
         print(f"images   {line}", flush=True)
 
 
-def print_video(experiment: Experiment) -> None:
-    """Prints that there will be no video where the environment cannot draw itself."""
-    if experiment.settings.video and (why := cannot_draw(experiment.evaluations.env)):
+def print_video(experiment: Experiment) -> bool:
+    """Prints that there will be no video where the environment cannot draw itself.
+
+    Returns:
+        Whether the run is to be filmed.
+    """
+    if not experiment.settings.video:
+        return False
+    if why := cannot_draw(experiment.evaluations.env):
         print(f"video    none: {why}; set video=false to hide this line", flush=True)
+    return not why
 
 
 def random_returns(experiment: Experiment) -> dict[str, list[float]]:
@@ -110,12 +122,15 @@ def random_returns(experiment: Experiment) -> dict[str, list[float]]:
     return result["returns"]
 
 
-def summarize(experiment: Experiment, baseline: Mapping[str, list[float]]) -> None:
+def summarize(
+    experiment: Experiment, baseline: Mapping[str, list[float]], filmed: bool = True
+) -> None:
     """Prints how good the policies are, beside random play, and where everything is.
 
     Args:
         experiment: the run, trained to its end.
         baseline: episode returns of random play, by team.
+        filmed: whether to film an episode; where it cannot be, ``print_run`` has said so.
     """
     from marl.training import report
 
@@ -128,10 +143,9 @@ def summarize(experiment: Experiment, baseline: Mapping[str, list[float]]) -> No
     print(f"record   {directory / 'evaluations.jsonl'}")
     print(f"curve    {report.draw_curve(directory)}")
     print(f"weights  {experiment.checkpoints.last()}")
-    if experiment.settings.video:
+    if filmed:
         try:
             print(f"video    {report.write_video(experiment.film(), directory / 'video.mp4')}")
         except Exception as error:  # any error of the environment's own drawing
             (directory / "video.mp4").unlink(missing_ok=True)  # half a file
-            why = str(error).splitlines() or [type(error).__name__]
-            print(f"video    none, rendering failed: {why[0]}")
+            print(f"video    none: {why_not_drawn(error)}")

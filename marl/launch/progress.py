@@ -17,7 +17,7 @@ class RunProgress:
         frames: played so far.
         total: frames in all, in whole iterations; 0 where it is not known yet.
         speed: frames per second, evaluations included; 0 where it is not known yet.
-        returns: mean returns of the last evaluation, as text.
+        returns: mean returns of the last evaluation and its frames, as text.
         requested: frames that were asked for.
         iteration: frames of one iteration.
     """
@@ -79,6 +79,8 @@ def run_progress(directory: Path) -> RunProgress:
     evaluations = _last_lines(directory / "evaluations.jsonl", 1 << 20)
     returns = evaluations[-1]["returns"] if evaluations else {}
     words = [f"{name} {sum(values) / len(values):.2f}" for name, values in returns.items()]
+    if words:
+        words[-1] += f" (at {evaluations[-1]['frames']:,})"
     total = whole_iterations(requested, iteration)
     return RunProgress(frames, total, speed, ", ".join(words), requested, iteration)
 

@@ -7,6 +7,7 @@ Values reach ``marl train`` through the file's ``command``, whose ``${args_no_hy
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import os
 import re
@@ -32,6 +33,9 @@ COMMAND = ("${env}", "marl", "train", ARGUMENTS)
 MACROS = ("${interpreter}", "${program}", "${env}", ARGUMENTS)
 ENVIRONMENT = re.compile(r"\$\{envvar:(\w+)\}")
 TIMING = ("collect", "update", "evaluate", "frames_per_second")  # of a run, as ``timing/NAME``
+
+# First words of evaluations' names in other libraries; no statistic of ours begins with them.
+OTHERS = ("eval", "evaluations", "test", "val", "validation")
 
 
 @dataclass(frozen=True)
@@ -293,11 +297,13 @@ def check_metric(metric: str, teams: Iterable[str]) -> None:
         known = name in TIMING
     elif metric.startswith(("evaluation/", "return/")):
         known = metric in returns or bool(re.match(r"evaluation/info/.", metric))
+    elif kind in OTHERS:
+        known = False
     else:  # statistics of learning end in their team's name
         known = kind == "info" or name in teams or metric in ("iteration", "episodes")
     if not known:
         examples = [*returns, *(f"timing/{name}" for name in TIMING), "evaluation/info/NAME"]
-        raise unknown("metric", metric, examples, where=", which no run logs")
+        raise _unknown_metric(metric, examples, ", which no run logs")
 
 
 def missing(directory: Path, metric: str, done: bool) -> UserError | None:
@@ -313,7 +319,17 @@ def missing(directory: Path, metric: str, done: bool) -> UserError | None:
     known = {name for record in records for name in scalars(_kind(metric), record)}
     if metric in known or not records or not (done or _kind(metric) == "evaluations"):
         return None
-    return unknown("metric", metric, known, where=f", which {directory} does not log")
+    return _unknown_metric(metric, known, f", which {directory} does not log")
+
+
+def _unknown_metric(metric: str, known: Iterable[str], where: str) -> UserError:
+    """Returns the error for a metric of another name. Where none is like it, and none begins with
+    the same word, it suggests those of evaluations, which are what a sweep usually compares."""
+    known = sorted(known)
+    close = difflib.get_close_matches(metric, known, n=1, cutoff=0.8)
+    beside = [name for name in known if name.partition("/")[0] == metric.partition("/")[0]]
+    evaluations = [name for name in known if name.startswith("evaluation/")]
+    return unknown("metric", metric, close or beside or evaluations or known, where=where)
 
 
 def _kind(metric: str) -> str:

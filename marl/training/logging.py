@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from io import FileIO
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Protocol
 
 from marl.errors import UserError
@@ -126,7 +127,7 @@ class WandbSink:
     ):
         import wandb
 
-        mode = os.environ.get("WANDB_MODE") or ("online" if _wandb_key() else "offline")
+        self.mode = os.environ.get("WANDB_MODE") or ("online" if _wandb_key() else "offline")
         identity: dict[str, Any] = {}  # decided by the sweep, if there is one
         if not os.environ.get("WANDB_SWEEP_ID"):
             identity = {"project": settings.wandb_project, "id": _identity(directory, resume)}
@@ -136,8 +137,8 @@ class WandbSink:
             group=settings.wandb_group or None,
             tags=settings.wandb_tags or None,
             config=dict(config),
-            mode=mode,  # type: ignore[arg-type]  # wandb checks the word
-            resume="allow" if mode == "online" else None,
+            mode=self.mode,  # type: ignore[arg-type]  # wandb checks the word
+            resume="allow" if self.mode == "online" else None,
             settings=wandb.Settings(silent=True, console="off"),
             **identity,
         )
@@ -149,6 +150,9 @@ class WandbSink:
 
     def close(self) -> None:
         self.run.finish()
+        if self.mode == "offline":
+            folder = os.path.relpath(Path(self.run.dir).parent)
+            print(f"wandb    offline, in {folder}; upload it with: wandb sync {quote(folder)}")
 
 
 def _identity(directory: Path, resume: bool) -> str:
@@ -206,7 +210,8 @@ class TensorBoardSink:
 class ProgressSink:
     """A progress display: a live bar on a terminal, otherwise a line every ten seconds.
 
-    It shows frames, frames per second, the last return and the time left.
+    It shows frames, frames per second, the last return with the frames at which it was measured,
+    and the time left.
 
     Args:
         total_frames: frames that the run plays.
@@ -245,7 +250,7 @@ class ProgressSink:
         returns = [k for k in numbers if "return/" in k]
         if kind == "evaluations" or (returns and not self.fields["return"]):
             parts = [f"{k.rsplit('/', 1)[-1]} {numbers[k]:.2f}" for k in returns]
-            self.fields["return"] = "return " + ", ".join(parts)
+            self.fields["return"] = f"return {', '.join(parts)} (at {record['frames']:,})"
         self._show(record["frames"])
 
     def _show(self, frames: int) -> None:

@@ -32,7 +32,11 @@ from tests.helpers.cli import PLAIN, TOY, called, refused
         (["num_envs=many"], "num_envs"),
         (["num_envs=1.5"], "num_envs"),
         (["wandb=perhaps"], "wandb"),
-        (["algorithm.gamma=2"], "gamma=2.0 is out of range; expected 0 to 1"),
+        (["algorithm.gamma=2"], "marl: algorithm.gamma=2.0 is out of range; expected 0 to 1"),
+        (["algorithm.gamma=high"], "algorithm.gamma: expected a number, not 'high'"),
+        (["steps=1.5"], "steps: expected a whole number, not '1.5'"),
+        (["model.hidden=64"], "model.hidden: expected a list, such as [64,64], not int"),
+        (["--lr", "3"], "unknown flag '--lr'; settings are KEY=VALUE without dashes"),
         (["num_envs=0"], "num_envs=0 is out of range"),
         (["algorithm.critic=al"], "unknown critic 'al'; did you mean 'all'?"),
         (["algorithm.critic=state"], "critic 'state' needs an environment that gives its state"),
@@ -122,11 +126,14 @@ def test_mistakes_in_the_form_of_a_setting(
         (["evaluate", "none", "task.kwargs.N=3"], "run directory 'none' does not exist"),
         (["resume", "."], "is not a run directory"),
         (["resume", "none", "lr=3"], "resume changes only total_frames"),
-        (["resume", "none", "total_frames=x"], "total_frames: value 'x' of type 'str' could not"),
-        (["resume", "none", "total_frames=inf"], "total_frames: value 'inf'"),
-        (["resume", "none", "threads=nan"], "threads: value 'nan'"),
+        (["resume", "none", "total_frames=x"], "total_frames: expected a whole number, not 'x'"),
+        (
+            ["resume", "none", "total_frames=inf"],
+            "total_frames: expected a whole number, not 'inf'",
+        ),
+        (["resume", "none", "threads=nan"], "threads: expected a whole number, not 'nan'"),
         (["resume", "none", "threads=-1"], "threads=-1 is out of range"),
-        (["resume", "none", "progress=maybe"], "progress: value 'maybe' is not a valid bool"),
+        (["resume", "none", "progress=maybe"], "progress: expected true or false, not 'maybe'"),
         (["resume", "none", "total_frames"], "'total_frames' is not a setting"),
         (["evaluate", "none"], "run directory 'none' does not exist"),
         (["evaluate", "."], "is not a run directory"),
@@ -169,3 +176,24 @@ def test_unknown_names_the_nearest_or_the_choices() -> None:
     assert str(unknown("thing", "zzz", ["b", "a"])) == "unknown thing 'zzz'; choose from a, b"
     assert "none exists to choose from" in str(unknown("thing", "x", []))
     assert isinstance(unknown("thing", "x", []), UserError)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian"], "unknown command 'trian'; did you mean 'train'?"),
+        (
+            ["evaluate", "x", "--epsodes", "3"],
+            "unknown flag '--epsodes'; did you mean '--episodes'?",
+        ),
+        (["train", "task=my_env"], "name its factory: task=./my_env.py:FACTORY"),
+        (["train", "task=my_env.py"], "name its factory: task=./my_env.py:FACTORY"),
+    ],
+)
+def test_what_was_probably_meant(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_env.py").touch()
+    code, _, err = called(capsys, *words)
+    assert code == 2 and said in err and err.count("\n") == 1, err

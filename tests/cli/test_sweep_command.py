@@ -198,7 +198,10 @@ def test_dry_runs_print_commands_and_leave_nothing(capsys, folder: Path) -> None
         (["toy.yaml", "algorithm.gamma=1"], "algorithm.gamma is a parameter that this"),
         (["toy.yaml", "directory=x"], "the sweep chooses directory"),
         (["toy.yaml", "total_frame=1"], "did you mean 'total_frames'?"),
-        (["toy.yaml", "algorithm.clip=-1"], "run-000 (algorithm.gamma=0.5): clip=-1.0 is out of"),
+        (
+            ["toy.yaml", "algorithm.clip=-1"],
+            "run-000 (algorithm.gamma=0.5): algorithm.clip=-1.0 is out of",
+        ),
         (["toy.yaml", "foo"], "'foo' is not a setting; expected KEY=VALUE"),
     ],
     ids=" ".join,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from marl.envs.drawing import NO_RENDER
 from marl.envs.first_step import FirstStepCheck
-from marl.envs.graph import NO_RENDER
 from marl.envs.task import Task
 from marl.errors import UserError
 from marl.types import Transition

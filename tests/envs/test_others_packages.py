@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from marl.envs.drawing import NO_RENDER
 from marl.envs.pettingzoo.env import PettingZooEnv, make
 from marl.envs.task import Task, task_names
 from marl.errors import EnvironmentFault, UserError
@@ -48,7 +49,7 @@ class Drawing(Tiny):
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(
     ("factory", "words"),
-    [(ForPeople, "NotImplementedError"), (Strict, "NotImplementedError"), (Drawing, "")],
+    [(ForPeople, NO_RENDER), (Strict, NO_RENDER), (Drawing, "")],
 )
 def test_who_can_draw(factory: Any, words: str, workers: int) -> None:
     env = PettingZooEnv(factory, 2, workers=workers)
@@ -63,11 +64,12 @@ def test_a_run_says_first_that_there_will_be_no_video(tmp_path: Path) -> None:
     assert result.code == 0, result
     lines = [line.split()[0] for line in result.out.splitlines()]
     assert lines.index("video") < lines.index("return")
-    assert "video    none: NotImplementedError; set video=false" in result.out
+    assert f"video    none: {NO_RENDER}; set video=false" in result.out
+    assert result.out.count("render()") == 1  # at the beginning only
     result = cli(tmp_path, "train", *words, "video=false", "directory=plain")
     assert result.code == 0 and "video" not in result.out, result
     result = cli(tmp_path, "evaluate", "plain", "--episodes", "2", "--video", "x.gif")
-    assert result.code == 2 and "--video: the environment cannot be drawn" in result.err
+    assert result.code == 2 and f"--video: {NO_RENDER}; or leave out --video" in result.err
 
 
 class Vectors(Tiny):

@@ -4,6 +4,7 @@ it tells late is recorded."""
 from __future__ import annotations
 
 import functools
+import random
 import re
 import warnings
 from typing import Any
@@ -13,8 +14,22 @@ import pytest
 import torch
 
 from marl.envs.pettingzoo.env import PettingZooEnv
-from marl.errors import EnvironmentFault
-from tests.helpers.faulty_envs import INF, NAN, Blocked, Faulty, LateInfo, Silent
+from marl.envs.pettingzoo.probe import probe
+from marl.envs.pettingzoo.randomness import Streams
+from marl.envs.pettingzoo.seeds import ignores_seed
+from marl.errors import EnvironmentFault, UserError
+from tests.helpers.faulty_envs import (
+    INF,
+    NAN,
+    Blocked,
+    Faulty,
+    FourValues,
+    GlobalNumpy,
+    LateInfo,
+    Silent,
+    Unpaid,
+    Unseeded,
+)
 from tests.helpers.tiny_env import Tiny
 
 
@@ -132,3 +147,30 @@ def test_a_reward_that_is_not_one_number_is_named() -> None:
     words = r"in step 1 of an episode of copy 0, agent 'a_1' was paid 'much'; expected one"
     with pytest.raises(EnvironmentFault, match=words):
         steps(PettingZooEnv(Words, 4), 1)
+
+
+# ---------------------------------------------------------------------------------------- the probe
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (FourValues, r"step\(\) of .* returned 4 values; expected 5, each a dict by agent: obs"),
+        (Unpaid, "gave no reward to agent 'a_1', which acted; step"),
+    ],
+)
+def test_the_probe_refuses_in_a_sentence(make: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        PettingZooEnv(make, 4)
+
+
+def test_a_seed_that_reset_ignores_is_warned_of() -> None:
+    """The process's own random numbers stay where they were."""
+    with pytest.warns(UserWarning, match="two resets of the environment with the same seed"):
+        PettingZooEnv(Unseeded, 1)
+    streams, before = Streams([0], seed=0), (random.getstate(), torch.get_rng_state())
+    with streams.installed(0):
+        assert ignores_seed(Unseeded(), streams)
+    assert random.getstate() == before[0] and torch.equal(torch.get_rng_state(), before[1])
+    for make in (Tiny, GlobalNumpy):
+        assert not probe(make, False).ignores_seed

@@ -110,7 +110,7 @@ def _borrowed() -> list[Any]:
 
     for _ in range(2):
         played(Looks, steps=1)
-    assert found[1:5] == found[6:10]  # after the probe's, of each copy
+    assert found[3:7] == found[10:14]  # after the probe's three, of each copy
     return found
 
 

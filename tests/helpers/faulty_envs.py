@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -76,3 +77,33 @@ class Blocked(Tiny):
     def observe(self, agent: Any) -> Any:
         allowed = np.full(2, self.t < 3, np.int8)
         return {"observation": np.zeros(2, np.float32), "action_mask": allowed}
+
+
+class FourValues(Tiny):
+    """Steps as environments of gym before 0.26 do."""
+
+    def step(self, actions: dict) -> Any:
+        observations, rewards, terminations, _, infos = super().step(actions)
+        return observations, rewards, terminations, infos
+
+
+class Unpaid(Tiny):
+    """Pays a_0 only."""
+
+    def step(self, actions: dict) -> Any:
+        observations, rewards, *others = super().step(actions)
+        return observations, {"a_0": rewards["a_0"]}, *others
+
+
+class Unseeded(Tiny):
+    """Observes numbers of the process's ``random``, whatever the seed."""
+
+    def observe(self, agent: Any) -> Any:
+        return np.array([random.random(), 0.0], np.float32)
+
+
+class GlobalNumpy(Tiny):
+    """Observes numpy's global numbers, which are seeded for every copy."""
+
+    def observe(self, agent: Any) -> Any:
+        return np.random.uniform(-1, 1, 2).astype(np.float32)  # noqa: NPY002

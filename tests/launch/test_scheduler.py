@@ -214,7 +214,7 @@ def test_how_far_a_run_is(tmp_path: Path) -> None:
         file.write('{"frames": 3')  # half a line
     (tmp_path / "evaluations.jsonl").write_text('{"frames": 0, "returns": {"team": [1.0, 2.0]}}\n')
     found = run_progress(tmp_path)
-    assert (found.frames, found.total, found.returns) == (200, 400, "team 1.50")
+    assert (found.frames, found.total, found.returns) == (200, 400, "team 1.50 (at 0)")
     assert found.speed == pytest.approx(200 / 6)  # frames over all that was spent on them
 
 

@@ -187,6 +187,16 @@ def test_metrics_that_runs_log(name: str) -> None:
     sweep.check_metric(name, ["team"])
 
 
+@pytest.mark.parametrize("name", ["eval/team", "test/return", "evaluation/return/tem"])
+def test_evaluations_are_suggested_for_an_unknown_metric(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"(mean '|choose from .*)evaluation/return/team"):
+        sweep.check_metric(name, ["team"])
+    line = '{"frames": 0, "entropy/team": 1.0, "return/team": 2.0, "returns": {"team": [1.0]}}\n'
+    for kind in ("metrics", "evaluations"):
+        (tmp_path / f"{kind}.jsonl").write_text(line)
+    assert "entropy/team" in str(sweep.missing(tmp_path, "entropi/team", done=True))
+
+
 # ---------------------------------------------------------------------------------------- files
 
 

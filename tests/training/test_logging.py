@@ -76,6 +76,8 @@ def test_wandb_offline_is_read_back(tmp_path: Path) -> None:
     child = start_training(tmp_path / "run", wandb=True, total_frames=80)
     result = child.wait()
     assert result.code == 0, result
+    assert "wandb    offline, in " in result.out and "run/wandb/offline-run-" in result.out
+    assert "upload it with: wandb sync " in result.out
     run, history = wandb_records(tmp_path / "run" / "wandb")
     config = run["config"]["update"]
     assert (run["project"], run["display_name"]) == ("marl", "run")
@@ -142,7 +144,7 @@ def test_progress_off_a_terminal_is_plain_lines(capsys) -> None:
     sink.close()
     first, second = capsys.readouterr().out.splitlines()
     assert "40/1,000 frames" in first and "1,234 frames/s" in first
-    assert "80/1,000 frames" in second and "return team 2.00" in second
+    assert "80/1,000 frames" in second and "return team 2.00 (at 80)" in second
 
 
 def test_progress_off_a_terminal_tells_the_time_left(monkeypatch, capsys) -> None:
@@ -168,7 +170,7 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys) -> None:
     sink.log("metrics", {"frames": 500, "return/team": 1.0})
     assert sink.bar is not None and sink.bar.tasks[0].completed == 500
     sink.close()
-    assert "return team 1.00" in capsys.readouterr().out
+    assert "return team 1.00 (at 500)" in capsys.readouterr().out
 
 
 # ----------------------------------------------------------------------------------------- pictures
