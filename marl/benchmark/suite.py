@@ -95,6 +95,8 @@ def _word(value: Any) -> str:
         return "{" + ",".join(f"{k}:{_word(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(_word, value)) + "]"
+    if isinstance(value, str) and value and not isinstance(yaml.safe_load(value), str | list):
+        return f"'{value}'"  # text that would read as a number, null or a truth value
     return str(value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from itertools import chain, count
 
 from hydra.core.config_store import ConfigStore
 
@@ -14,6 +15,7 @@ from marl.errors import UserError, unknown
 from marl.training.teams import Team
 from marl.utils.serialization import import_path
 
+_identifiers: dict[str, str] = {}  # name that Hydra knows -> import path
 GROUPS = ("task", "algorithm", "model", "critic_model")
 # Settings with free keys, which Hydra would not add by itself.
 FREE_KEYS = re.compile(r"task\.(kwargs|groups|graph)(\.|$)|teams\.\w+\.groups$")
@@ -33,6 +35,7 @@ def overrides(words: Sequence[str], multirun: bool = False) -> list[str]:
         UserError: a word that is no setting, an unknown setting of a team, or an import path to
             something else.
     """
+    words = [word for word in words if word not in ("experiment=null", "experiment=")]
     return [_rewrite(full, multirun) for word in words for full in _expanded(word)]
 
 
@@ -60,6 +63,10 @@ def _rewrite(word: str, multirun: bool) -> str:
         if value in ("null", ""):
             raise UserError(f"{name} names no {kind}; leave it out for the run's own")
         return f"+{kind}@{name}={_register_choice(kind, value)}"
+    if name in ("task", "algorithm", "model") and value in ("null", ""):
+        raise UserError(f"{word!r} chooses no {name}; name one of 'marl list {name}s'")
+    if name == "critic_model" and value == "null":
+        raise UserError("critic_model=null is the default; leave it out")
     if name == "critic_model":
         return f"+model@critic_model={_register_choice('model', value)}"
     if FREE_KEYS.match(name):
@@ -80,8 +87,9 @@ def check_team_key(key: str) -> None:
 
 def whole_number(value: str) -> str:
     """Returns ``1e6`` and ``8.0`` as ``1000000`` and ``8``, which an integer setting accepts, and
-    others as they are."""
-    if re.fullmatch(r"-?\d+(\.\d+)?([eE]\+?\d+)?", value) and float(value).is_integer():
+    others as they are; digits alone too, which a float would round."""
+    number = re.fullmatch(r"-?\d+(\.\d+)?([eE]\+?\d+)?", value)
+    if number and any(number.groups()) and float(value).is_integer():
         return str(int(float(value)))
     return value
 
@@ -106,5 +114,9 @@ def _register_choice(kind: str, value: str) -> str:
 
 
 def _identifier(path: str) -> str:
-    """Returns a name for an import path that Hydra's grammar accepts."""
-    return re.sub(r"\W", "_", path, flags=re.ASCII)
+    """Returns a name for an import path that Hydra's grammar accepts, another for every path."""
+    stem = re.sub(r"\W", "_", path, flags=re.ASCII)
+    for name in chain([stem], (f"{stem}_{number}" for number in count(2))):
+        if _identifiers.setdefault(name, path) == path:
+            return name
+    raise AssertionError("unreachable: there is always a free number")

@@ -60,7 +60,7 @@ class Checkpoints:
         full_state = state if replay is None else {**state, "replay": replay}
         with distributed.first_rank_last():
             for team in best:
-                self._write(self.folder / f"best-{team}-{frames:012d}.pt", state)
+                self._write(self.folder / f"best-{_escaped(team)}-{frames:012d}.pt", state)
             self._write(of_rank(path, distributed.rank()), full_state)
             if distributed.rank() == 0:
                 self._prune()
@@ -106,7 +106,7 @@ class Checkpoints:
 
     def best(self, team: str) -> Path | None:
         """Returns the best checkpoint of a team; None if it has none."""
-        return next(reversed(self._of_kind(f"best-{team}")), None)
+        return next(reversed(self._of_kind(f"best-{_escaped(team)}")), None)
 
     def load_last(self, device: torch.device) -> tuple[Path, State]:
         """Loads the newest checkpoint that is intact on all ranks, as this rank wrote it.
@@ -212,7 +212,14 @@ def _checksums(path: Path) -> list[str]:
 
 
 def _team(best: Path) -> str:
-    return best.stem.removeprefix("best-").rpartition("-")[0]
+    """Returns the team of a best checkpoint, from its name."""
+    name = best.stem.removeprefix("best-").rpartition("-")[0]
+    return name.replace("%2F", "/").replace("%25", "%")
+
+
+def _escaped(team: str) -> str:
+    """Returns a team's name as a part of a file's name; ``_team`` reads it."""
+    return team.replace("%", "%25").replace("/", "%2F")
 
 
 class _HashingFile:

@@ -61,12 +61,13 @@ def create(directory: Path, config: Mapping[str, Any], numbered: bool = False) -
 
 
 def _create(directory: Path, config: Mapping[str, Any]) -> None:
+    plain = to_plain(config)
     _check_unused(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with Lock(directory).hold():
         _check_unused(directory)  # again, now that no other process can claim it
         run_directory.write_json(directory / "provenance.json", provenance.provenance(directory))
-        _write_config(directory, to_plain(config), sign=True)
+        _write_config(directory, plain, sign=True)
 
 
 def _write_config(directory: Path, config: Mapping[str, Any], sign: bool) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 from marl.errors import UserError
 from marl.training import checkpoint
 from marl.training.settings import Settings, apply_changes
-from marl.utils import trust, versions
-from marl.utils.serialization import Foreign, any_class, from_plain, imports, relocate
+from marl.utils import trust, user_files, versions
+from marl.utils.serialization import TYPE, Foreign, any_class, from_plain, imports, relocate
 
 
 def check(directory: Path) -> None:
@@ -54,7 +54,7 @@ def _objects(directory: Path, plain: Any) -> Any:
         UserError: it names classes outside this package, and is not trusted.
     """
     if trust.trusted(directory, plain):
-        return from_plain(plain, any_class)
+        return from_plain(_with_moved_files(directory, plain), any_class)
     config = None
     try:
         config = from_plain(plain)
@@ -68,6 +68,25 @@ def _objects(directory: Path, plain: Any) -> Any:
             "--trust (in Python: trust=True, or with marl.utils.trust.accept_all())"
         )
     return config
+
+
+def _with_moved_files(directory: Path, plain: Any) -> Any:
+    """Returns a configuration whose import paths name files where they are now.
+
+    A file that is no longer where it was is looked for where it lies from the run, so that a
+    project moves as a whole.
+    """
+    if isinstance(plain, list):
+        return [_with_moved_files(directory, item) for item in plain]
+    if not isinstance(plain, dict):
+        return plain
+    moved = {key: _with_moved_files(directory, item) for key, item in plain.items()}
+    for key in (TYPE, "name"):
+        if isinstance(path := moved.get(key), str) and TYPE in moved:
+            file, _, rest = path.rpartition(":")
+            if user_files.names_file(path):
+                moved[key] = f"{_find_moved(directory, file)}:{rest}"
+    return moved
 
 
 def resumed_parts(

@@ -14,6 +14,8 @@ from marl.utils.moved import current
 
 #: The JSON key that names a dataclass.
 TYPE = "_type_"
+#: The JSON key of a mapping's pairs, where its keys are not all text.
+PAIRS = "_pairs_"
 #: Metadata of a dataclass field that names other runs or their files.
 REFERENCE = {"reference": True}
 #: The folders of this package that hold configurations.
@@ -23,16 +25,29 @@ CONFIGURED = ("algorithms", "critics", "envs", "learning", "networks", "policies
 def to_plain(value: Any) -> Any:
     """Returns a dataclass as nested dicts of JSON values, each with its class under ``_type_``.
 
-    The class is ``module:Class``, or ``file.py:Class`` if it was loaded from a file.
+    The class is ``module:Class``, or ``file.py:Class`` if it was loaded from a file. A mapping
+    whose keys are not all text becomes a list of pairs under ``_pairs_``.
+
+    Raises:
+        UserError: a value that JSON cannot hold.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {TYPE: user_files.path_of(type(value)), **fields}
     if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
+        if all(isinstance(key, str) for key in value):
+            return {key: to_plain(item) for key, item in value.items()}
+        return {PAIRS: [[to_plain(key), to_plain(item)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
-    return value
+    if getattr(value, "ndim", None) == 0:  # a number of numpy or torch
+        return value.item()  # type: ignore[union-attr]  # it has an axis count
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise UserError(
+        f"a setting holds {value!r}, of type {type(value).__name__}, which config.json cannot "
+        "hold; use numbers, text, lists, dicts and dataclasses"
+    )
 
 
 def from_plain(value: Any, find: Callable[[str], type] | None = None) -> Any:
@@ -51,6 +66,8 @@ def from_plain(value: Any, find: Callable[[str], type] | None = None) -> Any:
         return [from_plain(item, find) for item in value]
     if not isinstance(value, dict):
         return value
+    if value.keys() == {PAIRS}:
+        return {from_plain(key, find): from_plain(item, find) for key, item in value[PAIRS]}
     fields = {key: from_plain(item, find) for key, item in value.items() if key != TYPE}
     return find(value[TYPE])(**fields) if TYPE in value else fields
 

@@ -49,6 +49,14 @@ def test_the_more_special_setting_wins(tmp_path: Path) -> None:
     assert "model.hidden=[8,8]" in special
 
 
+def test_quoted_text_stays_text(tmp_path: Path) -> None:
+    text = GRID.replace(
+        "gamma: 4", 'gamma: 4\n    task.kwargs: {kind: "null", number: "7", name: a}'
+    )
+    words = suite(tmp_path, text).words(Cell("one", "mappo", 3))
+    assert "task.kwargs={kind:'null',number:'7',name:a}" in words
+
+
 @pytest.mark.parametrize("place", ["gamma: 1", "gamma: 2", "gamma: 3", "gamma: 4"])
 def test_the_absolute_metric_is_measured_where_nothing_is_said(tmp_path: Path, place: str) -> None:
     cell = Cell("one", "mappo", 3)

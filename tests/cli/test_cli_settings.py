@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+import pytest
 
 from marl.algorithms.scripted import FrozenConfig
 from marl.cli import compose
+from marl.cli.overrides import overrides
+from marl.errors import UserError
 from tests.helpers.cli import TOY
 
 
@@ -24,6 +29,38 @@ def test_import_paths_and_lists() -> None:
     assert run.task.name == "tests.helpers.toy_envs:single" and run.task.kwargs == {"end": 0.5}
     assert type(run.algorithm).__name__ == "LazyConfig" and run.algorithm.naps == 3
     assert run.model.hidden == [3, 4]
+
+
+def test_paths_that_differ_in_a_sign_are_two_choices(tmp_path: Path) -> None:
+    code = "from dataclasses import dataclass\nfrom marl import MAPPOConfig\n\n\n@dataclass\n"
+    code += "class A(MAPPOConfig):\n    pass\n"
+    for name in ("al-go", "al_go", "算法一", "算法二"):
+        (tmp_path / f"{name}.py").write_text(code)
+    for one, other in (("al-go", "al_go"), ("算法一", "算法二")):
+        paths = [f"{tmp_path / name}.py:A" for name in (one, other)]
+        first, second = overrides([f"algorithm={path}" for path in paths])
+        assert first != second
+        configs = [compose.composed([f"algorithm={path}"]).algorithm for path in paths]
+        files = [Path(sys.modules[type(config).__module__].__file__ or "") for config in configs]
+        assert [file.stem for file in files] == [one, other]
+
+
+@pytest.mark.parametrize("group", ["task", "algorithm", "model"])
+def test_null_chooses_nothing(group: str) -> None:
+    with pytest.raises(UserError, match=f"'{group}=null' chooses no {group}; name one of"):
+        overrides([f"{group}=null"])
+    assert overrides(["experiment=null", "seed=1"]) == ["seed=1"]
+
+
+def test_digits_stay_as_they_are() -> None:
+    words = [
+        "task.kwargs.kind=007",
+        "task.kwargs.big=9007199254740993",
+        "num_envs=1e3",
+        "steps=8.0",
+    ]
+    values = [word.partition("=")[2] for word in overrides(words)]
+    assert values == ["007", "9007199254740993", "1000", "8"]
 
 
 def test_a_tasks_arguments_at_once() -> None:

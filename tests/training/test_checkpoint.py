@@ -55,6 +55,17 @@ def test_round_trip(saved: Checkpoints) -> None:
     assert found["nested"] == state(0)["nested"]
 
 
+def test_a_team_may_have_any_name(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    teams = ["r/1", "../r", "50%", "a-b", "b b", "a%2Fb"]
+    checkpoints.save(5, state(5), teams)
+    checkpoints.save(7, state(7), teams[:2])
+    frames = [best and checkpoint.frames_of(best) for best in map(checkpoints.best, teams)]
+    assert frames == [7, 7, 5, 5, 5, 5]
+    assert len(names(checkpoints.folder)) == 2 + len(teams)
+    assert {path.parent for path in tmp_path.rglob("*.pt")} == {checkpoints.folder}
+
+
 @pytest.mark.parametrize(("keep", "kept"), [(0, [5, 7, 9]), (1, [9])])
 def test_as_many_are_kept_as_asked_for(tmp_path: Path, keep: int, kept: list[int]) -> None:
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep)

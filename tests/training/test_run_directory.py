@@ -19,7 +19,7 @@ from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings
 from marl.networks.perceptron import Perceptron
-from marl.training import provenance, run_claim
+from marl.training import provenance, run_claim, run_directory
 from marl.training.selfplay import SelfPlayConfig
 from marl.training.teams import Team
 from marl.utils.files import LOCK, Lock, Taken
@@ -296,6 +296,24 @@ def test_runs_move_with_those_they_refer_to(tmp_path: Path, file: bool) -> None:
     ):
         Experiment.load(second)
     assert files(second) == before
+
+
+def test_a_project_moves_with_its_environment(tmp_path: Path) -> None:
+    """Its own file of an environment, and one of an algorithm, lie where they lay from the run."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    shutil.copy(Path(__file__).parents[1] / "helpers/tiny_env.py", old / "env.py")
+    algorithm = "from dataclasses import dataclass\nfrom marl import MAPPOConfig\n\n\n"
+    algorithm += "@dataclass\nclass Mine(MAPPOConfig):\n    pass\n"
+    (old / "algorithm.py").write_text(algorithm)
+    words = [word for word in WORDS if not word.startswith("total_frames")]
+    words += ["task=./env.py:Tiny", "algorithm=./algorithm.py:Mine", "total_frames=40"]
+    assert cli(old, "train", *words, "directory=runs/one").code == 0
+    old.rename(new)
+    result = cli(tmp_path, "resume", "new/runs/one", "total_frames=80")
+    assert result.code == 0, result
+    config = run_directory.read_config(new / "runs/one")
+    assert config["task"].name == f"{new / 'env.py'}:Tiny"
 
 
 def test_a_run_may_move_alone(tmp_path: Path) -> None:
