@@ -50,9 +50,7 @@ def test_the_more_special_setting_wins(tmp_path: Path) -> None:
 
 
 def test_quoted_text_stays_text(tmp_path: Path) -> None:
-    text = GRID.replace(
-        "gamma: 4", 'gamma: 4\n    task.kwargs: {kind: "null", number: "7", name: a}'
-    )
+    text = GRID.replace("gamma: 4", 'task.kwargs: {kind: "null", number: "7", name: a}')
     words = suite(tmp_path, text).words(Cell("one", "mappo", 3))
     assert "task.kwargs={kind:'null',number:'7',name:a}" in words
 
