@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from marl.cli import compose
@@ -16,6 +15,7 @@ from marl.training import run_directory
 from marl.training.teams import Team
 from marl.types import AgentGroup
 from marl.utils.capabilities import learns
+from marl.utils.jsonl import read_json
 
 
 def print_run(experiment: Experiment) -> bool:
@@ -111,8 +111,8 @@ def random_returns(experiment: Experiment) -> dict[str, list[float]]:
     from marl.utils.seeding import evaluation_seed
 
     path, settings = experiment.directory / "random.json", experiment.settings
-    if path.exists():
-        return json.loads(path.read_text())["returns"]
+    if (stored := read_json(path)) is not None:
+        return stored["returns"]
     specs = {name: Team(team.groups, RandomConfig()) for name, team in experiment.specs.items()}
     env, seed = experiment.evaluations.env, evaluation_seed(settings.seed, "random")
     teams = build_teams(env, specs, RunShape(), settings.seed)

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from marl.utils.files import take_lock
+from marl.utils.files import take_lock, write_atomic
+from marl.utils.jsonl import read_json
 from marl.utils.versions import LEARNING, learning_of
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -102,7 +103,7 @@ class Job:
                 self._set_aside()
             if not self.exists:
                 shutil.rmtree(self.directory, ignore_errors=True)
-                self.words_file.write_text(json.dumps(self.words) + "\n")
+                write_atomic(self.words_file, (json.dumps(self.words) + "\n").encode())
             with open(self.log, "ab") as log:
                 return subprocess.Popen(
                     [*self.command(), *place],
@@ -141,10 +142,10 @@ class Job:
 
     def other_settings(self) -> str:
         """Returns the message that the run was started with other settings; empty if it was not."""
-        if not self.exists or self.outdated or not self.words_file.exists():
+        before = read_json(self.words_file)
+        if not self.exists or self.outdated or before is None:
             return ""
-        before = set(json.loads(self.words_file.read_text()))
-        return difference(before, set(self.words), self.directory)
+        return difference(set(before), set(self.words), self.directory)
 
 
 def difference(before: set[str], now: set[str], directory: Path) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from marl.errors import UserError
 from marl.utils.files import write_atomic
+from marl.utils.jsonl import read_json
 
 if TYPE_CHECKING:
     from marl.training.crossplay import Crossplay
@@ -100,8 +101,8 @@ def draw_crossplay(results: Crossplay, path: Path) -> Path:
 
 
 def _random(directory: Path) -> dict[str, list[float]]:
-    path = directory / "random.json"
-    return json.loads(path.read_text())["returns"] if path.exists() else {}
+    stored = read_json(directory / "random.json")
+    return stored["returns"] if stored else {}
 
 
 def check_video(path: Path) -> None:

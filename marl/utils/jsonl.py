@@ -19,6 +19,18 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in complete.splitlines() if line.strip()]
 
 
+def read_json(path: Path) -> Any:
+    """Returns the value in a JSON file; None where the file is missing or damaged.
+
+    Args:
+        path: the file, of something that can be made again.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
 def scalars(kind: str, record: Mapping[str, Any]) -> dict[str, float]:
     """Returns a record as flat numbers, such as ``{"evaluation/return/team": -3.2}``.
 

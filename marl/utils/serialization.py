@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,12 @@ def import_path(path: str) -> Any:
     except (ImportError, SyntaxError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"cannot import {path!r}: {reason[:1].lower()}{reason[1:]}") from error
+    except (Exception, SystemExit) as error:  # the user's own, when the module runs
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"cannot import {path!r}: {type(error).__name__}: {' '.join(str(error).split())} "
+            f"({place.filename}, line {place.lineno})"
+        ) from error
     for part in name.split("."):
         if not hasattr(value, part):
             raise UserError(f"cannot import {path!r}: {module!r} has no {part!r}")

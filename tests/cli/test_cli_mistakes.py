@@ -197,3 +197,25 @@ def test_what_was_probably_meant(
     (tmp_path / "my_env.py").touch()
     code, _, err = called(capsys, *words)
     assert code == 2 and said in err and err.count("\n") == 1, err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "1 / 0",
+            "ZeroDivisionError: division by zero (",
+        ),
+        ("raise SystemExit(0)", "SystemExit: 0 ("),
+        ("raise KeyError('a\\nb')", "KeyError: "),
+    ],
+)
+def test_code_that_fails_when_it_is_imported(
+    capsys, tmp_path: Path, monkeypatch, line: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(f"x = 1\n{line}\n")
+    for key in ("task", "algorithm", "model"):
+        code, _, err = called(capsys, "train", f"{key}=./mine.py:f")
+        assert code == 2 and "cannot import" in err and said in err and "mine.py, line 2)" in err
+        assert err.startswith("marl: ") and err.count("\n") == 1, err

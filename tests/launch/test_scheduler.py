@@ -257,6 +257,8 @@ def test_a_run_goes_on_to_the_episodes_that_are_asked_for(tmp_path: Path) -> Non
     assert job.other_settings() == ""
     job.words_file.write_text(json.dumps(["task=b", "absolute_episodes=8"]))
     assert "task=b there, task=a now" in job.other_settings()
+    job.words_file.write_text("")  # by a launcher of before that was killed
+    assert job.other_settings() == ""
 
 
 def test_the_rest_of_a_suite_is_estimated() -> None:

@@ -333,3 +333,14 @@ def test_selfplay_moves_with_the_runs_it_begins_with(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "there" / "first")
     with pytest.raises(UserError, match=r"selfplay.runs: run or checkpoint file .*first'"):
         Experiment.load(tmp_path / "there" / "second")
+
+
+def test_damaged_returns_of_random_play_are_measured_again(tmp_path: Path) -> None:
+    words = [word for word in WORDS if not word.startswith("total_frames")]
+    words += ["task=tests.helpers.toy_envs:identity", "total_frames=40", "directory=run"]
+    assert cli(tmp_path, "train", *words).code == 0
+    path = tmp_path / "run/random.json"
+    before = path.read_text()
+    path.write_text("")
+    assert cli(tmp_path, "resume", "run", "total_frames=80").code == 0
+    assert path.read_text() == before
