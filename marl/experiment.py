@@ -17,6 +17,7 @@ from marl.training.build import MakeEnv
 from marl.training.callbacks import Callback, Callbacks
 from marl.training.evaluation import Evaluations, film
 from marl.training.logging import Log, Sink, build_sinks, drop_nonfinite, require_tensorboard
+from marl.training.origin import naming_origin
 from marl.training.run_files import RunFiles
 from marl.training.run_metrics import check_finite, read_metrics, timing
 from marl.training.run_state import restore, state_of
@@ -171,7 +172,7 @@ class Experiment:
             UserError: the run or the setting does not exist, or the value is wrong; or the run of
                 another user names third-party code.
         """
-        with accept_all(trust):
+        with accept_all(trust), naming_origin(Path(directory)):
             task, teams, settings = run_directory.resumed_parts(Path(directory), changes)
             experiment = cls(
                 task, None, None, None, teams, settings, directory, resume=True,

@@ -36,6 +36,7 @@ def evaluate(options: Namespace) -> int:
     """
     from marl.training import build, joint_evaluation, loading, report, run_directory
     from marl.training.agent_order import OrderedTask, arrange
+    from marl.training.origin import naming_origin
     from marl.utils.seeding import evaluation_seed
     from marl.utils.versions import learning
 
@@ -43,14 +44,16 @@ def evaluate(options: Namespace) -> int:
         return versus(options)
     device = find_device(options.device)
     directory, path, state = loading.load_checkpoint(Path(options.run), device, options.best)
-    config = run_directory.read_config(directory)
+    with naming_origin(directory):
+        config = run_directory.read_config(directory)
     if options.video:
         report.check_video(Path(options.video))
     agents = config.get("agents")
     make = OrderedTask(
         compose.changed(config["task"], options.settings), partial(arrange, saved=agents)
     )
-    env = make(min(32, options.episodes), device)
+    with naming_origin(directory):
+        env = make(min(32, options.episodes), device)
     parts = config["teams"], state["teams"], path, agents, learning(config)
     if options.video and (why := cannot_draw(env)):
         raise _not_drawn(why)

@@ -17,6 +17,7 @@ from marl.errors import UserError, unknown
 from marl.training import build, loading, run_directory
 from marl.training.agent_order import OrderedTask, arrange
 from marl.training.evaluation import Limit, evaluate
+from marl.training.origin import naming_origin
 from marl.utils.versions import learning
 
 
@@ -106,7 +107,8 @@ def enter(
         raise unknown("team", side, configs[0]["teams"])
     names = _names(paths, [file for _, file, _ in loaded])
     make = OrderedTask(configs[0]["task"], partial(arrange, saved=configs[0].get("agents")))
-    env = make(min(32, episodes), device)
+    with naming_origin(loaded[0][0]):
+        env = make(min(32, episodes), device)
     entrants = []
     for name, (_, file, state), config in zip(names, loaded, configs, strict=True):
         agents, version = config.get("agents"), learning(config)

@@ -18,6 +18,8 @@ from marl.utils.serialization import TYPE, Foreign, any_class, from_plain, impor
 
 def check(directory: Path) -> None:
     """Raises UserError if ``directory`` is not a run directory."""
+    if directory.is_file():
+        raise UserError(f"{str(directory)!r} is a file, not a run directory or .pt checkpoint")
     if not directory.is_dir():
         raise UserError(f"run directory {str(directory)!r} does not exist")
     if not (directory / "config.json").exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -71,6 +72,10 @@ def from_plain(value: Any, find: Callable[[str], type] | None = None) -> Any:
         return {from_plain(key, find): from_plain(item, find) for key, item in value[PAIRS]}
     fields = {key: from_plain(item, find) for key, item in value.items() if key != TYPE}
     return find(value[TYPE])(**fields) if TYPE in value else fields
+
+
+class NotImportable(UserError):
+    """An import path names a module that does not exist here."""
 
 
 class Foreign(UserError):
@@ -162,7 +167,13 @@ def import_path(path: str) -> Any:
         )
     except (ImportError, SyntaxError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"cannot import {path!r}: {reason[:1].lower()}{reason[1:]}") from error
+        words = f"cannot import {path!r}: {reason[:1].lower()}{reason[1:]}"
+        first = module.partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and error.name == first:
+            file = f"{first}.py" if first == module else f"the package {first}"
+            hint = f"run this in the folder that has {file}, or install it"
+            raise NotImportable(f"{words}; {hint}") from error
+        raise UserError(words) from error
     except (Exception, SystemExit) as error:  # the user's own, when the module runs
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise UserError(
@@ -171,9 +182,22 @@ def import_path(path: str) -> Any:
         ) from error
     for part in name.split("."):
         if not hasattr(value, part):
-            raise UserError(f"cannot import {path!r}: {module!r} has no {part!r}")
+            raise _no_member(path, module, part, value)
         value = getattr(value, part)
     return value
+
+
+def _no_member(path: str, module: str, name: str, owner: Any) -> UserError:
+    """Returns the error that a module or class has no such member, with those that it defines."""
+    words = f"cannot import {path!r}: {module!r} has no {name!r}"
+    public = {
+        n: v for n, v in getattr(owner, "__dict__", {}).items() if n[0] != "_" and callable(v)
+    }
+    if close := difflib.get_close_matches(name, public, n=1):
+        return UserError(f"{words}; did you mean {close[0]!r}?")
+    place = getattr(owner, "__name__", None)
+    own = sorted(n for n, v in public.items() if getattr(v, "__module__", None) == place)
+    return UserError(f"{words}; it has {', '.join(own[:12])}" if own else words)
 
 
 def relocate(value: Any, new_path: Callable[[str], str]) -> None:

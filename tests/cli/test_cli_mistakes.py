@@ -186,6 +186,7 @@ def test_unknown_names_the_nearest_or_the_choices() -> None:
             ["evaluate", "x", "--epsodes", "3"],
             "unknown flag '--epsodes'; did you mean '--episodes'?",
         ),
+        (["evaluate", "my_env.py"], "'my_env.py' is a file, not a run directory or .pt checkpoint"),
         (["train", "task=my_env"], "name its factory: task=./my_env.py:FACTORY"),
         (["train", "task=my_env.py"], "name its factory: task=./my_env.py:FACTORY"),
     ],

@@ -93,6 +93,9 @@ def test_a_task_keeps_where_its_file_is(file: Path, monkeypatch) -> None:
     [
         ("deep/none.py:f", r"the file '.*/deep/none.py' to import from does not exist"),
         ("deep/my_things.py:none", "cannot import 'deep/my_things.py:none': .* has no 'none'"),
+        ("deep/my_things.py:tusk", r"has no 'tusk'; did you mean 'task'\?"),
+        ("deep/my_things.py:nothing", "has no 'nothing'; it has Config, "),
+        ("no_env:chase", r"run this in the folder that has no_env\.py, or install it"),
         ("deep/my_things.py:", "is not an import path; expected .* or folder/file.py:name"),
         ("broken.py:f", r"cannot import 'broken.py:f': invalid syntax \(broken.py, line 1\)"),
         ("lacking.py:f", "cannot import 'lacking.py:f': no module named 'no_such_package'"),
@@ -125,3 +128,19 @@ def test_a_run_of_files_resumes_from_another_folder(file: Path, tmp_path: Path) 
     assert result.code == 0, result
     result = cli(file.parent, "train", "task=./my_things.py:task", *short, "total_frames=40")
     assert result.code == 0 and "runs/my_things_py_task-mappo-seed0" in result.out, result
+
+
+def test_a_run_says_where_its_module_is(file: Path, tmp_path: Path) -> None:
+    """A run's task that is no file is imported from the folder in which ``marl`` is called."""
+    short = ["num_envs=4", "steps=10", "evaluation_episodes=2", "video=false", "total_frames=40"]
+    task = "task=my_things:task"
+    result = cli(file.parent, "train", task, *short, "threads=1", "directory=runs/one")
+    assert result.code == 0, result
+    provenance = file.parent / "runs" / "one" / "provenance.json"
+    command = ["marl", "train", task, "directory=runs/one"]  # the test's child has another
+    provenance.write_text(json.dumps({**json.loads(provenance.read_text()), "command": command}))
+    for words in (["evaluate", "deep/runs/one"], ["resume", "deep/runs/one", "total_frames=80"]):
+        result = cli(file.parent.parent, *words)
+        assert result.code == 2 and result.err.count("\n") == 1, result
+        assert "the folder that has my_things.py, or install it; the run" in result.err
+        assert f"was made in '{file.parent}'" in result.err
