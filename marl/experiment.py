@@ -86,7 +86,9 @@ class Experiment:
         numbered: bool = False,
         callbacks: Sequence[Callback] = (),
     ):
-        self.settings = settings or Settings()
+        self.settings = Settings() if settings is None else settings
+        configs = [algorithm, *(team.algorithm for team in (teams or {}).values() if team)]
+        build.check_arguments(task, configs, self.settings)
         self.device = find_device(self.settings.device)
         distributed.check_joined()
         self.directory, self.task = Path(distributed.broadcast_text(str(directory))), task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,25 @@ class Environments:
     evaluation: VectorEnv
     #: Makes more environments like these.
     make: MakeEnv
+
+
+def check_arguments(task: object, configs: Iterable[object], settings: object) -> None:
+    """Raises UserError for an argument of ``Experiment`` that is of another kind than it should be.
+
+    Args:
+        task: expected to make environments.
+        configs: of algorithms; None for a team that takes the default.
+        settings: expected to be ``Settings``.
+    """
+    if isinstance(task, str) or not callable(task):
+        raise UserError(f"task={task!r} makes no environment; expected Task('vmas/balance'), say")
+    for config in configs:
+        if config is not None and (isinstance(config, type) or not hasattr(config, "build")):
+            raise UserError(
+                f"algorithm={config!r} is no configuration; expected MAPPOConfig(), say"
+            )
+    if not isinstance(settings, Settings):
+        raise UserError(f"settings={settings!r} are no settings; expected Settings(seed=0), say")
 
 
 def build_environments(
@@ -155,9 +174,21 @@ def build_teams(
     for name, team in teams.items():
         random = generator(env.device, seed, "team", name, *distributed.seed_suffix())
         team_context = context(env, name, team, shape, policies, random, replay)
-        algorithms[name] = team.algorithm.build(team_context)
+        algorithms[name] = _built(team, team_context)
         policies[name] = algorithms[name].policy
     return algorithms
+
+
+def _built(team: Team, context: Context) -> Algorithm:
+    """Returns a team's algorithm; raises UserError where ``build`` returns none."""
+    algorithm = team.algorithm.build(context)
+    missing = [name for name in ("policy", "act", "update") if not hasattr(algorithm, name)]
+    if missing:
+        raise UserError(
+            f"{type(team.algorithm).__name__}.build returned {algorithm!r}, which has no "
+            f"{missing[0]!r}; expected an algorithm (marl.Algorithm)"
+        )
+    return algorithm
 
 
 def check_same_weights(teams: Mapping[str, Algorithm]) -> None:

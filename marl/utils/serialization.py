@@ -174,6 +174,8 @@ def import_path(path: str) -> Any:
             hint = f"run this in the folder that has {file}, or install it"
             raise NotImportable(f"{words}; {hint}") from error
         raise UserError(words) from error
+    except UserError:
+        raise
     except (Exception, SystemExit) as error:  # the user's own, when the module runs
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise UserError(
