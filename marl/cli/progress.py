@@ -83,7 +83,9 @@ class ProgressView:
         name = outcome.job.name
         if outcome.status == "done" and (seconds := scheduler.seconds.get(name)):
             self.durations.append(seconds)
-        returns = run_progress(outcome.job.directory).returns
+        progress = run_progress(outcome.job.directory)
+        returns = progress.returns
+        self._show_rounding(progress)  # of a run that was shorter than the time between two reads
         if self.progress and name in self.bars:
             self.progress.remove_task(self.bars.pop(name))
         why = f": {outcome.why.splitlines()[0]}" if outcome.why else ""
@@ -97,9 +99,8 @@ class ProgressView:
         shares = ", ".join(
             f"{name} {s.frames / s.total:.0%}" for name, s in progress.items() if s.total
         )
-        for rounding in {s.rounding for s in progress.values()} - self.shown_roundings - {""}:
-            self.shown_roundings.add(rounding)
-            self._print(f"frames   {rounding}")
+        for each in progress.values():
+            self._show_rounding(each)
         if self.progress:
             self._update(self.all, done, f"{done}/{self.total} runs", "", left)
             for name, s in progress.items():
@@ -110,6 +111,12 @@ class ProgressView:
         elif time.monotonic() - self.printed >= self.every and scheduler.running:
             self.printed = time.monotonic()
             self._print(f"{self.title}  {done}/{self.total} runs  left {clock(left)}  {shares}")
+
+    def _show_rounding(self, progress: RunProgress) -> None:
+        """Prints, once for all runs, that a run plays more frames than were asked for."""
+        if progress.rounding and progress.rounding not in self.shown_roundings:
+            self.shown_roundings.add(progress.rounding)
+            self._print(f"frames   {progress.rounding}")
 
     def _add(self, name: str, total: float) -> TaskID:
         assert self.progress is not None

@@ -228,6 +228,7 @@ def test_multirun(tmp_path: Path) -> None:
     assert result.out.startswith("multirun 2 runs, one after another\n")
 
 
+@pytest.mark.slow
 def test_a_grid_in_jobs_of_submitit(tmp_path: Path) -> None:
     """As on Slurm: every run in a process of its own, from a pickled job; of one seed, at one
     moment, each in its own directory."""

@@ -40,8 +40,8 @@ def without(package: str, folder: Path, *words: str) -> subprocess.CompletedProc
     ("package", "settings"),
     [
         ("vmas", ["task=vmas/balance"]),
-        ("mpe2", ["task=mpe2/simple_spread_v3"]),
-        ("pettingzoo", ["task=pettingzoo/classic/rps_v2"]),
+        pytest.param("mpe2", ["task=mpe2/simple_spread_v3"], marks=pytest.mark.slow),
+        pytest.param("pettingzoo", ["task=pettingzoo/classic/rps_v2"], marks=pytest.mark.slow),
         ("wandb", ["task=games/climbing", "wandb=true"]),
     ],
 )

@@ -109,6 +109,7 @@ def test_what_cannot_be_imported(file: Path, path: str, words: str) -> None:
             import_path(path)
 
 
+@pytest.mark.slow  # tests/training/test_run_directory.py moves the whole project
 def test_a_run_of_files_resumes_from_another_folder(file: Path, tmp_path: Path) -> None:
     words = ["task=./my_things.py:task", "algorithm=./my_things.py:Config"]
     words += ["model=my_things.py:Small", "teams.right.algorithm=scripted"]
