@@ -67,7 +67,7 @@ class Converter:
             raise UserError("there are no observations; expected at least one agent's or group's")
         arrays, found = _split_masks(observations)
         masks = {**found, **(masks or {})}
-        by_group = all(name in self.groups for name in arrays)
+        by_group = self._are_by_group(arrays)
         numpy = not any(isinstance(value, Tensor) for value in arrays.values())
         agents = None if by_group else self._known(arrays)
         groups, batched = (
@@ -94,6 +94,16 @@ class Converter:
             name, place = self.places[agent]
             named[agent] = arrays[name][:, place] if form.batched else arrays[name][0, place]
         return named
+
+    def _are_by_group(self, arrays: Mapping[str, Any]) -> bool:
+        """Returns whether names are of groups. Of an agent alone in a group of its name the array
+        tells: it has the axis N."""
+        if any(name not in self.groups for name in arrays):
+            return False
+        if any(name not in self.places for name in arrays):
+            return True
+        shapes = [(np.shape(x), self.groups[n].observation.shape) for n, x in arrays.items()]
+        return all(len(x) == len(spec) + 2 or x == (1, *spec) for x, spec in shapes)
 
     def _known(self, arrays: Mapping[str, Any]) -> tuple[str, ...]:
         for agent in arrays:
@@ -144,12 +154,10 @@ class Converter:
             obs = self._stack([rows.get(a, absent) for a in group.agents], group.observation.dtype)
             alive = None
             if group.mortal:
-                present = [agent in rows for agent in group.agents]
-                alive = torch.tensor(present, device=self.device).expand(size, -1)
-            present = len(missing) < group.size
-            groups[name] = GroupObservation(
-                obs, self._agent_masks(group, masks, size, present), alive
-            )
+                present = torch.tensor([a in rows for a in group.agents], device=self.device)
+                alive = present.expand(size, -1)
+            mask = self._agent_masks(group, masks, size, len(missing) < group.size)
+            groups[name] = GroupObservation(obs, mask, alive)
         return groups, batched
 
     def _agent_masks(

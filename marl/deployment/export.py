@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,8 +20,10 @@ import marl
 from marl.deployment.actor import GroupActor
 from marl.deployment.policy import LoadedPolicy, load_policy
 from marl.errors import UserError
-from marl.training import run_directory, stored_groups
+from marl.training import loading, run_directory, stored_groups
+from marl.training.agent_order import OrderedTask, arrange
 from marl.types import EntityGraph
+from marl.utils.jsonl import read_json, read_jsonl
 
 #: Observations that an exported file is checked on, and the largest difference allowed.
 CHECKED, TOLERANCE = 100, 1e-5
@@ -60,7 +63,7 @@ def export(
     if format not in WRITERS:
         raise UserError(f"unknown format {format!r}; choose from {', '.join(WRITERS)}")
     policy = load_policy(run, checkpoint, team=team)
-    directory = _directory(Path(run))
+    directory = loading.directory_of(Path(run))
     actors = _actors(policy, directory)
     if not actors:
         raise UserError(f"{str(run)!r} holds no policy with weights; there is nothing to export")
@@ -70,10 +73,6 @@ def export(
     card = _card(directory, checkpoint, format, actors, exported)
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     return exported
-
-
-def _directory(run: Path) -> Path:
-    return run.absolute().parent.parent if run.suffix == ".pt" else run
 
 
 def _actors(policy: LoadedPolicy, directory: Path) -> list[GroupActor]:
@@ -88,7 +87,9 @@ def _actors(policy: LoadedPolicy, directory: Path) -> list[GroupActor]:
 
 def _graph(directory: Path) -> EntityGraph | None:
     """Returns the graph that a run's environment begins with, which tells its entities."""
-    env = run_directory.read_config(directory)["task"](1, torch.device("cpu"))
+    config = run_directory.read_config(directory)
+    order = partial(arrange, saved=config.get("agents"))
+    env = OrderedTask(config["task"], order)(1, torch.device("cpu"))
     try:
         return env.reset(0).graph
     finally:
@@ -98,8 +99,13 @@ def _graph(directory: Path) -> EntityGraph | None:
 # ---------------------------------------------------------------------------------------- formats
 
 
+def _file(actor: GroupActor, folder: Path, ending: str) -> Path:
+    """Returns the path of an actor's file, whatever signs its group's name holds."""
+    return folder / f"{actor.name.replace('/', '%2F')}.{ending}"
+
+
 def _torch(actor: GroupActor, folder: Path) -> Exported:
-    path = folder / f"{actor.name}.pt2"
+    path = _file(actor, folder, "pt2")
     program = _traced(actor)
     torch.export.save(program, path)
     module = torch.export.load(path).module()
@@ -109,7 +115,7 @@ def _torch(actor: GroupActor, folder: Path) -> Exported:
 def _onnx(actor: GroupActor, folder: Path) -> Exported:
     import onnxruntime  # pyright: ignore[reportMissingImports]
 
-    path = folder / f"{actor.name}.onnx"
+    path = _file(actor, folder, "onnx")
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -135,7 +141,7 @@ def _onnx(actor: GroupActor, folder: Path) -> Exported:
 def _safetensors(actor: GroupActor, folder: Path) -> Exported:
     from safetensors.torch import load_file, save_file
 
-    path = folder / f"{actor.name}.safetensors"
+    path = _file(actor, folder, "safetensors")
     weights = {name: x.contiguous().clone() for name, x in actor.policy.state_dict().items()}
     save_file(weights, path, {"format": "pt", "group": actor.name})
     read = load_file(path)
@@ -256,11 +262,10 @@ def _meaning(actor: GroupActor) -> str:
 
 def _evaluation(directory: Path) -> dict[str, Any] | None:
     """Returns the run's absolute metric, or else its last evaluation; None if it has neither."""
-    absolute, evaluations = directory / "absolute.json", directory / "evaluations.jsonl"
-    if absolute.exists():
-        kind, record = "absolute metric", json.loads(absolute.read_text())
-    elif evaluations.exists() and (lines := evaluations.read_text().splitlines()):
-        kind, record = "last evaluation", json.loads(lines[-1])
+    if record := read_json(directory / "absolute.json"):
+        kind = "absolute metric"
+    elif records := read_jsonl(directory / "evaluations.jsonl"):
+        kind, record = "last evaluation", records[-1]
     else:
         return None
     by_team = record.get("returns") or {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,6 +14,7 @@ from marl.algorithm import Algorithm
 from marl.deployment.conversion import Converter
 from marl.errors import UserError, unknown
 from marl.training import build, loading, run_directory
+from marl.training.agent_order import OrderedTask, arrange
 from marl.training.stored_groups import Interface, groups_from_plain
 from marl.types import AgentGroup, Carry, EntityGraph, Observation
 from marl.utils import seeding, trust, versions
@@ -162,8 +164,7 @@ def load_policy(
     """
     path, where = Path(run), find_device(str(device))
     with trust.accept_all(trust_code):
-        directory = path.absolute().parent.parent if path.suffix == ".pt" else path
-        config = run_directory.read_config(directory)
+        config = run_directory.read_config(loading.directory_of(path))
         teams = config["teams"]
         if team is not None and team not in teams:
             raise unknown("team", team, teams, where=f" in run {str(run)!r}")
@@ -187,7 +188,8 @@ def _interface(config: Mapping[str, Any], device: torch.device) -> Interface:
             "this older run was made from Python by a function without a name, and stored no "
             "spaces; evaluate it with its environment"
         )
-    env = config["task"](1, device)
+    order = partial(arrange, saved=config.get("agents"))
+    env = OrderedTask(config["task"], order)(1, device)
     try:
         return Interface(dict(env.groups), env.state_size, device)
     finally:

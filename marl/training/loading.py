@@ -38,7 +38,7 @@ def load_checkpoint(
             the run has several.
     """
     if path.suffix == ".pt":
-        return path.absolute().parent.parent, path, checkpoint.load(path, device)
+        return directory_of(path), path, checkpoint.load(path, device)
     checkpoints = checkpoint.Checkpoints(path / "checkpoints")
     teams = read_config(path)["teams"]
     if best is None:
@@ -55,6 +55,11 @@ def load_checkpoint(
     if file is None:
         raise UserError(f"{str(path)!r} holds no best checkpoint of team {team!r}")
     return path, file, checkpoint.load(file, device)
+
+
+def directory_of(path: Path) -> Path:
+    """Returns the run directory of ``path``, which is one or one of its checkpoint files."""
+    return path.absolute().parent.parent if path.suffix == ".pt" else path
 
 
 def has_best(path: Path, team: str) -> bool:

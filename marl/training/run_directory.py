@@ -77,6 +77,10 @@ def _with_moved_files(directory: Path, plain: Any) -> Any:
 
     A file that is no longer where it was is looked for where it lies from the run, so that a
     project moves as a whole.
+
+    Raises:
+        UserError: a file has moved, and the user does not say that what lies there is trusted: the
+            run's signature is of the old place.
     """
     if isinstance(plain, list):
         return [_with_moved_files(directory, item) for item in plain]
@@ -87,7 +91,13 @@ def _with_moved_files(directory: Path, plain: Any) -> Any:
         if isinstance(path := moved.get(key), str) and TYPE in moved:
             file, _, rest = path.rpartition(":")
             if user_files.names_file(path):
-                moved[key] = f"{_find_moved(directory, file)}:{rest}"
+                place = _find_moved(directory, file)
+                if place != file and not trust.accepts_all():
+                    raise UserError(
+                        f"{str(directory)!r} imports {file!r}, which is now {place!r}; if the "
+                        "project was moved, add --trust (in Python: trust=True)"
+                    )
+                moved[key] = f"{place}:{rest}"
     return moved
 
 

@@ -14,6 +14,7 @@ import torch
 
 import marl
 from marl.cli import compose
+from marl.deployment.conversion import Converter
 from marl.deployment.policy import LoadedPolicy, load_policy
 from marl.errors import UserError
 from marl.training import build, collector, loading, run_directory, stored_groups
@@ -245,6 +246,16 @@ def test_groups_are_stored_exactly() -> None:
     plain = json.loads(json.dumps(stored_groups.groups_to_plain(groups, 7)))
     again = stored_groups.groups_from_plain(plain, CPU)
     assert again.groups == groups and again.state_size == 7
+
+
+def test_an_agent_alone_in_a_group_of_its_name() -> None:
+    """PettingZoo's arrays are without the axis N, and so are the actions."""
+    group = AgentGroup("red", ("red",), TensorSpec((3,)), Discrete(2))
+    converter, action = Converter({"red": group}, CPU), {"red": torch.ones(2, 1, dtype=torch.long)}
+    for shape, expected in {(3,): (), (2, 3): (2,), (1, 3): (1,), (2, 1, 3): (2, 1)}.items():
+        obs, form = converter.observation({"red": np.zeros(shape)}, None, None)
+        assert obs.groups["red"].obs.shape == (form.size, 1, 3)
+        assert np.shape(converter.actions(action, form)["red"]) == expected
 
 
 def bad_calls() -> dict[str, tuple[Any, str]]:

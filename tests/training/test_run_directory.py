@@ -24,6 +24,7 @@ from marl.training.selfplay import SelfPlayConfig
 from marl.training.teams import Team
 from marl.utils.files import LOCK, Lock, Taken
 from marl.utils.jsonl import read_jsonl
+from marl.utils.trust import accept_all
 from tests.helpers.crashes import files
 from tests.helpers.experiments import SHORT, WORDS, equal, experiment, outcome
 from tests.helpers.processes import cli, start_cli, start_training
@@ -310,9 +311,12 @@ def test_a_project_moves_with_its_environment(tmp_path: Path) -> None:
     words += ["task=./env.py:Tiny", "algorithm=./algorithm.py:Mine", "total_frames=40"]
     assert cli(old, "train", *words, "directory=runs/one").code == 0
     old.rename(new)
-    result = cli(tmp_path, "resume", "new/runs/one", "total_frames=80")
+    refusal = cli(tmp_path, "resume", "new/runs/one", "total_frames=80")
+    assert refusal.code == 2 and "if the project was moved, add --trust" in refusal.err
+    result = cli(tmp_path, "resume", "new/runs/one", "total_frames=80", "--trust")
     assert result.code == 0, result
-    config = run_directory.read_config(new / "runs/one")
+    with accept_all():
+        config = run_directory.read_config(new / "runs/one")
     assert config["task"].name == f"{new / 'env.py'}:Tiny"
 
 
