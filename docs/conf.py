@@ -20,6 +20,7 @@ extensions = [
     "modules",
     "options",
     "results",
+    "zoo",
 ]
 exclude_patterns = ["_ext", "studies/*/data", "performance/data"]
 html_theme = "furo"

@@ -29,7 +29,7 @@ from marl.tables.publish import difference
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parents[1] / "results"
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-RECORD_KB, VIDEO_KB = 40, 300  # results/README.md
+RECORD_KB, VIDEO_KB, POLICY_KB = 40, 300, 400  # results/README.md
 
 
 def studies(names: list[str]) -> list[Path]:
@@ -75,14 +75,17 @@ def sizes(results: Path) -> Iterator[str]:
             files = sorted(path for path in record.iterdir() if path.is_file())
             videos = [path for path in files if path.stem == "video"]
             films.setdefault(record.parent, []).extend(videos)
-            texts = (path for path in files if path not in videos)
+            policies = [path for path in files if path.name == records.POLICY]
+            texts = (path for path in files if path not in (*videos, *policies))
             if (size := sum(len(gzip.compress(path.read_bytes())) for path in texts)) > (
                 1000 * RECORD_KB
             ):
                 yield f"{record}: {size:,} bytes compressed, at most {RECORD_KB} kB are allowed"
-            for path in videos:
-                if path.stat().st_size > 1000 * VIDEO_KB:
-                    yield f"{path}: at most {VIDEO_KB} kB are allowed"
+            for path, most in (
+                (p, VIDEO_KB if p in videos else POLICY_KB) for p in videos + policies
+            ):
+                if path.stat().st_size > 1000 * most:
+                    yield f"{path}: at most {most} kB are allowed"
         for cell, videos in films.items():
             if len(videos) > 1:
                 yield f"{cell}: {len(videos)} videos, one is allowed"

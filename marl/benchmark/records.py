@@ -27,6 +27,8 @@ RESULTS = ("config.json", "evaluations.jsonl", "random.json", ABSOLUTE)
 ABOUT = ("provenance.json", "clock.json")
 WITH_PATHS = ("config.json", "provenance.json")  # in which a run directory has absolute paths
 SUMS = "SHA256SUMS"
+POLICY = "policy.safetensors"  # of a run with an absolute metric
+POLICY_BYTES = 400_000  # of the largest policy that is kept with a record
 MAX_DEPTH = 50  # of nested lists and mappings in a record's JSON
 
 
@@ -51,7 +53,7 @@ class BadRecord(UserError):
     """The error that a record is not what a run wrote."""
 
 
-def write(run: Path, suite: Path, cell: Cell) -> Path:
+def write(run: Path, suite: Path, cell: Cell, policy: bool = False) -> Path:
     """Writes the record of a finished run, atomically.
 
     A video of the run is copied too. Paths are reduced to names, so that a record tells nothing of
@@ -62,6 +64,8 @@ def write(run: Path, suite: Path, cell: Cell) -> Path:
         run: the run's directory.
         suite: the suite's folder of records.
         cell: the run's place in the suite.
+        policy: copy the run's ``policy.safetensors`` too, unless it is larger than
+            ``POLICY_BYTES``.
 
     Returns:
         The record's folder.
@@ -80,8 +84,7 @@ def write(run: Path, suite: Path, cell: Cell) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     (temporary / "clock.json").write_text(json.dumps(clock(run), indent=2) + "\n")
-    videos = [path.name for path in run.glob("video.*")]
-    for name in (*RESULTS, *videos):
+    for name in (*RESULTS, *_extras(run, policy)):
         shutil.copyfile(run / name, temporary / name)
     for name in WITH_PATHS:
         content = without_places(json.loads((run / name).read_text()))
@@ -95,6 +98,14 @@ def write(run: Path, suite: Path, cell: Cell) -> Path:
     os.replace(temporary, to)
     shutil.rmtree(older, ignore_errors=True)
     return to
+
+
+def _extras(run: Path, policy: bool) -> list[str]:
+    """Returns the names of the files of a run that a record holds where they exist."""
+    names = [path.name for path in run.glob("video.*")]
+    file = run / POLICY
+    small = policy and file.is_file() and file.stat().st_size <= POLICY_BYTES
+    return [*names, POLICY] if small else names
 
 
 def exists(record: Path) -> bool:

@@ -101,7 +101,7 @@ examples:
 A joint policy along a Bayesian network is exported without its graph.
 """
 Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"
-LISTS = ("tasks", "algorithms", "models", "experiments", "benchmarks", "sweeps")
+LISTS = ("tasks", "algorithms", "models", "experiments", "benchmarks", "sweeps", "zoo")
 
 
 def parser() -> ArgumentParser:
@@ -181,7 +181,8 @@ def evaluate(commands: Commands) -> None:
     parser = _command(commands, "evaluate", words, EVALUATE, EVALUATE_EXAMPLES)
     _trust(parser)
     add = parser.add_argument
-    add("run", metavar="RUN", help="a run directory or one of its checkpoint files")
+    add("run", metavar="RUN",
+        help="a run directory, a checkpoint file, or a name of 'marl list zoo'")  # fmt: skip
     add("settings", nargs="*", metavar="task.KEY=VALUE",
         help="options of the task to change, such as the number of agents")  # fmt: skip
     add("--episodes", type=positive, default=32, help="episodes to play (default 32)")
@@ -208,7 +209,8 @@ def export(commands: Commands) -> None:
     parser = _command(commands, "export", words, EXPORT, EXPORT_EXAMPLES)
     _trust(parser)
     add = parser.add_argument
-    add("run", metavar="RUN", help="a run directory or one of its checkpoint files")
+    add("run", metavar="RUN",
+        help="a run directory, a checkpoint file, or a name of 'marl list zoo'")  # fmt: skip
     add("--format", choices=("torch", "onnx", "safetensors"), default="torch",
         help="torch.export program, ONNX, or the weights alone (default torch)")  # fmt: skip
     add("--checkpoint", default="best", metavar="NAME",

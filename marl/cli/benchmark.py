@@ -139,7 +139,9 @@ class Plan:
     def record(self, job: Job) -> None:
         """Writes the record of a run that has ended."""
         if not self.is_recorded(job):  # unless another launcher did meanwhile
-            records.write(job.directory, self.results, self._cell(job))
+            cell = self._cell(job)
+            first = cell.seed == self.suite.seeds[0]
+            records.write(job.directory, self.results, cell, policy=first)
         if self.prune:
             prune(job.directory)
 

@@ -191,6 +191,10 @@ def names(options: Namespace) -> int:
         from marl.cli.sweep import listed
 
         lines = listed()
+    elif options.what == "zoo":
+        from marl.cli.zoo import listed
+
+        lines = listed()
     elif options.what == "experiments":
         lines = _experiments(folder / "experiment")
     else:

@@ -49,10 +49,11 @@ def export(
     """Writes the decentralized actor of each group that learned, and ``card.json`` beside them.
 
     Args:
-        run: the run directory, or one of its checkpoint files.
+        run: the run directory, one of its checkpoint files, or a name of the zoo.
         format: ``torch`` (a ``torch.export`` program, ``.pt2``), ``onnx`` or ``safetensors`` (the
             weights alone).
-        out: the folder; None for ``export/`` in the run directory.
+        out: the folder; None for ``export/`` in the run directory, and for ``./export`` of a
+            policy of the zoo.
         checkpoint: as of ``marl.load_policy``.
         team: the team; None for all teams.
 
@@ -67,7 +68,8 @@ def export(
     actors = _actors(policy, directory)
     if not actors:
         raise UserError(f"{str(run)!r} holds no policy with weights; there is nothing to export")
-    folder = Path(out) if out else directory / "export"
+    place = Path() if loading.policies_of(Path(run)) else directory
+    folder = Path(out) if out else place / "export"
     folder.mkdir(parents=True, exist_ok=True)
     exported = [WRITERS[format](actor, folder) for actor in actors]
     card = _card(directory, checkpoint, format, actors, exported)

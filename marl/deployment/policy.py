@@ -151,7 +151,8 @@ def load_policy(
     make their environment once, to ask for its groups.
 
     Args:
-        run: the run directory, or one of its checkpoint files.
+        run: the run directory, or one of its checkpoint files; a record or its policy file; or a
+            name of the zoo, such as ``zoo:mpe/spread/hasac`` (``marl list zoo``).
         checkpoint: of a directory: ``best``, each team's best one; ``last``, the newest; or the
             name of a file in ``checkpoints/``, such as ``frames-000000050000.pt``.
         team: the team to load; None for all teams.
@@ -169,11 +170,12 @@ def load_policy(
         if team is not None and team not in teams:
             raise unknown("team", team, teams, where=f" in run {str(run)!r}")
         names = [team] if team is not None else list(teams)
-        interface = _interface(config, where)
+        states = {name: _checkpoint(path, checkpoint, name, where) for name in names}
+        spaces = config.get("spaces") or next(iter(states.values()))[1].get("spaces")
+        interface = _interface({**config, "spaces": spaces}, where)
         agents, version = config.get("agents"), versions.learning(config)
         loaded: dict[str, Algorithm] = {}
-        for name in names:
-            file, state = _checkpoint(path, checkpoint, name, where)
+        for name, (file, state) in states.items():
             part = {name: teams[name]}
             loaded |= build.load_teams(interface, part, state["teams"], file, agents, version)
     return LoadedPolicy(loaded, interface, seed)
@@ -200,7 +202,9 @@ def _checkpoint(
     path: Path, word: str, team: str, device: torch.device
 ) -> tuple[Path, Mapping[str, Any]]:
     """Returns a checkpoint's file and state; ``best`` of a team that has none is its newest."""
-    if path.suffix == ".pt":
+    if loading.policies_of(path) and word != "best":
+        raise UserError(f"{str(path)!r} holds best policies only; leave out checkpoint={word!r}")
+    if path.suffix == ".pt" or loading.policies_of(path):
         _, file, state = loading.load_checkpoint(path, device)
     elif word in ("best", "last"):
         best = team if word == "best" and loading.has_best(path, team) else None

@@ -147,6 +147,10 @@ class Checkpoints:
                 f"resume it with {command}"
             )
 
+    def all_best(self) -> dict[str, Path]:
+        """Returns the best checkpoint of every team that has one, by team."""
+        return {_team(path): path for path in self._all_best()}  # the newest of a team is last
+
     def _all_best(self) -> list[Path]:
         """Returns the best checkpoints of all teams."""
         return self._matching("best-.+")

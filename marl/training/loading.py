@@ -12,7 +12,7 @@ import torch
 from marl.algorithm import Context
 from marl.errors import UserError, unknown
 from marl.policies.base import Policy
-from marl.training import agent_order, checkpoint
+from marl.training import agent_order, checkpoint, policy_file, zoo
 from marl.training.agent_order import Order
 from marl.training.run_directory import read_config
 from marl.training.teams import Team
@@ -22,10 +22,11 @@ from marl.utils import versions
 def load_checkpoint(
     path: Path, device: torch.device, best: str | None = None
 ) -> tuple[Path, Path, dict[str, Any]]:
-    """Loads a checkpoint of a run.
+    """Loads a checkpoint of a run, or the policies of a record.
 
     Args:
-        path: a run directory, or one of its checkpoint files.
+        path: a run directory, one of its checkpoint files, a policy file (``policy_file``), a
+            record that holds one, or a name of the zoo.
         device: where the tensors are to be.
         best: of a directory, loads the checkpoint at which this team was best, empty for its only
             team; None for the newest checkpoint.
@@ -39,6 +40,8 @@ def load_checkpoint(
     """
     if path.suffix == ".pt":
         return directory_of(path), path, checkpoint.load(path, device)
+    if file := policies_of(path):
+        return file.parent, file, _load_policies(file, device, best)
     checkpoints = checkpoint.Checkpoints(path / "checkpoints")
     teams = read_config(path)["teams"]
     if best is None:
@@ -57,8 +60,35 @@ def load_checkpoint(
     return path, file, checkpoint.load(file, device)
 
 
+def policies_of(path: Path) -> Path | None:
+    """Returns the policy file that ``path`` means: a name of the zoo, the file itself, or a record
+    that holds one; None of runs and their checkpoints.
+
+    Raises:
+        UserError: the zoo has no such policy.
+    """
+    if zoo.is_name(path):
+        return zoo.find(path)
+    if path.suffix == ".safetensors":
+        return path
+    file = path / policy_file.NAME
+    return file if file.is_file() and not (path / "checkpoints").is_dir() else None
+
+
+def _load_policies(file: Path, device: torch.device, best: str | None) -> dict[str, Any]:
+    """Loads a policy file; teams that are not in it did not learn."""
+    state = policy_file.read(file, device)
+    if best and best not in state["teams"]:
+        raise unknown("team", best, state["teams"], where=f" in {str(file)!r}")
+    others = {name: {} for name in read_config(file.parent)["teams"]}
+    return {**state, "teams": others | state["teams"]}
+
+
 def directory_of(path: Path) -> Path:
-    """Returns the run directory of ``path``, which is one or one of its checkpoint files."""
+    """Returns the run directory or record of ``path``, which is one, one of its files, or a name
+    of the zoo."""
+    if file := policies_of(path):
+        return file.parent
     return path.absolute().parent.parent if path.suffix == ".pt" else path
 
 
@@ -84,7 +114,7 @@ def load_policy(path: Path, source: str, target: Context) -> Policy:
         UserError: the run or the team does not exist, or its policy has networks of other shapes or
             learned for other agents.
     """
-    if not path.exists():
+    if not path.exists() and not zoo.is_name(path):
         raise UserError(
             f"run or checkpoint file {str(path)!r} of a frozen team does not exist; give the path "
             "of a run directory or of one of its checkpoint files"

@@ -1,0 +1,113 @@
+"""Trained policies as one small file, ``policy.safetensors``: the best one of each team of a run.
+
+It holds what acting needs: the weights by name, ``TEAM/PARAMETER``, and beside them the frames of
+each team's checkpoint and the groups of the environment. The configuration stays in ``config.json``
+beside it. Like a checkpoint, it is read without executing code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import torch
+from torch import Tensor
+
+from marl.errors import UserError
+from marl.training import checkpoint, checkpoint_formats
+from marl.training.checkpoint import CorruptCheckpoint
+from marl.training.checkpoint_formats import FORMAT, State
+from marl.utils.files import write_atomic
+
+NAME = "policy.safetensors"
+#: Key of the file's metadata with what is not a tensor.
+ABOUT = "marl"
+
+
+def write(path: Path, states: Mapping[str, State], spaces: Mapping[str, Any]) -> None:
+    """Writes the policies of a run, atomically.
+
+    Args:
+        path: the file.
+        states: state of each team's best checkpoint, by team.
+        spaces: the environment's groups (``stored_groups.groups_to_plain``).
+    """
+    from safetensors.torch import save
+
+    policies = {name: state["teams"][name].get("policy", {}) for name, state in states.items()}
+    tensors = {
+        _prefix(team) + name: tensor.detach().cpu().contiguous()
+        for team, policy in policies.items()
+        for name, tensor in policy.items()
+    }
+    about = {
+        "format": FORMAT,
+        "frames": {name: state["frames"] for name, state in states.items()},
+        "spaces": spaces,
+    }
+    write_atomic(path, save(tensors, {"format": "pt", ABOUT: json.dumps(about)}))
+
+
+def write_best(directory: Path, spaces: Mapping[str, Any]) -> None:
+    """Writes ``policy.safetensors`` of a run from its teams' best checkpoints, if it has any.
+
+    Args:
+        directory: directory of the run.
+        spaces: the environment's groups (``stored_groups.groups_to_plain``).
+    """
+    checkpoints = checkpoint.Checkpoints(directory / "checkpoints")
+    best = checkpoints.all_best()
+    if best:
+        states = {name: checkpoint.load(file, torch.device("cpu")) for name, file in best.items()}
+        write(directory / NAME, states, spaces)
+
+
+def read(path: Path, device: torch.device) -> State:
+    """Returns what ``write`` was given, like the state of a checkpoint.
+
+    Args:
+        path: the file.
+        device: where the tensors are to be.
+
+    Returns:
+        The state, with ``teams``, ``frames`` of the newest team's checkpoint, and ``spaces``.
+
+    Raises:
+        CorruptCheckpoint: the file is damaged, or not one of marl's.
+        UserError: the file does not exist, or a newer version of marl wrote it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise UserError(f"policy file {str(path)!r} does not exist")
+    try:
+        with safe_open(path, "pt", device="cpu") as file:
+            about = json.loads((file.metadata() or {})[ABOUT])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError):
+        raise CorruptCheckpoint(
+            f"{str(path)!r} is not a policy file of this program, or it is damaged"
+        ) from None
+    teams = {team: {"policy": _policy(tensors, _prefix(team), device)} for team in about["frames"]}
+    state = {
+        "format": about["format"],
+        "frames": max(about["frames"].values()),
+        "spaces": about["spaces"],
+        "teams": teams,
+    }
+    return checkpoint_formats.read(state, path)
+
+
+def _policy(tensors: Mapping[str, Tensor], prefix: str, device: torch.device) -> State:
+    return {
+        name.removeprefix(prefix): tensor.to(device)
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _prefix(team: str) -> str:
+    return f"{quote(team, safe='')}/"
