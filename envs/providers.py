@@ -14,6 +14,8 @@ import torch
 from marl.env import VectorEnv
 from marl.envs.first_step import FirstStepCheck
 from marl.envs.graph import WORLD, graph_options
+from marl.envs.vmas.scenario import is_scenario
+from marl.envs.vmas.scenario import options as scenario_options
 from marl.errors import unknown
 from marl.utils.field_docs import Option
 from marl.utils.serialization import import_path
@@ -37,6 +39,8 @@ class Provider:
     names: Callable[[], Iterable[str]] = tuple
     #: Function of a task's name that returns the options which ``task.kwargs`` sets.
     options: Callable[[str], Iterable[Option]] = lambda name: ()
+    #: Whether ``task.graph`` may take its positions from the ``world``.
+    world_graph: bool = False
 
 
 def find_provider(name: str) -> Provider:
@@ -61,9 +65,13 @@ def prefix_of(name: str) -> str:
 
 
 def _imported(path: str) -> Provider:
-    """Returns the provider of an import path: of batched environments where its factory takes
-    ``num_envs``, else of PettingZoo's."""
-    if _takes_num_envs(import_path(path)):
+    """Returns the provider of an import path: of VMAS for a scenario, of batched environments where
+    its factory takes ``num_envs``, else of PettingZoo's."""
+    value = import_path(path)
+    if is_scenario(value):
+        options = partial(_scenario_options, value)
+        return replace(PROVIDERS["vmas"], make=partial(_vmas, value), options=options)
+    if _takes_num_envs(value):
         return replace(BATCHED, make=partial(_batched, path))
     return replace(IMPORTED, make=partial(_pettingzoo, path))
 
@@ -75,12 +83,13 @@ def _takes_num_envs(factory: Any) -> bool:
         return False
 
 
-def _vmas(task: Task, num_envs: int, device: torch.device) -> VectorEnv:
+def _vmas(scenario: Any, task: Task, num_envs: int, device: torch.device) -> VectorEnv:
+    """Makes the environment of a user's scenario, or of the task's name where that is None."""
     from marl.envs.vmas.env import VmasEnv
 
     world = graph_options(task.graph) if task.graph else None
     return VmasEnv(
-        task.name.removeprefix("vmas/"),
+        task.name.removeprefix("vmas/") if scenario is None else scenario,
         num_envs,
         device,
         task.max_steps,
@@ -128,9 +137,11 @@ def _batched(path: str, task: Task, num_envs: int, device: torch.device) -> Vect
 
 
 def _vmas_options(name: str) -> Iterable[Option]:
-    from marl.envs.vmas.build import scenario_options
-
     return scenario_options(name.removeprefix("vmas/"))
+
+
+def _scenario_options(scenario: Any, name: str) -> Iterable[Option]:
+    return scenario_options(scenario)
 
 
 def _particle_options(name: str) -> Iterable[Option]:
@@ -180,7 +191,9 @@ NATIVE = frozenset({"max_steps", "groups", "graph"})
 PETTINGZOO = NATIVE | {"state", "workers"}
 #: The provider of every prefix.
 PROVIDERS = {
-    "vmas": Provider(_vmas, NATIVE | {"actions"}, _vmas_names, _vmas_options),
+    "vmas": Provider(
+        partial(_vmas, None), NATIVE | {"actions"}, _vmas_names, _vmas_options, world_graph=True
+    ),
     **{
         prefix: Provider(
             _particle, NATIVE, partial(_particle_names, f"{prefix}/"), _particle_options

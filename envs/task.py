@@ -13,6 +13,7 @@ from marl.env import VectorEnv
 from marl.envs.graph import WORLD, ObservedGraph, graph_options
 from marl.envs.providers import IMPORTED, PROVIDERS, Provider, find_provider, prefix_of
 from marl.envs.providers import task_names as task_names
+from marl.envs.vmas.scenario import import_path_of
 from marl.errors import UserError
 from marl.utils.field_docs import Option
 from marl.utils.user_files import absolute
@@ -29,9 +30,10 @@ class Task:
     #: Which environment: ``vmas/<scenario>``, ``mpe/<scenario>`` or ``navigation/<task>`` (particle
     #: worlds batched in torch), ``games/<game>`` (small games with known answers),
     #: ``mpe2/<name>``, ``pettingzoo/<registry id>``, a name that an installed package registers, or
-    #: an import path, ``module:factory`` or ``file.py:factory``. The factory takes ``num_envs`` and
-    #: ``device`` and returns a VectorEnv, or takes neither and returns a parallel PettingZoo
-    #: environment.
+    #: an import path, ``module:name`` or ``file.py:name``. It names a VMAS scenario (a subclass or
+    #: an instance of its ``BaseScenario``; ``vmas/file.py:name`` is the same), or a factory, which
+    #: takes ``num_envs`` and ``device`` and returns a VectorEnv, or takes neither and returns a
+    #: parallel PettingZoo environment.
     name: str = "vmas/navigation"
     #: Time limit of an episode, in steps; null for the environment's own (VMAS: 100).
     max_steps: int | None = None
@@ -52,7 +54,7 @@ class Task:
     graph: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.name = absolute(self.name)
+        self.name = absolute(import_path_of(self.name))
         if self.max_steps is not None and self.max_steps < 1:
             raise UserError(f"task.max_steps={self.max_steps} must be at least 1")
         if self.workers < 0:
@@ -80,7 +82,7 @@ class Task:
         options = graph_options(self.graph)
         if options.positions != WORLD:
             return ObservedGraph(provider.make(self, num_envs, device), options)
-        if not self.name.startswith("vmas/"):
+        if not provider.world_graph:
             raise UserError(
                 f"task.graph: positions={WORLD} works only with VMAS, not {self.name!r}; set "
                 "positions to indices of the observation, such as [0, 1]"

@@ -39,7 +39,7 @@ def test_every_kind_of_extension_has_an_example() -> None:
         f"my_{kind}.py"
         for kind in (
             "algorithms", "auxiliaries", "batched", "models", "opponents", "parallel",
-            "reinforce", "tasks",
+            "reinforce", "scenario", "tasks",
         )
     ] == MODULES  # fmt: skip
 

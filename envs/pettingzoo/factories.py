@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from marl.envs.pettingzoo.layout import Factory
+from marl.envs.vmas.scenario import is_scenario
 from marl.errors import UserError, unknown
 from marl.utils.argument_docs import argument_options
 from marl.utils.field_docs import Option
@@ -123,6 +124,11 @@ def create(make: Factory) -> Any:
         raise UserError(
             f"{env} is turn-based (AEC); expected a parallel environment, in which all agents act "
             "at once; pettingzoo.utils.aec_to_parallel converts those that can be"
+        )
+    if is_scenario(env):
+        raise UserError(
+            f"{make} returned a VMAS scenario; name its class, which is a subclass of "
+            "BaseScenario, in place of the function"
         )
     if not getattr(env, "possible_agents", None):
         raise UserError(

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import importlib
 import inspect
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from marl.envs.vmas import scenario as scenarios
+from marl.envs.vmas.scenario import Scenario
 from marl.errors import UserError, unknown
-from marl.utils.field_docs import Option
 
 # fmt: off
 SCENARIOS: tuple[str, ...] = (
@@ -30,17 +26,22 @@ SCENARIOS: tuple[str, ...] = (
 ACTIONS = ("continuous", "discrete", "multidiscrete")
 
 
-def check_arguments(scenario: str, num_envs: int, max_steps: int, actions: str) -> None:
+def check_arguments(scenario: Scenario, num_envs: int, max_steps: int, actions: str) -> None:
     """Raises UserError for the first wrong argument.
 
     Args:
-        scenario: one of ``SCENARIOS``.
+        scenario: one of ``SCENARIOS``, or a subclass or an instance of ``BaseScenario``.
         num_envs: at least 1.
         max_steps: at least 1.
         actions: one of ``ACTIONS``.
     """
-    if scenario not in SCENARIOS:
+    if isinstance(scenario, str) and scenario not in SCENARIOS:
         raise unknown("task", f"vmas/{scenario}", [f"vmas/{name}" for name in SCENARIOS])
+    if not isinstance(scenario, str) and not scenarios.is_scenario(scenario):
+        raise UserError(
+            f"{scenario!r} is not a VMAS scenario; expected one of SCENARIOS, or a subclass or an "
+            "instance of vmas.simulator.scenario.BaseScenario"
+        )
     if actions not in ACTIONS:
         raise unknown("actions", actions, ACTIONS)
     for name, value in (("num_envs", num_envs), ("max_steps", max_steps)):
@@ -48,31 +49,13 @@ def check_arguments(scenario: str, num_envs: int, max_steps: int, actions: str) 
             raise UserError(f"{name}={value} is out of range; expected at least 1")
 
 
-def scenario_options(scenario: str) -> Iterator[Option]:
-    """Yields the arguments of a scenario: what its source takes out of its ``kwargs`` by name.
-
-    Args:
-        scenario: one of ``SCENARIOS``.
-    """
-    for call in ast.walk(ast.parse(_source(scenario))):
-        match call:
-            case ast.Call(
-                func=ast.Attribute(value=ast.Name("kwargs"), attr="pop" | "get"),
-                args=[ast.Constant(str(name)), *rest],
-            ):
-                default = ast.unparse(rest[0]) if rest else "None"
-                with contextlib.suppress(ValueError):
-                    default = ast.literal_eval(default)
-                yield Option(name, type(default).__name__, default, "")
-
-
 def build(
-    scenario: str, num_envs: int, device: torch.device, actions: str, extra: dict[str, Any]
+    scenario: Scenario, num_envs: int, device: torch.device, actions: str, extra: dict[str, Any]
 ) -> Any:
     """Builds a ``vmas.simulator.environment.Environment``.
 
     Args:
-        scenario: one of ``SCENARIOS``.
+        scenario: one of ``SCENARIOS``, or a subclass or an instance of ``BaseScenario``.
         num_envs: B, the number of copies.
         device: where it runs.
         actions: one of ``ACTIONS``.
@@ -83,9 +66,8 @@ def build(
     """
     from vmas.simulator.environment import Environment
 
-    loader = importlib.import_module("vmas.scenarios")  # the package; `vmas.scenarios` is a list
-    module = loader.load(f"{scenario}.py")
-    env = object.__new__(Environment)
+    _check_read(scenario, extra)
+    env, new = object.__new__(Environment), scenarios.new(scenario)
     # The constructor without its decorator, which would draw from, and advance, the random state
     # that all VMAS environments of a process share.
     construct = inspect.unwrap(Environment.__init__)
@@ -94,23 +76,27 @@ def build(
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Scenario kwargs")  # about unknown ones
-            construct(env, module.Scenario(), num_envs, device, **options, **extra)
+            construct(env, new, num_envs, device, **options, **extra)
     except Warning:
         raise _unknown_argument(scenario, extra) from None
     except (TypeError, ValueError, AssertionError) as error:
         if not extra:
             raise
-        raise UserError(f"vmas/{scenario} cannot be built with {extra}: {error}") from error
+        name = scenarios.name_of(scenario)
+        raise UserError(f"{name} cannot be built with {extra}: {error}") from error
     return env
 
 
-def _source(scenario: str) -> str:
-    loader = importlib.import_module("vmas.scenarios")
-    return Path(loader.load(f"{scenario}.py").__file__).read_text()
+def _check_read(scenario: Scenario, extra: dict[str, Any]) -> None:
+    """Raises UserError for an argument that a scenario of a user's would ignore."""
+    if extra and not isinstance(scenario, str) and not scenarios.reads_others(scenario):
+        known = [option.key for option in scenarios.options(scenario)]
+        if any(name not in known for name in extra):
+            raise _unknown_argument(scenario, extra)
 
 
-def _unknown_argument(scenario: str, extra: dict[str, Any]) -> UserError:
+def _unknown_argument(scenario: Scenario, extra: dict[str, Any]) -> UserError:
     """Returns the error about an argument that the scenario does not take."""
-    known = [option.key for option in scenario_options(scenario)]
+    known = [option.key for option in scenarios.options(scenario)]
     wrong = [name for name in extra if name not in known] or list(extra)
-    return unknown("argument", wrong[0], known, where=f" of vmas/{scenario}")
+    return unknown("argument", wrong[0], known, where=f" of {scenarios.name_of(scenario)}")

@@ -1,4 +1,4 @@
-"""Adapter of VMAS (Bettini et al. 2022): the task ``vmas/<scenario>`` of 41 scenarios.
+"""Adapter of VMAS (Bettini et al. 2022): the tasks ``vmas/<scenario>``, and scenarios of users.
 
 Task, agents, observations and rewards are the scenario's own:
 
@@ -38,8 +38,10 @@ from marl.envs.vmas.actions import GroupActions, action_spec
 from marl.envs.vmas.build import ACTIONS, SCENARIOS, build, check_arguments
 from marl.envs.vmas.info import EpisodeInfo
 from marl.envs.vmas.merge import Snapshot
+from marl.envs.vmas.outputs import CheckedScenario
 from marl.envs.vmas.random import RandomStreams
 from marl.envs.vmas.render import Renderer
+from marl.envs.vmas.scenario import Scenario, name_of
 from marl.types import (
     AgentGroup,
     EntityGraph,
@@ -67,7 +69,8 @@ class VmasEnv:
     them and summed over the episode.
 
     Args:
-        scenario: one of ``SCENARIOS``.
+        scenario: one of ``SCENARIOS``, or a subclass or an instance of VMAS's ``BaseScenario``; an
+            instance is copied.
         num_envs: B, the number of copies.
         device: where the simulation runs.
         max_steps: steps after which an episode is truncated; None for ``MAX_STEPS``.
@@ -83,7 +86,7 @@ class VmasEnv:
 
     def __init__(
         self,
-        scenario: str,
+        scenario: Scenario,
         num_envs: int,
         device: torch.device | str = "cpu",
         max_steps: int | None = None,
@@ -103,6 +106,9 @@ class VmasEnv:
         self._random = RandomStreams(self.device)
         with torch.no_grad(), self._random.everything():
             self._vmas = build(scenario, num_envs, self.device, actions, scenario_kwargs)
+        self._outputs = self._vmas.scenario
+        if not isinstance(scenario, str):
+            self._outputs = CheckedScenario(self._vmas, name_of(scenario))
         self._graph = graph
         self._find_groups(groups)
         self._steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
@@ -122,8 +128,8 @@ class VmasEnv:
             self._advance(action)
             reward = self._grouped([self._reward(agent) for agent in self._vmas.agents])
             ended = self._observe()
-            info = self._info.add([self._vmas.scenario.info(agent) for agent in self._vmas.agents])
-            over = self._vmas.scenario.done().clone()
+            info = self._info.add([self._outputs.info(agent) for agent in self._vmas.agents])
+            over = self._outputs.done().clone()
             cut = (self._steps >= self.max_steps) & ~over
             done = over | cut
             next_obs = obs = self._observation(ended)
@@ -189,7 +195,7 @@ class VmasEnv:
     def _reward(self, agent: Any) -> Tensor:
         """Returns an agent's reward, ``[B]`` float32."""
         # A copy: scenarios add the next agent's reward to the same tensor.
-        reward = self._vmas.scenario.reward(agent).reshape(self.num_envs)
+        reward = self._outputs.reward(agent).reshape(self.num_envs)
         return reward.to(torch.float32, copy=True)
 
     def _observe(self) -> dict[str, Tensor]:
@@ -197,7 +203,7 @@ class VmasEnv:
 
         Called once per step only: some scenarios draw noise, or remember what they observed.
         """
-        return self._grouped([_flat(self._vmas.scenario.observation(a)) for a in self._vmas.agents])
+        return self._grouped([_flat(self._outputs.observation(a)) for a in self._vmas.agents])
 
     def _grouped(self, values: list[Tensor]) -> dict[str, Tensor]:
         return {

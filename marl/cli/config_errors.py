@@ -69,13 +69,16 @@ def missing_choice(error: MissingConfigException) -> UserError:
 
 def _missing_task(name: str) -> UserError:
     """Returns the error for an unknown task; a file of that name may be meant."""
-    file = Path(name).with_suffix(".py")
-    if Path(name).suffix not in ("", ".py") or not file.is_file():
+    places = [Path(place) for place in (name, name.removeprefix("vmas/"))]
+    files = [p.with_suffix(".py") for p in places if p.suffix in ("", ".py")]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
         return unknown("task", name, task_names())
     path = file if file.is_absolute() else f"./{file}"
+    kind, word = ("scenario", "class") if name[:5] == "vmas/" else ("environment", "factory")
     return UserError(
-        f"unknown task {name!r}; for the environment of the file {file}, name its factory: "
-        f"task={path}:FACTORY"
+        f"unknown task {name!r}; for the {kind} of the file {file}, name its {word}: "
+        f"task={path}:{word.upper()}"
     )
 
 

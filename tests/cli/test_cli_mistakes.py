@@ -189,6 +189,7 @@ def test_unknown_names_the_nearest_or_the_choices() -> None:
         (["evaluate", "my_env.py"], "'my_env.py' is a file, not a run directory or .pt checkpoint"),
         (["train", "task=my_env"], "name its factory: task=./my_env.py:FACTORY"),
         (["train", "task=my_env.py"], "name its factory: task=./my_env.py:FACTORY"),
+        (["train", "task=vmas/my_env"], "name its class: task=./my_env.py:CLASS"),
     ],
 )
 def test_what_was_probably_meant(
