@@ -61,10 +61,10 @@ class CheckedScenario:
             raise self._error("done()", value, f"a tensor [{self._num_envs}] of bool")
         return value
 
-    def info(self, agent: Any) -> Mapping[str, Any]:
+    def info(self, agent: Any) -> dict[str, Any]:
         """Returns an agent's own numbers; raises UserError where they are not in a dict."""
         value = self._scenario.info(agent)
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             raise self._error(f"info({agent.name})", value, "a dict of tensors by name")
         return value
 

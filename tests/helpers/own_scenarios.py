@@ -1,3 +1,5 @@
+# pyright: basic, reportArgumentType=false, reportOptionalMemberAccess=false
+# pyright: reportIncompatibleMethodOverride=false, reportReturnType=false
 """Scenarios of a user: VMAS's own as a subclass and within another object, and faulty ones."""
 
 from __future__ import annotations
