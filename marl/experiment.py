@@ -20,6 +20,7 @@ from marl.training.logging import Log, Sink, build_sinks, drop_nonfinite, requir
 from marl.training.origin import naming_origin
 from marl.training.run_files import RunFiles
 from marl.training.run_metrics import check_finite, read_metrics, timing
+from marl.training.run_outcome import recorded
 from marl.training.run_state import restore, state_of
 from marl.training.selfplay import SelfPlay
 from marl.training.settings import Settings
@@ -214,7 +215,8 @@ class Experiment:
             Taken: another process trains in the directory, or has since this object was built.
             UserError: the directory cannot be written to, or its disk is full.
         """
-        with self.locked(), self.process.use(), keep_freed_memory():
+        outcome = recorded(self.directory, self.stop)
+        with self.locked(), outcome, self.process.use(), keep_freed_memory():
             try:
                 if distributed.rank() == 0:
                     self._begin()

@@ -138,6 +138,23 @@ def test_the_notebook_runs(
     assert (tmp_path / "runs/notebook/video.gif").exists()
 
 
+@pytest.mark.slow
+def test_the_example_of_comparing_runs(tmp_path: Path) -> None:
+    """Its commands in order, with short runs of two seeds."""
+    text = (DOCS / "runs.md").read_text().split("## Listing and comparing")[1]
+    block = re.search(r"```sh\n(.*?)```", text, re.DOTALL)
+    assert block
+    train, *others = (shlex.split(x, comments=True)[1:] for x in block[1].splitlines())
+    small = ["algorithm=ippo", "seed=0,1", "absolute_episodes=2", "evaluation_interval=40"]
+    kept = [word for word in train if word.partition("=")[0] not in ("algorithm", "seed")]
+    results = [cli(tmp_path, *kept, *SHORT, *small), *(cli(tmp_path, *x) for x in others)]
+    assert [result.code for result in results] == [0] * 5, results
+    assert results[1].out.count("finished") == results[2].out.count("finished") == 2
+    assert "ippo  2 (preliminary)" in results[3].out
+    assert (tmp_path / "comparison/index.html").exists()
+    assert (tmp_path / "results/mine/games_climbing/ippo/seed_1/SHA256SUMS").exists()
+
+
 def test_the_launcher_of_slurm_takes_the_examples_settings() -> None:
     lines = (DOCS / "distributed.md").read_text().replace("\\\n", "").splitlines()
     (line,) = [line for line in lines if "marl train -m hydra/launcher" in line]

@@ -30,6 +30,7 @@ FLOORS = (
     ("training",),
     ("experiment", "launch", "benchmark", "deployment"),
     ("tables",),
+    ("comparison",),
     ("cli",),
 )
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -234,6 +235,10 @@ LAUNCH = "import sys, marl.launch." + ", marl.launch.".join(
         (LAUNCH, ("torch", "hydra", "omegaconf", "vmas", "wandb")),
         ("import sys, marl.cli.sweep", ("torch", "hydra", "omegaconf", "vmas", "wandb")),
         ("import sys, marl.cli.benchmark", ("torch", "hydra", "omegaconf", "vmas", "wandb")),
+        (
+            "import sys, marl.cli.listing, marl.cli.runs, marl.cli.compare, marl.cli.record",
+            ("torch", "hydra", "vmas", "wandb", "matplotlib", "marl.envs", "marl.cli.compose"),
+        ),
         ("import sys, marl.training.report", ("torch", "hydra", "vmas", "wandb", "matplotlib")),
     ],
 )

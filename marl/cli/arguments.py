@@ -42,8 +42,41 @@ examples:
   marl evaluate runs/my-run task.kwargs.N=10   more agents than in training
   marl evaluate runs/a --versus runs/b runs/c --episodes 200   who beats whom
 """
-LIST = "Print the names that settings and commands accept, one per line."
-LIST_EXAMPLES = "example: marl list tasks"
+LIST = """\
+Print the names that settings and commands accept, one per line; or the runs in a folder, newest
+first, with what differs between them."""
+LIST_EXAMPLES = """\
+examples:
+  marl list tasks
+  marl list runs                               all under runs/
+  marl list runs task=vmas/* algorithm=mappo,ippo state=finished
+  marl list runs runs/sweep-mappo actor_lr=5e-4 --json
+
+A filter is KEY=VALUE (task, algorithm, state or a setting), a text, or a folder of runs. States are
+finished, running, stopped, killed, diverged and failed.
+"""
+COMPARE = """\
+Compare runs: those that differ in their seed only are one curve with an interval over seeds, over
+frames and over seconds. The table goes to the terminal; pictures, CSV files and one page with all
+of it, videos included, to a folder."""
+COMPARE_EXAMPLES = """\
+examples:
+  marl compare runs/a runs/b                   two runs
+  marl compare runs/sweep-mappo --out mappo    all runs in a folder, at any depth
+  marl compare 'runs/balance-*' 'runs/old-*'   patterns
+
+A task has a panel for each of its teams. Runs of different versions of learning, or with other
+settings, are never averaged.
+"""
+RECORD = """\
+Turn finished runs into records under results/SUITE, of which 'marl tables' makes tables and plots.
+A run has to hold the absolute metric (absolute_episodes=320) and an evaluation at each interval."""
+RECORD_EXAMPLES = """\
+examples:
+  marl record runs/balance-* --suite mine
+  marl record runs/sweep-lr --suite mine --algorithm mappo_lr --task balance
+  marl tables mine
+"""
 SPEED = """\
 Measure how many frames per second a configuration trains at, without warm-up, split into
 collecting, updating and evaluating; or the speed of its environment alone."""
@@ -101,7 +134,7 @@ examples:
 A joint policy along a Bayesian network is exported without its graph.
 """
 Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"
-LISTS = ("tasks", "algorithms", "models", "experiments", "benchmarks", "sweeps", "zoo")
+LISTS = ("tasks", "algorithms", "models", "experiments", "benchmarks", "sweeps", "zoo", "runs")
 
 
 def parser() -> ArgumentParser:
@@ -115,7 +148,8 @@ def parser() -> ArgumentParser:
     )
     root.add_argument("--version", action=_Version, nargs=0, help="of marl, Python and torch")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (train, resume, evaluate, export, listing, speed, benchmark, tables, sweep):
+    for add in (train, resume, evaluate, export, listing, compare, record, speed, benchmark,
+                tables, sweep):  # fmt: skip
         add(commands)
     return root
 
@@ -221,9 +255,33 @@ def export(commands: Commands) -> None:
 
 def listing(commands: Commands) -> None:
     """Adds ``marl list``."""
-    words = "list tasks, algorithms, models, experiments, benchmarks or sweeps"
+    words = "list runs, tasks, algorithms, models, experiments, benchmarks, sweeps, the zoo"
     add = _command(commands, "list", words, LIST, LIST_EXAMPLES).add_argument
     add("what", choices=LISTS, help="the kind of names")
+    add("settings", nargs="*", metavar="FILTER", help="of runs: KEY=VALUE, a text, or a folder")
+    add("--json", action="store_true", help="print the runs as JSON")
+
+
+def compare(commands: Commands) -> None:
+    """Adds ``marl compare``."""
+    words = "draw the curves of runs, and tabulate their final returns"
+    add = _command(commands, "compare", words, COMPARE, COMPARE_EXAMPLES).add_argument
+    add("runs", nargs="+", metavar="RUN", help="run directories, folders of runs, or patterns")
+    add("--out", default="compare", metavar="DIRECTORY",
+        help="folder of the page, pictures and CSV files (default compare)")  # fmt: skip
+
+
+def record(commands: Commands) -> None:
+    """Adds ``marl record``."""
+    words = "turn finished runs into records for 'marl tables'"
+    add = _command(commands, "record", words, RECORD, RECORD_EXAMPLES).add_argument
+    add("runs", nargs="+", metavar="RUN", help="run directories, folders of runs, or patterns")
+    add("--suite", required=True, metavar="NAME", help="the suite, a folder in results")
+    add("--results", default="results", metavar="DIRECTORY",
+        help="folder of the suites (default results)")  # fmt: skip
+    add("--task", metavar="NAME", help="name of the task in the suite (default: the task's own)")
+    add("--algorithm", metavar="NAME",
+        help="name of the algorithm in the suite (default: with what differs)")  # fmt: skip
 
 
 def speed(commands: Commands) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import re
 import shutil
 import sys
 from argparse import Namespace
@@ -169,55 +167,6 @@ def _changes(words: Sequence[str]) -> dict[str, Any]:
         names.append(name)
     changed = compose.merged(Settings(), words)
     return {name: getattr(changed, name) for name in names}
-
-
-def names(options: Namespace) -> int:
-    """Runs ``marl list``: prints the names that settings accept.
-
-    Returns:
-        The exit code.
-    """
-    from marl import configs
-    from marl.envs.task import task_names
-
-    folder = Path(configs.__file__).parent
-    if options.what == "tasks":
-        lines: Sequence[str] = task_names()
-    elif options.what == "benchmarks":
-        from marl.cli.benchmark import listed
-
-        lines = listed()
-    elif options.what == "sweeps":
-        from marl.cli.sweep import listed
-
-        lines = listed()
-    elif options.what == "zoo":
-        from marl.cli.zoo import listed
-
-        lines = listed()
-    elif options.what == "experiments":
-        lines = _experiments(folder / "experiment")
-    else:
-        kind = options.what.removesuffix("s")
-        files = (path.stem for path in (folder / kind).glob("*.yaml"))
-        lines = sorted({*compose.choices(kind), *files})
-    print("\n".join(lines))
-    return 0
-
-
-def _experiments(folder: Path) -> list[str]:
-    """Returns the lines of ``marl list experiments``: names, and the first sentence of each file's
-    comment."""
-    files = sorted(folder.glob("*.yaml"))
-    width = max(len(path.stem) for path in files)
-    return [f"{path.stem:{width}}  {_about(path.read_text())}".rstrip() for path in files]
-
-
-def _about(text: str) -> str:
-    """Returns the first sentence of the comment at the beginning of a file of settings."""
-    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
-    comment = " ".join(line.lstrip("# ") for line in lines if not line.startswith("# @"))
-    return re.split(r"\.( (?=[A-Z])|$)", comment)[0]
 
 
 def speed(options: Namespace) -> int:

@@ -17,7 +17,9 @@ COMMANDS = {
     "resume": "marl.cli.commands:resume",
     "evaluate": "marl.cli.evaluate:evaluate",
     "export": "marl.cli.export:export",
-    "list": "marl.cli.commands:names",
+    "list": "marl.cli.listing:names",
+    "compare": "marl.cli.compare:compare",
+    "record": "marl.cli.record:record",
     "speed": "marl.cli.commands:speed",
     "benchmark": "marl.cli.benchmark:run",
     "tables": "marl.cli.tables:tables",
@@ -26,6 +28,7 @@ COMMANDS = {
 # Commands whose settings may follow flags, which argparse by itself does not allow.
 # With those of their flags that a path follows.
 SEPARATE = {
+    "list": (),
     "resume": (),
     "evaluate": ("--video", "--out", "--versus"),
     "speed": ("--json",),

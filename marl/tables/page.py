@@ -54,19 +54,35 @@ def page(suites: Mapping[str, tuple[Selection, Sequence[Block]]]) -> str:
         f'<a href="#{html.escape(address(name))}">{html.escape(name)}</a>' for name in suites
     )
     body = "\n".join(_suite(*suite) for suite in suites.values())
+    about = (
+        "Every number here comes from the raw records beside this page, by "
+        "<code>marl tables</code>."
+    )
+    return frame("Benchmark results", about, links, body)
+
+
+def frame(title: str, about: str, links: str, body: str) -> str:
+    """Returns a whole HTML page.
+
+    Args:
+        title: of the page, as HTML.
+        about: the paragraph below it, as HTML.
+        links: to the sections, as HTML.
+        body: the sections, as HTML.
+    """
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Benchmark results</title>
+<title>{title}</title>
 <style>
 {STYLE}</style>
 </head>
 <body>
 <header>
-<h1>Benchmark results</h1>
-<p>Every number here comes from the raw records beside this page, by <code>marl tables</code>.</p>
+<h1>{title}</h1>
+<p>{about}</p>
 </header>
 <div class="beside">
 <nav>{links}</nav>

@@ -45,7 +45,7 @@ def embedded_checksum(path: Path) -> str | None:
         return None
 
 
-def draw(name: str, csv: str, algorithms: Sequence[str], path: Path) -> None:
+def draw(name: str, csv: str, algorithms: Sequence[str], path: Path, dpi: int = DPI) -> None:
     """Draws a plot.
 
     Args:
@@ -53,6 +53,7 @@ def draw(name: str, csv: str, algorithms: Sequence[str], path: Path) -> None:
         csv: text of its CSV file.
         algorithms: those of the suite, in the order of their colours.
         path: the PNG file to write.
+        dpi: dots of an inch.
     """
     import matplotlib
 
@@ -66,10 +67,10 @@ def draw(name: str, csv: str, algorithms: Sequence[str], path: Path) -> None:
     }):  # fmt: skip
         figure = PLOTS[name](text.rows(csv), colors)
         if engine := figure.get_layout_engine():  # once; savefig would draw all for it, then again
-            figure.set_dpi(DPI)
+            figure.set_dpi(dpi)
             engine.execute(figure)
             figure.set_layout_engine(None)
-        figure.savefig(path, dpi=DPI, format="png", metadata={KEY: checksum(csv), "Software": None})
+        figure.savefig(path, dpi=dpi, format="png", metadata={KEY: checksum(csv), "Software": None})
         plt.close(figure)
 
 
@@ -103,9 +104,9 @@ def _numbers(rows: Rows, name: str) -> np.ndarray:
 
 def _label(rows: Rows) -> Callable[[Mapping[str, str]], str]:
     """Returns a function from a row to its algorithm's label, which names the version of learning
-    where the rows have several."""
-    several = len({row["learning"] for row in rows}) > 1
-    return lambda row: row["algorithm"] + f" (learning {row['learning']})" * several
+    where the rows have several. Rows of a comparison name it in the algorithm's own label."""
+    several = len({row.get("learning") for row in rows}) > 1
+    return lambda row: row["algorithm"] + f" (learning {row.get('learning')})" * several
 
 
 def _title(words: Sequence[str], rows: Rows) -> str:
@@ -135,36 +136,66 @@ def curves(rows: Rows, colors: Colors) -> Figure:
         rows: of the plot's CSV file.
         colors: of the algorithms.
     """
-    from matplotlib.ticker import EngFormatter
+    return _curves(rows, colors, "frames")
 
+
+def seconds(rows: Rows, colors: Colors) -> Figure:
+    """Draws return against the seconds of a run, as ``curves`` does against frames.
+
+    Args:
+        rows: of the plot's CSV file, with a column ``seconds``.
+        colors: of the algorithms.
+    """
+    return _curves([row for row in rows if row["seconds"]], colors, "seconds")
+
+
+def _curves(rows: Rows, colors: Colors, x: str) -> Figure:
+    """Draws return against the column ``x``."""
     panels, label = _groups(rows, "task", "team"), _label(rows)
     figure, grid = _figure(len(panels), (4.2, 3.1))
     for axes, (key, panel) in zip(grid, panels.items(), strict=True):
+        unit, scale = _unit(panel, x)
         for (algorithm,), line in _groups(panel, "algorithm").items():
-            frames, color = _numbers(line, "frames"), colors[algorithm]
+            places, color = _numbers(line, x) / scale, colors[algorithm]
             low, high = _numbers(line, "score_low"), _numbers(line, "score_high")
-            axes.fill_between(frames, low, high, color=color, alpha=0.18, linewidth=0)
+            axes.fill_between(places, low, high, color=color, alpha=0.18, linewidth=0)
             middle, name = _numbers(line, "score"), label(line[0])
-            axes.plot(frames, middle, color=color, label=name, linewidth=1.8)
-        level = float(panel[0]["random"])
-        axes.axhline(level, color=GREY, linestyle=":", label="random play", linewidth=1.2)
-        _look_closer(axes, panel, level)
-        axes.set(xlabel="frames", ylabel="return")
+            axes.plot(places, middle, color=color, label=name, linewidth=1.8)
+        level = float(panel[0]["random"] or "nan")
+        if np.isfinite(level):
+            axes.axhline(level, color=GREY, linestyle=":", label="random play", linewidth=1.2)
+        _look_closer(axes, panel, level, x)
+        axes.set(xlabel=unit, ylabel="return")
         axes.set_title(_title(key, rows), fontsize=10)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.25)
+        if x == "frames":
+            _shorten_frames(axes)
     _legend(figure, grid)
     return figure
 
 
-def _look_closer(axes: Axes, panel: Rows, random: float) -> None:
-    """Leaves the first tenth of the frames and random play out of the axis, with a note, where they
-    are so far below the rest that its curves would look alike."""
-    frames, low = _numbers(panel, "frames"), _numbers(panel, "score_low")
+def _shorten_frames(axes: Axes) -> None:
+    from matplotlib.ticker import EngFormatter
+
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _unit(panel: Rows, x: str) -> tuple[str, float]:
+    """Returns the unit of an axis, and its size: frames, or seconds, minutes or hours."""
+    longest = 0.0 if x == "frames" else float(np.nanmax(_numbers(panel, x)))
+    if longest < 300:
+        return x, 1.0
+    return ("minutes", 60.0) if longest < 10_000 else ("hours", 3600.0)
+
+
+def _look_closer(axes: Axes, panel: Rows, random: float, x: str) -> None:
+    """Leaves the first tenth of the axis and random play out of it, with a note, where they are so
+    far below the rest that its curves would look alike."""
+    frames, low = _numbers(panel, x), _numbers(panel, "score_low")
     high = float(np.nanmax(_numbers(panel, "score_high")))
     bottom = float(np.nanmin(low[frames > frames.max() / 10], initial=high))
-    span = high - bottom
-    if high - min(float(np.nanmin(low)), random) <= CLOSER * span or span <= 0:
+    span, lowest = high - bottom, float(np.nanmin([*low, random]))
+    if high - lowest <= CLOSER * span or span <= 0:
         return
     axes.set_ylim(bottom - 0.1 * span, high + 0.05 * span)
     note = f"begins lower; random play {random:,.4g}" if random < bottom else "begins lower"
@@ -266,6 +297,7 @@ def _versions(names: Sequence[str], rows: Rows) -> list[str]:
 
 PLOTS: dict[str, Callable[[Rows, Colors], Figure]] = {
     "curves": curves,
+    "seconds": seconds,
     "profiles": profiles,
     "improvement": improvement,
     "scores": scores,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from marl.errors import UserError
-from marl.training import absolute_metric, provenance, run_directory
+from marl.training import absolute_metric, provenance, run_directory, run_outcome
 from marl.training.checkpoint import Checkpoints
 from marl.training.logging import IDENTITY
 from marl.training.settings import Settings
@@ -26,7 +26,12 @@ UNSTARTED = re.compile(
     rf"|\.((config|provenance)\.json|{re.escape(SIGNATURE)})\.\d+\.tmp"
 )
 # Files of a run that a killed process may leave incomplete, under temporary names.
-INCOMPLETE = (r"(config|random|absolute)\.json", r"curve\.png", IDENTITY, re.escape(SIGNATURE))
+INCOMPLETE = (
+    r"(config|random|absolute|state)\.json",
+    r"curve\.png",
+    IDENTITY,
+    re.escape(SIGNATURE),
+)
 CHECKPOINTED = ".checkpointed"  # a file in runs that ever had a checkpoint to resume from
 
 
@@ -139,7 +144,8 @@ def begin(
 ) -> None:
     """Prepares a directory for the process that holds its lock.
 
-    Removes what killed processes left, and the measurements and pictures of a former end.
+    Removes what killed processes left, and the measurements and pictures of a former end. The run
+    counts as running from now on.
 
     Args:
         directory: directory of the run.
@@ -152,6 +158,7 @@ def begin(
         path.unlink(missing_ok=True)
     if not finished:
         absolute_metric.remove_results(directory)
+    run_outcome.write(directory, run_outcome.RUNNING)
     if changes:
         change_settings(directory, changes)
     if checkpoints.last() is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,32 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         return []
     complete = path.read_text().rpartition("\n")[0]
     return [json.loads(line) for line in complete.splitlines() if line.strip()]
+
+
+def last_line(path: Path, size: int = 4096) -> dict[str, Any] | None:
+    """Returns the last complete line of a JSONL file, without reading the rest.
+
+    Args:
+        path: the file.
+        size: bytes at its end to read first; twice as many are read until a line is whole.
+
+    Returns:
+        The line's value; None where the file does not exist or has no complete line.
+
+    Raises:
+        ValueError: the line is not JSON.
+    """
+    try:
+        with open(path, "rb") as file:
+            length = file.seek(0, os.SEEK_END)
+            while True:
+                file.seek(max(0, length - size))
+                lines = file.read(size).rpartition(b"\n")[0].rsplit(b"\n", 1)
+                if len(lines) == 2 or size >= length:
+                    return json.loads(lines[-1]) if lines[-1].strip() else None
+                size *= 2
+    except FileNotFoundError:
+        return None
 
 
 def read_json(path: Path) -> Any:

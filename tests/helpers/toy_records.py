@@ -56,7 +56,23 @@ def record(
     """A run that rises in a line from random play to ``ends``, by team; its absolute metric is one
     better, sampled play one worse, its metrics a hundredth of the first team's return. Without a
     version of ``learning`` it is as the first ones were, and counts as 1."""
-    run = folder.parent / ".runs" / folder.name / cell.folder
+    place = folder.parent / ".runs" / folder.name / cell.folder
+    run(place, cell, ends, metrics, settings, frames, noise, joint, learning)
+    return records.write(place, folder, cell)
+
+
+def run(
+    run: Path,
+    cell: Cell,
+    ends: Mapping[str, float],
+    metrics: Iterable[str] = ("success",),
+    settings: Mapping[str, Any] | None = None,
+    frames: Iterable[int] = FRAMES,
+    noise: float = 0.0,
+    joint: bool = False,
+    learning: int | None = None,
+) -> None:
+    """Writes the run directory of a record; arguments as of ``record``."""
     run.mkdir(parents=True, exist_ok=True)
     told = {**SETTINGS, "seed": cell.seed, **(settings or {})}
     random = np.random.default_rng([cell.seed, *cell.task.encode(), *cell.algorithm.encode()])
@@ -107,7 +123,6 @@ def record(
     (run / "timing.jsonl").write_text(
         json.dumps({"frames": told["total_frames"], "collect": 6.0, "update": 4.0}) + "\n"
     )
-    return records.write(run, folder, cell)
 
 
 def rewrite(path: Path, change: Callable[[Any], Any], resum: bool = True) -> None:
