@@ -48,7 +48,8 @@ def write(path: Path, states: Mapping[str, State], spaces: Mapping[str, Any]) ->
         "frames": {name: state["frames"] for name, state in states.items()},
         "spaces": spaces,
     }
-    write_atomic(path, save(tensors, {"format": "pt", ABOUT: json.dumps(about)}))
+    # One key, for safetensors writes several in a random order, and equal runs leave equal files.
+    write_atomic(path, save(tensors, {ABOUT: json.dumps(about)}))
 
 
 def write_best(directory: Path, spaces: Mapping[str, Any]) -> None:

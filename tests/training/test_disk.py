@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from marl.cli import commands
+from marl.cli import commands, listing
 from marl.cli.main import main
 from marl.errors import UserError
 from marl.experiment import Experiment
@@ -114,7 +114,7 @@ def test_other_commands_say_it_too(capsys, monkeypatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(commands, "names", full)
+    monkeypatch.setattr(listing, "names", full)
     with pytest.raises(SystemExit, match="2"):
         main(["list", "tasks"])
     assert capsys.readouterr().err == "marl: cannot write: no space is left; free some\n"
