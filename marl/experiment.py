@@ -12,7 +12,15 @@ import torch
 
 from marl.errors import EndlessEpisode, EnvironmentFault, UserError, WorkerError
 from marl.networks.perceptron import Perceptron
-from marl.training import absolute_metric, agent_order, build, cautions, run_claim, run_directory
+from marl.training import (
+    absolute_metric,
+    agent_order,
+    build,
+    cautions,
+    own_callbacks,
+    run_claim,
+    run_directory,
+)
 from marl.training.build import MakeEnv
 from marl.training.callbacks import Callback, Callbacks
 from marl.training.evaluation import Evaluations, film
@@ -96,7 +104,8 @@ class Experiment:
         self.learning = run_directory.resumable_version(self.directory) if resume else LEARNING
         if self.settings.tensorboard:
             require_tensorboard()
-        self.callbacks = Callbacks(callbacks, self.device, self.settings.seed)
+        every = [*own_callbacks.named(self.settings.callbacks), *callbacks]
+        self.callbacks = Callbacks(every, self.device, self.settings.seed)
         self.process = ProcessState(self.device, self.settings.threads)
         with self.process.use():
             seeding.seed_everything(self.device, self.settings.seed)
@@ -315,6 +324,15 @@ class Experiment:
         best = self.evaluations.update_best()
         if distributed.maximum(len(best)):
             self.save(best)
+
+    def log_metrics(self, numbers: Mapping[str, float]) -> None:
+        """Logs numbers of a callback beside the run's own, of rank 0.
+
+        Args:
+            numbers: by name, such as ``mine/spread``; those that are not finite are left out.
+        """
+        finite = drop_nonfinite({name: float(number) for name, number in numbers.items()})
+        self.log.log("metrics", {"frames": self.frames, "iteration": self.iteration, **finite})
 
     def save(self, best: Sequence[str] = ()) -> None:
         """Writes a checkpoint, unless one was written at the same number of frames.

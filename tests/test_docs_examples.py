@@ -38,8 +38,7 @@ def test_every_kind_of_extension_has_an_example() -> None:
     assert [
         f"my_{kind}.py"
         for kind in (
-            "algorithms", "auxiliaries", "batched", "models", "opponents", "parallel",
-            "reinforce", "scenario", "tasks",
+            "algorithms", "auxiliaries", "models", "opponents", "parallel", "scenario", "tasks",
         )
     ] == MODULES  # fmt: skip
 
@@ -55,26 +54,10 @@ def test_the_examples_train(tmp_path: Path, module: str) -> None:
     assert (tmp_path / "run" / "curve.png").exists()
 
 
-def test_the_whole_algorithm_learns(tmp_path: Path) -> None:
-    """REINFORCE comes from 2 at random to one of the climbing game's equilibria, 5 and more."""
-    words = words_of(EXAMPLES / "my_reinforce.py")
-    more = ["total_frames=8000", "num_envs=20", "steps=10", "evaluation_interval=0", "video=false"]
-    assert cli(tmp_path, "train", *words, *more, "directory=run").code == 0
-    returns = read_jsonl(tmp_path / "run" / "evaluations.jsonl")[-1]["returns"]["team"]
-    assert min(returns) >= 5
-
-
 def test_the_parallel_environment_keeps_the_contract() -> None:
     env = Task(f"{EXAMPLES}/my_parallel.py:corridor", kwargs={"length": 3})(4, torch.device("cpu"))
     check_env(env)
     assert env.render().shape == (32, 96, 3)
-
-
-def test_the_batched_environment_keeps_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    from my_batched import meeting  # type: ignore[import-not-found]
-
-    check_env(meeting(agents=3, steps=7, num_envs=4, device="cpu"))
 
 
 ROCK = """

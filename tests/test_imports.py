@@ -31,7 +31,7 @@ FLOORS = (
     ("experiment", "launch", "benchmark", "deployment"),
     ("tables",),
     ("comparison",),
-    ("cli",),
+    ("cli", "templates"),  # what `marl new` copies is a user's code
 )
 HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -133,6 +133,12 @@ examples:
 
 A joint policy along a Bayesian network is exported without its graph.
 """
+NEW = """\
+Make a folder with a project of your own: an environment batched in torch, an algorithm, a callback,
+and tests that pass. Change them into yours."""
+NEW_EXAMPLES = """\
+example: marl new my_project && cd my_project && python -m pytest
+"""
 Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"
 LISTS = ("tasks", "algorithms", "models", "experiments", "benchmarks", "sweeps", "zoo", "runs")
 
@@ -149,7 +155,7 @@ def parser() -> ArgumentParser:
     root.add_argument("--version", action=_Version, nargs=0, help="of marl, Python and torch")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (train, resume, evaluate, export, listing, compare, record, speed, benchmark,
-                tables, sweep):  # fmt: skip
+                tables, sweep, new):  # fmt: skip
         add(commands)
     return root
 
@@ -251,6 +257,13 @@ def export(commands: Commands) -> None:
         help="best (default), last, or the name of a file in checkpoints/")  # fmt: skip
     add("--team", help="the team (default: all)")
     add("--out", metavar="DIRECTORY", help="folder of the files (default RUN/export)")
+
+
+def new(commands: Commands) -> None:
+    """Adds ``marl new``."""
+    words = "make a folder with an environment, an algorithm and tests"
+    add = _command(commands, "new", words, NEW, NEW_EXAMPLES).add_argument
+    add("folder", metavar="FOLDER", help="the folder, which must be new or empty")
 
 
 def listing(commands: Commands) -> None:

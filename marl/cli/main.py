@@ -24,6 +24,7 @@ COMMANDS = {
     "benchmark": "marl.cli.benchmark:run",
     "tables": "marl.cli.tables:tables",
     "sweep": "marl.cli.sweep:run",
+    "new": "marl.cli.new:new",
 }
 # Commands whose settings may follow flags, which argparse by itself does not allow.
 # With those of their flags that a path follows.

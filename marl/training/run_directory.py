@@ -89,16 +89,28 @@ def _with_moved_files(directory: Path, plain: Any) -> Any:
     moved = {key: _with_moved_files(directory, item) for key, item in plain.items()}
     for key in (TYPE, "name"):
         if isinstance(path := moved.get(key), str) and TYPE in moved:
-            file, _, rest = path.rpartition(":")
-            if user_files.names_file(path):
-                place = _find_moved(directory, file)
-                if place != file and not trust.accepts_all():
-                    raise UserError(
-                        f"{str(directory)!r} imports {file!r}, which is now {place!r}; if the "
-                        "project was moved, add --trust (in Python: trust=True)"
-                    )
-                moved[key] = f"{place}:{rest}"
+            moved[key] = _moved_path(directory, path)
+    if isinstance(files := moved.get("callbacks"), list) and TYPE in moved:
+        moved["callbacks"] = [_moved_path(directory, path) for path in files]
     return moved
+
+
+def _moved_path(directory: Path, path: str) -> str:
+    """Returns an import path whose file is where it is now.
+
+    Raises:
+        UserError: it has moved, and the user does not say that what lies there is trusted.
+    """
+    if not user_files.names_file(path):
+        return path
+    file, _, rest = path.rpartition(":")
+    place = _find_moved(directory, file)
+    if place != file and not trust.accepts_all():
+        raise UserError(
+            f"{str(directory)!r} imports {file!r}, which is now {place!r}; if the "
+            "project was moved, add --trust (in Python: trust=True)"
+        )
+    return f"{place}:{rest}"
 
 
 def resumed_parts(

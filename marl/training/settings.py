@@ -10,6 +10,7 @@ from typing import Any
 
 from marl.errors import UserError, unknown
 from marl.training.selfplay import SelfPlayConfig
+from marl.utils.user_files import absolute
 from marl.utils.validation import check_range
 
 
@@ -66,6 +67,9 @@ class Settings:
     replay_checkpoint: bool = True
     #: Self-play against past policies of the teams, for tasks with at least two learning teams.
     selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)
+    #: Code of your own that the run calls: import paths of ``marl.Callback`` classes, such as
+    #: ``[./callbacks.py:RewardSpread]``.
+    callbacks: list[str] = field(default_factory=list)
     #: Films the learned policy at the end (video.mp4).
     video: bool = True
     #: Shows progress: a live bar on a terminal, otherwise a line every ten seconds.
@@ -86,6 +90,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_types(self)
+        self.callbacks = [absolute(path) for path in self.callbacks]
         check_range(
             self, total_frames=(1, math.inf), num_envs=(1, math.inf), steps=(1, math.inf),
             seed=(0, 2**31 - 1), threads=(0, 1024), evaluation_interval=(0, math.inf),
@@ -99,6 +104,10 @@ class Settings:
                 raise UserError(
                     f"wandb_tags: {tag!r} is not a tag; W&B requires 1 to 64 characters"
                 )
+
+    def imports(self) -> list[str]:
+        """Returns the import paths of the user's code that the run calls."""
+        return list(self.callbacks)
 
     @property
     def frames_per_iteration(self) -> int:

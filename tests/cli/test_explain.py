@@ -60,7 +60,7 @@ def test_options_go_into_nested_dataclasses() -> None:
         ("games/aloha", "    Probability of a new packet, for each agent and step."),
         ("vmas/football", "task.kwargs.pitch_length=3.0   (float)"),
         ("mpe2/simple_tag_v3", "task.kwargs.num_obstacles=2   (int)"),
-        ("docs/examples/my_batched.py:meeting", "task.kwargs.agents=2   (int)"),
+        ("marl/templates/project/environment.py:meeting", "task.kwargs.agents=2   (int)"),
     ],
 )
 def test_explain_shows_an_environments_own_options(

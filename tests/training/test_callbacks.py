@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import torch
 
 from marl import Callback, Experiment
+from marl.errors import UserError
+from marl.training import own_callbacks
 from marl.types import Metrics, Rollout
 from marl.utils.jsonl import read_jsonl
 from tests.helpers.experiments import equal, experiment, outcome
@@ -126,3 +129,48 @@ def test_an_error_is_the_users_and_the_run_goes_on_from_its_checkpoint(tmp_path:
     assert notes.moments[0] == ("rollout", 120)
     found, expected = (outcome(tmp_path / name / "run") for name in ("broken", "whole"))
     assert equal(found, expected)
+
+
+def test_named_callbacks_log_save_and_are_made_again(tmp_path: Path) -> None:
+    """By a path in the settings: the file's new lines stand beside the run's, and a resumed run,
+    which has the paths in its configuration, goes on calling them."""
+    (tmp_path / "mine.py").write_text(NAMED)
+    plain = experiment(tmp_path / "unused", task="identity")
+    settings = replace(plain.settings, callbacks=[f"{tmp_path}/mine.py:Logs"], total_frames=80)
+    run = Experiment(
+        plain.task, None, teams=dict(plain.specs), settings=settings, directory=tmp_path / "run"
+    )
+    run.run()
+    Experiment.load(tmp_path / "run", total_frames=120).run()
+    lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    assert [line["mine/frames"] for line in lines if "mine/frames" in line] == [40, 80, 120]
+    assert all("mine/nan" not in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("mine.py:Number", "is no callback but int"),
+        ("mine.py:Needs", "it is called without arguments"),
+        ("mine.py:Log", "did you mean 'Logs'"),
+    ],
+)
+def test_what_is_no_callback_is_refused(tmp_path: Path, path: str, sentence: str) -> None:
+    (tmp_path / "mine.py").write_text(NAMED)
+    with pytest.raises(UserError, match=sentence):
+        own_callbacks.named([f"{tmp_path}/{path}"])
+
+
+NAMED = """
+from marl import Callback
+
+class Logs(Callback):
+    def on_update(self, run, stats):
+        run.log_metrics({"mine/frames": run.frames, "mine/nan": float("nan")})
+        run.save()
+
+class Needs(Callback):
+    def __init__(self, number): ...
+
+Number = 3
+"""

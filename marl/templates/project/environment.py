@@ -1,4 +1,4 @@
-# marl train task=docs/examples/my_batched.py:meeting task.kwargs.agents=3
+# marl train task=./environment.py:meeting task.kwargs.agents=3
 import numpy as np
 import torch
 

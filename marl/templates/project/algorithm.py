@@ -1,5 +1,4 @@
-# marl train task=games/climbing \
-#            algorithm=docs/examples/my_reinforce.py:ReinforceConfig algorithm.lr=1e-2
+# marl train task=games/climbing algorithm=./algorithm.py:ReinforceConfig algorithm.lr=1e-2
 from dataclasses import dataclass
 
 import torch
