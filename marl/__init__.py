@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from marl.training.report import draw_curve as draw_curve
     from marl.training.report import write_video as write_video
     from marl.training.settings import Settings as Settings
+    from marl.training.start_from import StartFrom as StartFrom
     from marl.training.teams import Team as Team
     from marl.types import ActionSpec as ActionSpec
     from marl.types import AgentGroup as AgentGroup
@@ -74,6 +75,7 @@ EXPORTS = {
     "marl.training.callbacks": ("Callback",),
     "marl.training.report": ("draw_curve", "write_video"),
     "marl.training.settings": ("Settings",),
+    "marl.training.start_from": ("StartFrom",),
     "marl.training.teams": ("Team",),
     "marl.types": (
         "ActionSpec", "AgentGroup", "Continuous", "Discrete", "GroupObservation", "MultiDiscrete",

@@ -20,7 +20,8 @@ from marl.training import (
     own_callbacks,
     run_claim,
     run_directory,
-)
+    starting,
+)  # fmt: skip
 from marl.training.build import MakeEnv
 from marl.training.callbacks import Callback, Callbacks
 from marl.training.evaluation import Evaluations, film
@@ -141,10 +142,12 @@ class Experiment:
 
     def _open_run(self, resume: bool, numbered: bool, sinks: Sequence[Sink]) -> None:
         """Creates the run directory, or reads the run's state from it."""
+        self.start = starting.Start()
         if not resume:
-            self.selfplay.fill(self.device)
+            self._load_weights()
             if distributed.rank() == 0:
-                self.directory = run_claim.create(self.directory, self.config(), numbered)
+                claim = self.config(), numbered, self.start.origin
+                self.directory = run_claim.create(self.directory, *claim)
             self.directory = Path(distributed.broadcast_text(str(self.directory)))
         self.files = RunFiles(self.directory, self.settings)
         self.checkpoints, self.jsonl = self.files.checkpoints, self.files.jsonl
@@ -157,10 +160,16 @@ class Experiment:
     def _resume(self) -> None:
         state = self.files.load(self.device)
         if state is None:  # killed before its first checkpoint: from the beginning
-            self.selfplay.fill(self.device)
+            self._load_weights()
+            starting.check_same(self.start, self.directory)
             return
         restore(self, state)
         self.next_checkpoint = self.frames + self.settings.checkpoint_interval
+
+    def _load_weights(self) -> None:
+        """Loads what a new run begins with: weights of earlier runs, and opponents."""
+        self.start = starting.begin(self.settings.start_from, self.teams, self.specs, self.device)
+        self.selfplay.fill(self.device)
 
     @classmethod
     def load(
@@ -232,6 +241,7 @@ class Experiment:
                 with self.stop.on_signals():
                     if distributed.rank() == 0 and self.frames == 0:
                         cautions.print_warnings(self.specs, self.settings, self.evaluation_env)
+                        self.start.print_table()
                     self._loop()
                     self.stop.agree()
                 if self.stop.signal is None and distributed.rank() == 0:

@@ -138,6 +138,17 @@ def test_the_example_of_comparing_runs(tmp_path: Path) -> None:
     assert (tmp_path / "results/mine/games_climbing/ippo/seed_1/SHA256SUMS").exists()
 
 
+def test_training_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = "total_frames=40, num_envs=2, steps=10, evaluation_episodes=2, progress=False"
+    code = (EXAMPLES / "train_on.py").read_text().replace("total_frames=100_000", small)
+    assert code.count(small) == 2
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert "networks.agent.body.0.weight  [64, 18]    [64, 24]" in capsys.readouterr().out
+
+
 def test_the_launcher_of_slurm_takes_the_examples_settings() -> None:
     lines = (DOCS / "distributed.md").read_text().replace("\\\n", "").splitlines()
     (line,) = [line for line in lines if "marl train -m hydra/launcher" in line]

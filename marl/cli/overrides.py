@@ -40,7 +40,11 @@ def overrides(words: Sequence[str], multirun: bool = False) -> list[str]:
 
 
 def _expanded(word: str) -> list[str]:
-    """Returns ``teams.X.frozen=RUN`` in full, and any other word as it is."""
+    """Returns ``teams.X.frozen=RUN`` and ``start_from=RUN`` in full, and any other word as it
+    is."""
+    if word.startswith("start_from="):
+        run = word.removeprefix("start_from=")
+        return [f"start_from.run={'' if run == 'null' else run}"]
     if not (frozen := re.fullmatch(r"(teams\.\w+)\.frozen=(.*)", word, re.DOTALL)):
         return [word]
     team, run = frozen.groups()

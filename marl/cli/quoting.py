@@ -8,7 +8,8 @@ from marl.errors import UserError
 
 #: Settings whose value is a path, or for ``selfplay.runs`` a list of paths.
 PATH_KEYS = re.compile(
-    r"directory|selfplay\.runs|algorithm\.checkpoint|teams\.\w+\.(frozen|algorithm\.checkpoint)"
+    r"directory|selfplay\.runs|start_from\.run"
+    r"|algorithm\.checkpoint|teams\.\w+\.(frozen|algorithm\.checkpoint)"
 )
 PLAIN = re.compile(r"[A-Za-z_./][\w./+@%-]*", re.ASCII)  # what Hydra reads as text, unquoted
 WORDS = ("true", "false", "null", "inf", "nan")  # which Hydra reads as values of other types

@@ -170,7 +170,7 @@ def load_policy(
         if team is not None and team not in teams:
             raise unknown("team", team, teams, where=f" in run {str(run)!r}")
         names = [team] if team is not None else list(teams)
-        states = {name: _checkpoint(path, checkpoint, name, where) for name in names}
+        states = {n: loading.named_checkpoint(path, checkpoint, n, where) for n in names}
         spaces = config.get("spaces") or next(iter(states.values()))[1].get("spaces")
         interface = _interface({**config, "spaces": spaces}, where)
         agents, version = config.get("agents"), versions.learning(config)
@@ -196,23 +196,3 @@ def _interface(config: Mapping[str, Any], device: torch.device) -> Interface:
         return Interface(dict(env.groups), env.state_size, device)
     finally:
         env.close()
-
-
-def _checkpoint(
-    path: Path, word: str, team: str, device: torch.device
-) -> tuple[Path, Mapping[str, Any]]:
-    """Returns a checkpoint's file and state; ``best`` of a team that has none is its newest."""
-    if loading.policies_of(path) and word != "best":
-        raise UserError(f"{str(path)!r} holds best policies only; leave out checkpoint={word!r}")
-    if path.suffix == ".pt" or loading.policies_of(path):
-        _, file, state = loading.load_checkpoint(path, device)
-    elif word in ("best", "last"):
-        best = team if word == "best" and loading.has_best(path, team) else None
-        _, file, state = loading.load_checkpoint(path, device, best)
-    else:
-        file = path / "checkpoints" / word
-        if not file.exists():
-            known = sorted(p.name for p in file.parent.glob("*.pt"))
-            raise unknown("checkpoint", word, ["best", "last", *known], where=f" of {str(path)!r}")
-        _, file, state = loading.load_checkpoint(file, device)
-    return file, state

@@ -123,16 +123,25 @@ class Checkpoints:
             UserError: no intact checkpoint exists.
         """
         for path in reversed(self.all()):
-            state = None
-            try:
-                state = load(of_rank(path, distributed.rank()), device)
-            except CorruptCheckpoint as error:
-                warnings.warn(f"{error}; falling back to the one before it", stacklevel=2)
+            state = _load_intact(of_rank(path, distributed.rank()), device)
             if not distributed.maximum(int(state is None)) and state is not None:
                 return path, state
+        raise self._none_usable()
+
+    def load_newest(self, device: torch.device) -> tuple[Path, State]:
+        """Loads the newest checkpoint that is intact, as rank 0 wrote it, on any rank.
+
+        Arguments, results and errors are those of ``load_last``.
+        """
+        for path in reversed(self.all()):
+            if (state := _load_intact(path, device)) is not None:
+                return path, state
+        raise self._none_usable()
+
+    def _none_usable(self) -> UserError:
         best = any(self.folder.glob("best-*.pt"))
         hint = "; it holds best policies, which --best plays" if best else ""
-        raise UserError(f"{str(self.folder)!r} holds no usable checkpoint{hint}")
+        return UserError(f"{str(self.folder)!r} holds no usable checkpoint{hint}")
 
     def check_ranks(self) -> None:
         """Raises UserError if another number of ranks wrote the newest checkpoint."""
@@ -285,6 +294,15 @@ def load(path: Path, device: torch.device) -> State:
         raise CorruptCheckpoint(f"{str(path)!r} is not a checkpoint of this program")
     state = {k: part if k == "replay" else _copy_to(part, device) for k, part in state.items()}
     return checkpoint_formats.read(state, path)
+
+
+def _load_intact(path: Path, device: torch.device) -> State | None:
+    """Returns the state in a checkpoint file; None, with a warning, if it is corrupt."""
+    try:
+        return load(path, device)
+    except CorruptCheckpoint as error:
+        warnings.warn(f"{error}; falling back to the one before it", stacklevel=3)
+        return None
 
 
 def _copy_to(part: Any, device: torch.device) -> Any:

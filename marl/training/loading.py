@@ -84,22 +84,50 @@ def _load_policies(file: Path, device: torch.device, best: str | None) -> dict[s
     return {**state, "teams": others | state["teams"]}
 
 
+def named_checkpoint(
+    path: Path, word: str, team: str, device: torch.device
+) -> tuple[Path, dict[str, Any]]:
+    """Loads the checkpoint of a run that a word names; every rank reads rank 0's file.
+
+    Args:
+        path: a run directory, or what else ``load_checkpoint`` takes.
+        word: of a directory: ``best``, the team's best checkpoint, or the newest if it has none;
+            ``last``, the newest that is intact; or the name of a file in ``checkpoints/``.
+        team: name of the team.
+        device: where the tensors are to be.
+
+    Returns:
+        The checkpoint file and its state.
+
+    Raises:
+        UserError: the checkpoint does not exist, or is corrupt.
+    """
+    if path.suffix == ".pt":
+        return path, checkpoint.load(path, device)
+    if file := policies_of(path):
+        if word != "best":
+            raise UserError(
+                f"{str(path)!r} holds best policies only; leave out checkpoint={word!r}"
+            )
+        return file, _load_policies(file, device, None)
+    checkpoints = checkpoint.Checkpoints(path / "checkpoints")
+    if word == "best" and (best := checkpoints.best(team)):
+        return best, checkpoint.load(best, device)
+    if word in ("best", "last"):
+        return checkpoints.load_newest(device)
+    file = path / "checkpoints" / word
+    if not file.exists():
+        known = sorted(p.name for p in file.parent.glob("*.pt"))
+        raise unknown("checkpoint", word, ["best", "last", *known], where=f" of {str(path)!r}")
+    return file, checkpoint.load(file, device)
+
+
 def directory_of(path: Path) -> Path:
     """Returns the run directory or record of ``path``, which is one, one of its files, or a name
     of the zoo."""
     if file := policies_of(path):
         return file.parent
     return path.absolute().parent.parent if path.suffix == ".pt" else path
-
-
-def has_best(path: Path, team: str) -> bool:
-    """Returns whether a run directory holds a best checkpoint of a team.
-
-    Args:
-        path: the run directory.
-        team: name of the team.
-    """
-    return checkpoint.Checkpoints(path / "checkpoints").best(team) is not None
 
 
 def load_policy(path: Path, source: str, target: Context) -> Policy:

@@ -35,7 +35,12 @@ INCOMPLETE = (
 CHECKPOINTED = ".checkpointed"  # a file in runs that ever had a checkpoint to resume from
 
 
-def create(directory: Path, config: Mapping[str, Any], numbered: bool = False) -> Path:
+def create(
+    directory: Path,
+    config: Mapping[str, Any],
+    numbered: bool = False,
+    start_from: Mapping[str, Any] | None = None,
+) -> Path:
     """Makes a run directory with its provenance and, last, its configuration.
 
     Of several processes that claim the same directory one gets it.
@@ -45,6 +50,7 @@ def create(directory: Path, config: Mapping[str, Any], numbered: bool = False) -
         config: the run's configuration, as objects.
         numbered: if the directory is taken, claims the first free one of ``<directory>-2``,
             ``<directory>-3`` and so on.
+        start_from: by team, where its first weights come from, for the provenance.
 
     Returns:
         The directory that was made.
@@ -57,7 +63,7 @@ def create(directory: Path, config: Mapping[str, Any], numbered: bool = False) -
         path = directory if number == 1 else directory.with_name(f"{directory.name}-{number}")
         try:
             with explain_errors(path):
-                _create(path, config)
+                _create(path, config, start_from)
             return path
         except Taken:
             if not numbered:
@@ -65,13 +71,18 @@ def create(directory: Path, config: Mapping[str, Any], numbered: bool = False) -
     raise AssertionError("unreachable: there is always a free number")
 
 
-def _create(directory: Path, config: Mapping[str, Any]) -> None:
+def _create(
+    directory: Path, config: Mapping[str, Any], start_from: Mapping[str, Any] | None
+) -> None:
     plain = to_plain(config)
     _check_unused(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with Lock(directory).hold():
         _check_unused(directory)  # again, now that no other process can claim it
-        run_directory.write_json(directory / "provenance.json", provenance.provenance(directory))
+        made = provenance.provenance(directory)
+        if start_from:
+            made["start_from"] = start_from
+        run_directory.write_json(directory / "provenance.json", made)
         _write_config(directory, plain, sign=True)
 
 

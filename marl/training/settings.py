@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from marl.errors import UserError, unknown
 from marl.training.selfplay import SelfPlayConfig
+from marl.training.start_from import StartFrom
 from marl.utils.user_files import absolute
 from marl.utils.validation import check_range
 
@@ -65,6 +67,8 @@ class Settings:
     #: Checkpoints hold the replay; without it they are smaller, and a resumed run starts with an
     #: empty replay, so that it differs from the uninterrupted one.
     replay_checkpoint: bool = True
+    #: Weights to begin with, of an earlier run: ``start_from=RUN``.
+    start_from: StartFrom = field(default_factory=StartFrom)
     #: Self-play against past policies of the teams, for tasks with at least two learning teams.
     selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)
     #: Code of your own that the run calls: import paths of ``marl.Callback`` classes, such as
@@ -89,6 +93,8 @@ class Settings:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.start_from, str | Path):
+            self.start_from = StartFrom(str(self.start_from))
         check_types(self)
         self.callbacks = [absolute(path) for path in self.callbacks]
         check_range(

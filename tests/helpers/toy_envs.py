@@ -86,6 +86,18 @@ class Pointed(Game):
         return Observation({"team": replace(seen, obs=torch.zeros_like(seen.obs))}, graph=graph)
 
 
+def crowd(
+    num_envs: int,
+    device: torch.device,
+    agents: int = 2,
+    name: str = "agent",
+    choices: int = 3,
+    **rules: Any,
+) -> Game:
+    """One group, whose number of agents changes no observation."""
+    return Game(num_envs, device, {name: (agents, Discrete(choices))}, Rules(**rules))
+
+
 def single(num_envs: int, device: torch.device) -> Game:
     """One agent alone."""
     return Game(num_envs, device, {"one": (1, Discrete(3))}, Rules())
