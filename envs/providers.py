@@ -23,6 +23,8 @@ from marl.utils.serialization import import_path
 if TYPE_CHECKING:
     from marl.envs.task import Task
 
+#: Prefixes of registries that hold more tasks than ``task_names`` lists.
+REGISTRIES = ("pettingzoo", "aec")
 # Entry points of other packages' environments: the task's name -> its factory.
 ENTRY_POINTS = "marl.tasks"
 
@@ -129,7 +131,7 @@ def _pettingzoo(path: str | None, task: Task, num_envs: int, device: torch.devic
 
 
 def _batched(path: str, task: Task, num_envs: int, device: torch.device) -> VectorEnv:
-    from marl.envs.pettingzoo.factories import package_errors
+    from marl.envs.pettingzoo.package_errors import package_errors
 
     with package_errors(task.name):
         env = import_path(path)(num_envs=num_envs, device=device, **task.kwargs)
@@ -208,7 +210,7 @@ PROVIDERS = {
             partial(_pettingzoo_names, f"{prefix}/"),
             _pettingzoo_options,
         )
-        for prefix in ("mpe2", "pettingzoo")
+        for prefix in ("mpe2", "pettingzoo", "aec")
     },
 }
 #: The provider of import paths to PettingZoo environments.

@@ -101,7 +101,7 @@ def test_native_tasks_have_their_options(name: str) -> None:
 
 def test_names_of_other_packages_are_all_there() -> None:
     text = (DOCS / "environments.md").read_text()
-    names = (*VMAS, *factories.MPE2, *factories.REGISTRY)
+    names = (*VMAS, *factories.MPE2, *factories.REGISTRY, *factories.TURN_BASED)
     missing = [name for name in names if f"`{name}`" not in text]
     assert not missing
 

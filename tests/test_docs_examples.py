@@ -10,6 +10,7 @@ import hydra
 import pytest
 import torch
 from hydra import initialize_config_module
+from pettingzoo.test import api_test
 
 from marl import Task, check_env
 from marl.benchmark import suite
@@ -39,6 +40,7 @@ def test_every_kind_of_extension_has_an_example() -> None:
         f"my_{kind}.py"
         for kind in (
             "algorithms", "auxiliaries", "models", "opponents", "parallel", "scenario", "tasks",
+            "turns",
         )
     ] == MODULES  # fmt: skip
 
@@ -58,6 +60,16 @@ def test_the_parallel_environment_keeps_the_contract() -> None:
     env = Task(f"{EXAMPLES}/my_parallel.py:corridor", kwargs={"length": 3})(4, torch.device("cpu"))
     check_env(env)
     assert env.render().shape == (32, 96, 3)
+
+
+def test_the_turn_based_environment_keeps_pettingzoos_rules(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from my_turns import Nim  # type: ignore[import-not-found]
+
+    api_test(Nim(), num_cycles=50)
+    check_env(Task(f"{EXAMPLES}/my_turns.py:Nim", kwargs={"heap": 5})(4, torch.device("cpu")))
 
 
 ROCK = """

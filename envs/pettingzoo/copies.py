@@ -13,7 +13,7 @@ import numpy as np
 
 from marl.envs.drawing import NO_RENDER, why_not_drawn
 from marl.envs.pettingzoo.actions import Bounded
-from marl.envs.pettingzoo.factories import create, picture
+from marl.envs.pettingzoo.creation import create, picture
 from marl.envs.pettingzoo.finite import FiniteCheck
 from marl.envs.pettingzoo.layout import (
     Agent,

@@ -1,7 +1,8 @@
-"""Adapter of PettingZoo: copies of any parallel environment, stepped together.
+"""Adapter of PettingZoo: copies of one environment, stepped together.
 
-Task: ``mpe2/<name>``, ``pettingzoo/<registry id>``, or an import path to a function that returns a
-ParallelEnv. Agents, observations, actions and rewards are the environment's own:
+Task: ``mpe2/<name>``, ``pettingzoo/<registry id>``, ``aec/<registry id>``, or an import path to a
+function that returns a ParallelEnv or an AECEnv. Turn-based environments (AEC) are adapted by
+``marl.envs.aec.turns``. Agents, observations, actions and rewards are the environment's own:
 
 - **Agents** are grouped by the prefix of their names and their spaces; they may differ, die and
   appear. An agent that dies is ``terminated`` in its last step; one that is truncated alone shows
@@ -29,11 +30,10 @@ import torch
 from torch import Tensor
 
 from marl.env import copy_seeds
-from marl.envs.groups import find_teams
 from marl.envs.pettingzoo import factories
 from marl.envs.pettingzoo.copies import Copies
 from marl.envs.pettingzoo.factories import names
-from marl.envs.pettingzoo.groups import build_groups, group_layout, valid_action
+from marl.envs.pettingzoo.groups import build_groups, build_teams, group_layout, valid_action
 from marl.envs.pettingzoo.layout import (
     Arena,
     Factory,
@@ -72,7 +72,8 @@ def make(
     """Returns copies of the task ``name``.
 
     Args:
-        name: ``mpe2/<name>``, ``pettingzoo/<registry id>`` or ``module:factory``.
+        name: ``mpe2/<name>``, ``pettingzoo/<registry id>``, ``aec/<registry id>`` or
+            ``module:factory``.
         num_envs: B, the number of copies.
         device: where tensors are returned.
         max_steps: a time limit on top of the environment's own, in steps; None without.
@@ -84,8 +85,8 @@ def make(
         kwargs: go to the environment.
 
     Raises:
-        UserError: an unknown or turn-based environment, unusable spaces, arguments it does not
-            take, or a missing package, with the command that installs it.
+        UserError: an unknown environment, unusable spaces, arguments it does not take, or a
+            missing package, with the command that installs it.
     """
     factory = factories.factory(name, **kwargs)
     if mortal is None:
@@ -108,7 +109,8 @@ class PettingZooEnv:
     episodes from new seeds.
 
     Args:
-        make: makes one ParallelEnv; for workers, importable by name or a ``partial`` of such.
+        make: makes one ParallelEnv or AECEnv; for workers, importable by name or a ``partial`` of
+            such.
         num_envs: B, the number of copies.
         device: where tensors are returned.
         max_steps: a time limit on top of the environment's own, in steps; None without.
@@ -138,7 +140,7 @@ class PettingZooEnv:
         if profile.ignores_seed:
             warnings.warn(IGNORES_SEED, stacklevel=2)
         self.groups = build_groups(profile, groups, mortal)
-        self.teams = find_teams(self.groups)
+        self.teams = build_teams(profile, self.groups)
         self.state_size = profile.state_size
         self._layout = Layout(
             num_envs,

@@ -5,20 +5,15 @@ Imports neither torch nor PettingZoo until an environment is made.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
-import inspect
-import os
 import pkgutil
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
 from marl.envs.pettingzoo.layout import Factory
-from marl.envs.vmas.scenario import is_scenario
+from marl.envs.pettingzoo.package_errors import package_errors
 from marl.errors import UserError, unknown
 from marl.utils.argument_docs import argument_options
 from marl.utils.field_docs import Option
@@ -46,38 +41,64 @@ REGISTRY = (  # without Atari's, which need ROMs
     "sisl/multiwalker-v9",
     "sisl/pursuit-v5",
 )
+TURN_BASED = (  # of the registry, without those that have a parallel version
+    "classic/chess-v6",
+    "classic/connect_four-v3",
+    "classic/go-v5",
+    "classic/hanabi-v5",
+    "classic/leduc_holdem-v4",
+    "classic/texas_holdem-v4",
+    "classic/texas_holdem_no_limit-v6",
+    "classic/tictactoe-v3",
+)
 # Tasks whose agents all stay until the episode's end, so that their groups need no ``alive``.
 IMMORTAL = re.compile(
-    r"mpe2/|pettingzoo/(classic/rps|butterfly/pistonball|butterfly/cooperative_pong|sisl/pursuit)\b"
+    r"(aec/)?mpe2/|aec/classic/"
+    r"|(pettingzoo|aec)/(classic/rps|butterfly/(pistonball|cooperative_pong)|sisl/pursuit)\b"
 )
 EXTRAS = {"butterfly": "marl-groups[butterfly]", "sisl": "marl-groups[sisl]"}
 
 
 def names() -> tuple[str, ...]:
     """Returns the known tasks, importing none; others of the registry and import paths work too."""
-    return (*(f"mpe2/{name}" for name in MPE2), *(f"pettingzoo/{name}" for name in REGISTRY))
+    return (
+        *(f"mpe2/{name}" for name in MPE2),
+        *(f"pettingzoo/{name}" for name in REGISTRY),
+        *(f"aec/{name}" for name in TURN_BASED),
+    )
 
 
 def factory(name: str, **kwargs: Any) -> Factory:
     """Returns a picklable factory of a task's environment.
 
     Args:
-        name: ``mpe2/<name>``, ``pettingzoo/<registry id>`` or ``module:factory``; without a version
-            the newest.
+        name: ``mpe2/<name>``, ``pettingzoo/<registry id>``, ``aec/mpe2/<name>``, ``aec/<registry
+            id>`` or ``module:factory``; without a version the newest.
         kwargs: go to the environment.
 
     Raises:
-        UserError: an unknown or turn-based environment, or a package that is missing.
+        UserError: an unknown environment, or a package that is missing.
     """
-    kind, _, rest = name.partition("/")
-    if kind == "mpe2":
-        return functools.partial(make_mpe2, _find_mpe2(rest), **kwargs)
-    if kind == "pettingzoo":
-        return functools.partial(make_registered, _find_registered(rest), **kwargs)
+    if found := _find_installed(name):
+        make, *arguments = found
+        return functools.partial(make, *arguments, **kwargs)
     if ":" not in name:
         raise unknown("task", name, names())
     _load(name)
     return functools.partial(make_imported, name, **kwargs)
+
+
+def _find_installed(name: str) -> tuple[Callable[..., Any], str, str] | None:
+    """Returns the function and the first two arguments that make an environment of mpe2 or of
+    PettingZoo's registry; None for another task."""
+    kind, _, rest = name.partition("/")
+    parallel = kind != "aec"
+    if kind == "mpe2" or (kind == "aec" and rest.startswith("mpe2/")):
+        function = "parallel_env" if parallel else "env"
+        return make_mpe2, _find_mpe2(name, rest.removeprefix("mpe2/")), function
+    if kind in ("pettingzoo", "aec"):
+        return make_registered, "parallel" if parallel else "aec", _find_registered(kind, rest)
+    return None
 
 
 def task_options(name: str) -> Iterator[Option]:
@@ -89,93 +110,34 @@ def task_options(name: str) -> Iterator[Option]:
     Raises:
         UserError: an unknown environment, or a package that is missing.
     """
-    kind, _, rest = name.partition("/")
+    kind, _, rest = name.removeprefix("aec/").partition("/")
     if ":" in name:
         yield from argument_options(_load(name), without=["num_envs", "device"])
     elif kind == "mpe2":
-        module = importlib.import_module(f"mpe2.{_find_mpe2(rest)}")
+        module = importlib.import_module(f"mpe2.{_find_mpe2(name, rest)}")
         yield from argument_options(module.raw_env, without=["render_mode"])
-
-
-def picture(env: Any) -> np.ndarray:
-    """Returns the environment's picture of itself, ``[H, W, 3]`` uint8.
-
-    Raises:
-        ValueError: it draws nothing, or something else than a picture.
-    """
-    image = env.render()
-    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[-1] != 3:
-        raise ValueError(
-            f"render() gave {type(image).__name__}; expected an [H, W, 3] array, as environments "
-            "give with render_mode='rgb_array'"
-        )
-    return np.ascontiguousarray(image, dtype=np.uint8)
-
-
-def create(make: Factory) -> Any:
-    """Makes one environment, with ``render_mode="rgb_array"`` where its factory takes that.
-
-    Raises:
-        UserError: a turn-based environment, or one without ``possible_agents``.
-    """
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame without a display
-    env = _with_rendering(make)
-    if hasattr(env, "agent_iter"):
-        raise UserError(
-            f"{env} is turn-based (AEC); expected a parallel environment, in which all agents act "
-            "at once; pettingzoo.utils.aec_to_parallel converts those that can be"
-        )
-    if is_scenario(env):
-        raise UserError(
-            f"{make} returned a VMAS scenario; name its class, which is a subclass of "
-            "BaseScenario, in place of the function"
-        )
-    if not getattr(env, "possible_agents", None):
-        raise UserError(
-            f"{env} has no possible_agents; expected a list of all agents that can ever appear"
-        )
-    return env
-
-
-def _with_rendering(make: Factory) -> Any:
-    if not _takes_render_mode(make):
-        return make()
-    try:
-        return make(render_mode="rgb_array")
-    except Exception:  # perhaps it draws on a display only; any other error comes again
-        return make()
-
-
-def _takes_render_mode(make: Factory) -> bool:
-    if "render_mode" in getattr(make, "keywords", {}):
-        return False  # already chosen
-    try:
-        parameters = inspect.signature(make).parameters
-    except (TypeError, ValueError):
-        return False
-    keyword = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    return keyword or "render_mode" in parameters
 
 
 # ---------------------------------------------------------------------- called in the workers too
 
 
-def make_mpe2(name: str, **kwargs: Any) -> Any:
-    """Makes the mpe2 environment of a module's name, such as ``simple_spread_v3``."""
+def make_mpe2(name: str, function: str, **kwargs: Any) -> Any:
+    """Makes the mpe2 environment of a module's name, such as ``simple_spread_v3``, by that module's
+    ``parallel_env`` or ``env``."""
     with package_errors(f"mpe2/{name}", every=True):
-        return importlib.import_module(f"mpe2.{name}").parallel_env(**kwargs)
+        return getattr(importlib.import_module(f"mpe2.{name}"), function)(**kwargs)
 
 
-def make_registered(identifier: str, **kwargs: Any) -> Any:
-    """Makes the environment of PettingZoo's registry; raises UserError where its package is
-    missing."""
+def make_registered(interface: Any, identifier: str, **kwargs: Any) -> Any:
+    """Makes the environment of PettingZoo's registry, ``parallel`` or ``aec``; raises UserError
+    where its package is missing."""
     import pettingzoo
     from pettingzoo.env_registry.exceptions import FailedToImport
 
-    task = f"pettingzoo/{identifier}"
+    task = f"{'aec' if interface == 'aec' else 'pettingzoo'}/{identifier}"
     try:
         with package_errors(task, every=True, but=(ImportError, FailedToImport)):
-            return pettingzoo.make("parallel", identifier, **kwargs)
+            return pettingzoo.make(interface, identifier, **kwargs)
     except (ImportError, FailedToImport) as error:
         extra = identifier.partition("/")[0]
         package = EXTRAS.get(extra, f"pettingzoo[{extra}]")
@@ -191,41 +153,6 @@ def make_imported(path: str, **kwargs: Any) -> Any:
         return _load(path)(**kwargs)
 
 
-@contextlib.contextmanager
-def package_errors(
-    task: str, every: bool = False, but: tuple[type[Exception], ...] = ()
-) -> Iterator[None]:
-    """Turns the errors of an environment's package into one sentence with its own words.
-
-    An author finds other errors, as in a task of his own, by their traceback; a wrong argument
-    (TypeError) is explained elsewhere.
-
-    Args:
-        task: its name, for the sentence.
-        every: whether all errors are turned, or those only of what the machine lacks, such as a
-            package or ROMs.
-        but: errors that pass unchanged.
-
-    Raises:
-        UserError: in place of the package's error.
-    """
-    try:
-        yield
-    except Exception as error:
-        turned = every or _lacks_something(error)
-        if isinstance(error, (UserError, TypeError, *but)) or not turned:
-            raise
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"task {task!r} cannot be made: {words}") from error
-
-
-def _lacks_something(error: Exception) -> bool:
-    """Returns whether it is an error of files or imports, or one of gymnasium's, without importing
-    gymnasium."""
-    modules = {kind.__module__ for kind in type(error).__mro__}
-    return isinstance(error, ImportError | OSError) or "gymnasium.error" in modules
-
-
 def _load(path: str) -> Factory:
     factory = import_path(path)
     if not callable(factory):
@@ -239,24 +166,28 @@ def _load(path: str) -> Factory:
 # ------------------------------------------------------------------------------------------- names
 
 
-def _find_mpe2(name: str) -> str:
+def _find_mpe2(task: str, name: str) -> str:
     try:
         import mpe2
     except ImportError as error:
-        raise UserError(f"task 'mpe2/{name}' needs a package: pip install mpe2") from error
+        raise UserError(f"task {task!r} needs a package: pip install mpe2") from error
     modules = [m.name for m in pkgutil.iter_modules(mpe2.__path__) if _version(m.name)]
-    return _find(f"mpe2/{name}", name, modules)
+    return _find(task, name, modules)
 
 
-def _find_registered(identifier: str) -> str:
+def _find_registered(kind: str, identifier: str) -> str:
+    """Returns the id in PettingZoo's registry, which separates versions by a hyphen."""
     import pettingzoo
 
+    identifier = re.sub(r"_v(\d+)$", r"-v\1", identifier)
+    if kind == "aec":
+        return _find(f"aec/{identifier}", identifier, pettingzoo.aec_registry)
     known = pettingzoo.parallel_registry
     turn_based = [i for i in pettingzoo.aec_registry if i not in known]
-    if identifier in (*turn_based, *(i.rpartition("-v")[0] for i in turn_based)):
+    if identifier in (*turn_based, *map(_stem, turn_based)):
         raise UserError(
-            f"task 'pettingzoo/{identifier}' is turn-based (AEC) only; expected a parallel "
-            "environment, in which all agents act at once, such as 'pettingzoo/classic/rps-v2'"
+            f"task 'pettingzoo/{identifier}' is turn-based (AEC) only; set "
+            f"task=aec/{identifier}, in which one agent acts in a step"
         )
     return _find(f"pettingzoo/{identifier}", identifier, known)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marl.envs.groups import find_groups, prefix
+from marl.envs.groups import find_groups, find_teams, prefix
 from marl.envs.pettingzoo.actions import ActionDecoder, Bounded
 from marl.envs.pettingzoo.layout import Agent, GroupLayout
 from marl.envs.pettingzoo.probe import Profile
@@ -54,7 +54,7 @@ def build_groups(
 
     Args:
         profile: the probed environment.
-        override: group -> agents; None groups them by name and spaces.
+        override: group -> agents; None groups them by name and spaces, and rivals one by one.
         mortal: whether agents may be absent.
 
     Raises:
@@ -66,12 +66,19 @@ def build_groups(
         for name, agent in agents.items()
     }
     names = {n: [agent_name(a) for a in group] for n, group in (override or {}).items()}
+    if profile.rivals and not override:
+        names = {name: [name] for name in agents}
     kind = lambda name: UNNAMED if _is_count(agents[name]) else prefix(name)  # noqa: E731
     masked = {agent_name(agent) for agent in profile.masked}
     return {
         name: dataclasses.replace(group, masked=not masked.isdisjoint(group.agents), mortal=mortal)
         for name, group in find_groups(spaces, names, kind).items()
     }
+
+
+def build_teams(profile: Profile, groups: Mapping[str, AgentGroup]) -> dict[str, tuple[str, ...]]:
+    """Returns the groups of each team: a team for each group of rivals, else as names say."""
+    return {name: (name,) for name in groups} if profile.rivals else find_teams(groups)
 
 
 def agent_name(agent: Agent) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from marl.envs.pettingzoo.actions import ActionDecoder, Bounded, action_decoder
 from marl.envs.pettingzoo.copies import ends
-from marl.envs.pettingzoo.factories import create
+from marl.envs.pettingzoo.creation import create
 from marl.envs.pettingzoo.layout import Agent, Factory
 from marl.envs.pettingzoo.masks import find_mask, write_mask
 from marl.envs.pettingzoo.randomness import Streams
@@ -35,6 +35,7 @@ class Profile:
         info: names of the numbers that some agent's info holds.
         state_size: S of the environment's state; None where it was not asked for.
         ignores_seed: whether two resets with one seed give other observations.
+        rivals: whether every agent plays against all others.
     """
 
     encoders: Mapping[Agent, Encoder]
@@ -43,6 +44,7 @@ class Profile:
     info: tuple[str, ...]
     state_size: int | None
     ignores_seed: bool = False
+    rivals: bool = False
 
 
 def probe(make: Factory, state: bool) -> Profile:
@@ -69,7 +71,8 @@ def _profile(make: Factory, state: bool, streams: Streams) -> Profile:
         decoders = {a: action_decoder(env.action_space(a), a) for a in env.possible_agents}
         masked, info = _play(env, decoders)
         size = _state_size(env) if state else None
-        return Profile(encoders, decoders, masked, info, size, ignores_seed(env, streams))
+        unseeded, rivals = ignores_seed(env, streams), getattr(env, "rivals", False) is True
+        return Profile(encoders, decoders, masked, info, size, unseeded, rivals)
     finally:
         env.close()
 

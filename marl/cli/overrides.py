@@ -10,6 +10,7 @@ from itertools import chain, count
 from hydra.core.config_store import ConfigStore
 
 from marl.cli.quoting import PATH_KEYS, quote_paths
+from marl.envs.providers import REGISTRIES, prefix_of
 from marl.envs.task import Task
 from marl.errors import UserError, unknown
 from marl.training.teams import Team
@@ -101,7 +102,7 @@ def whole_number(value: str) -> str:
 def _register_choice(kind: str, value: str) -> str:
     """Returns the name under which Hydra knows ``value``, which may be an import path
     ``module:name``; this is registered first."""
-    if kind == "task" and (":" in value or value.startswith("pettingzoo/")):
+    if kind == "task" and (":" in value or prefix_of(value) in REGISTRIES):
         name = _identifier(value)
         ConfigStore.instance().store(group="task", name=name, node=Task(name=value))
         return name

@@ -174,7 +174,6 @@ def test_importing_the_adapter_is_cheap() -> None:
         ("no_module:factory", "cannot import"),
         ("tests.helpers.scripted_envs:Nothing", "cannot import"),
         ("tests.helpers.scripted_envs:np", "expected a function that returns an environment"),
-        ("mpe2.simple_spread_v3:env", "turn-based"),
     ],
 )
 def test_names_that_are_wrong(name: str, words: str) -> None:
