@@ -24,7 +24,8 @@ from marl.training import (
 )  # fmt: skip
 from marl.training.build import MakeEnv
 from marl.training.callbacks import Callback, Callbacks
-from marl.training.evaluation import Evaluations, film
+from marl.training.evaluation import film
+from marl.training.evaluations import Evaluations
 from marl.training.logging import Log, Sink, build_sinks, drop_nonfinite, require_tensorboard
 from marl.training.origin import naming_origin
 from marl.training.run_files import RunFiles
@@ -137,7 +138,7 @@ class Experiment:
         self.past: list[str] = []  # teams whose past policies played the last rollout
         self.frames, self.iteration = 0, 0
         self.next_checkpoint = settings.checkpoint_interval
-        self.evaluations = Evaluations(self.evaluation_env, self.teams, settings)
+        self.evaluations = Evaluations(self.evaluation_env, self.teams, settings, self.selfplay)
         self.stop = Stop()
 
     def _open_run(self, resume: bool, numbered: bool, sinks: Sequence[Sink]) -> None:

@@ -233,7 +233,8 @@ def evaluate(commands: Commands) -> None:
     add("--best", nargs="?", const="", metavar="TEAM",
         help="use TEAM's best checkpoint instead of the last (TEAM may be left out where only one "
         "team learns)")  # fmt: skip
-    add("--sample", action="store_true", help="sample actions instead of taking the greedy ones")
+    add("--sampled", "--sample", dest="sample", action="store_true",
+        help="sample actions instead of taking the greedy ones")  # fmt: skip
     add("--seed", type=natural, default=0, help="seed of the episodes (default 0)")
     add("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
     add("--json", action="store_true", help="print every episode as JSON")

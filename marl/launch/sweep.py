@@ -34,6 +34,9 @@ MACROS = ("${interpreter}", "${program}", "${env}", ARGUMENTS)
 ENVIRONMENT = re.compile(r"\$\{envvar:(\w+)\}")
 TIMING = ("collect", "update", "evaluate", "frames_per_second")  # of a run, as ``timing/NAME``
 
+# What evaluations log besides returns: metrics, sampled episodes, and win rates of self-play.
+EVALUATED = re.compile(r"evaluation/(info|sampled/(return|info)|pool/(win_rate|draws))/.")
+
 # First words of evaluations' names in other libraries; no statistic of ours begins with them.
 OTHERS = ("eval", "evaluations", "test", "val", "validation")
 
@@ -296,7 +299,7 @@ def check_metric(metric: str, teams: Iterable[str]) -> None:
     if kind == "timing":
         known = name in TIMING
     elif metric.startswith(("evaluation/", "return/")):
-        known = metric in returns or bool(re.match(r"evaluation/info/.", metric))
+        known = metric in returns or bool(EVALUATED.match(metric))
     elif kind in OTHERS:
         known = False
     else:  # statistics of learning end in their team's name

@@ -1,15 +1,12 @@
-"""Evaluation: the episodes of evaluations and videos, and the schedule of a run's evaluations."""
+"""Evaluation: the episodes of evaluations and videos."""
 
 from __future__ import annotations
 
-import math
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +19,7 @@ from marl.training import finite
 from marl.training.collector import Teams, act, initial_carry
 from marl.training.settings import Settings
 from marl.types import Transition
-from marl.utils import distributed, seeding
-from marl.utils.capabilities import learns
+from marl.utils import seeding
 
 
 @dataclass(frozen=True)
@@ -83,76 +79,6 @@ class LimitCheck:
             f"{advice}",
             file=sys.stderr, flush=True,
         )  # fmt: skip
-
-
-class Evaluations:
-    """The evaluations of a training run: at each interval, and once at the end.
-
-    Args:
-        env: environment to play in.
-        teams: algorithms by team.
-        settings: the run's settings.
-    """
-
-    def __init__(self, env: VectorEnv, teams: Teams, settings: Settings):
-        self.env, self.teams, self.settings = env, teams, settings
-        self.next, self.last_frame = 0, -1  # frames of the next evaluation and of the last one
-        self.returns: dict[str, list[float]] = {}  # of the last evaluation, by team
-        self.metrics: list[str] = []  # all names so far, for later evaluations keep them
-        self.best: dict[str, float] = {}  # best mean return so far of each team that learns
-
-    def is_due(self, frames: int) -> bool:
-        """Returns whether to evaluate after ``frames`` frames of training."""
-        if frames >= self.settings.total_frames:
-            return self.last_frame != frames
-        return self.settings.evaluation_interval > 0 and frames >= self.next
-
-    def play(self, frames: int) -> dict[str, dict[str, list[float]]]:
-        """Plays the greedy episodes of the evaluation at ``frames``.
-
-        Returns:
-            What ``evaluate`` returns, with the metrics of all evaluations so far; without episodes
-            on ranks other than 0.
-        """
-        seed = seeding.evaluation_seed(self.settings.seed, frames)
-        episodes = 0 if distributed.rank() else self.settings.evaluation_episodes
-        limit = Limit(self.settings.evaluation_max_steps, f"evaluation at frame {frames:,}")
-        result = evaluate(self.env, self.teams, episodes, seed, limit=limit)
-        self.metrics = list(dict.fromkeys([*self.metrics, *result["metrics"]]))
-        zeros = [0.0] * episodes
-        result["metrics"] = {name: result["metrics"].get(name, zeros) for name in self.metrics}
-        interval = self.settings.evaluation_interval or self.settings.total_frames
-        self.returns, self.last_frame = result["returns"], frames
-        self.next = (frames // interval + 1) * interval
-        return result
-
-    def update_best(self) -> list[str]:
-        """Returns the learning teams whose last mean return is at least their best so far.
-
-        Opponents are as they are now. Of equal returns the last counts as the best, for that team
-        has learned longest.
-        """
-        means = {
-            name: statistics.fmean(self.returns[name])
-            for name, team in self.teams.items()
-            if self.returns[name] and learns(team)
-        }
-        names = [name for name, mean in means.items() if mean >= self.best.get(name, -math.inf)]
-        self.best.update({name: means[name] for name in names})
-        return names
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the state for a checkpoint."""
-        return {
-            "next": self.next, "done_at": self.last_frame, "returns": self.returns,
-            "best": self.best, "metrics": self.metrics,
-        }  # fmt: skip
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the state of a checkpoint."""
-        self.next, self.last_frame = state["next"], state["done_at"]
-        self.returns, self.best = state["returns"], state["best"]
-        self.metrics = state["metrics"]
 
 
 def evaluate(

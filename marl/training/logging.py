@@ -247,7 +247,7 @@ class ProgressSink:
         numbers = scalars(kind, record)
         if kind == "timing" and "timing/frames_per_second" in numbers:
             self.fields["speed"] = f"{numbers['timing/frames_per_second']:,.0f} frames/s"
-        returns = [k for k in numbers if "return/" in k]
+        returns = [k for k in numbers if "return/" in k and "/sampled/" not in k]
         if kind == "evaluations" or (returns and not self.fields["return"]):
             parts = [f"{k.rsplit('/', 1)[-1]} {numbers[k]:.2f}" for k in returns]
             self.fields["return"] = f"return {', '.join(parts)} (at {record['frames']:,})"

@@ -22,7 +22,8 @@ VIDEOS = (".mp4", ".gif")
 def draw_curve(directory: Path) -> Path:
     """Draws ``curve.png`` from ``evaluations.jsonl``; returns its path.
 
-    It shows each team's mean return with a 95% interval, and random play.
+    It shows each team's mean return with a 95% interval, that of sampled actions where it was
+    measured too, and random play.
     """
     import matplotlib
 
@@ -41,6 +42,10 @@ def draw_curve(directory: Path) -> Path:
         error = error / returns.shape[1] ** 0.5
         (line,) = axes.plot(frames, mean, label=team, linewidth=2)
         axes.fill_between(frames, mean - error, mean + error, color=line.get_color(), alpha=0.2)
+        if all("sampled" in record for record in records):
+            sampled = [np.mean(record["sampled"]["returns"][team]) for record in records]
+            name, color = f"{team}, sampled actions", line.get_color()
+            axes.plot(frames, sampled, color=color, label=name, linewidth=1.4, linestyle="--")
         if team in baseline:
             level = float(np.mean(baseline[team]))
             axes.axhline(level, color=line.get_color(), linestyle=":", label=f"{team}, random")

@@ -36,7 +36,8 @@ def read_config(directory: Path) -> dict[str, Any]:
     check(directory)
     path = directory / "config.json"
     try:
-        config = _objects(directory, json.loads(path.read_text()))
+        plain = json.loads(path.read_text())
+        config = _objects(directory, plain)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{str(path)!r} is not a run's configuration: {error}") from None
     if not isinstance(config, dict) or not {"task", "settings", "teams"} <= config.keys():
@@ -45,8 +46,16 @@ def read_config(directory: Path) -> dict[str, Any]:
         )
     if hasattr(config["task"], "without_unread"):  # options that older versions ignored
         config["task"] = config["task"].without_unread()
+    _leave_unmeasured(config, plain)
     relocate(config, partial(_find_moved, directory))
     return config
+
+
+def _leave_unmeasured(config: Mapping[str, Any], plain: Mapping[str, Any]) -> None:
+    """Turns off, in place, what a run of an older version did not measure, so that its records go
+    on as they began."""
+    if "episodes" not in plain["settings"].get("selfplay", {}):
+        config["settings"].selfplay.episodes = 0
 
 
 def _objects(directory: Path, plain: Any) -> Any:

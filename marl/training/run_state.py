@@ -8,7 +8,7 @@ from marl.algorithm import Algorithm
 from marl.learning.replay import Replay
 from marl.training.checkpoint_formats import State
 from marl.training.collector import Collector
-from marl.training.evaluation import Evaluations
+from marl.training.evaluations import Evaluations
 from marl.training.logging import JsonlSink
 from marl.training.selfplay import SelfPlay
 from marl.training.settings import Settings

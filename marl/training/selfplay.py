@@ -52,12 +52,18 @@ class SelfPlayConfig:
     #: How opponents are drawn from a pool: uniform, latest (the newest snapshot), or prioritised
     #: (with weights that grow with the square of a snapshot's share of wins).
     rule: str = "uniform"
+    #: Episodes that each team plays at each evaluation against past policies of its rivals, for its
+    #: win rate (``pool`` in evaluations.jsonl); 0 for none. Each round of evaluation_episodes (at
+    #: most 32) meets another policy. Usual 32 to 320.
+    episodes: int = 64
     #: Runs or checkpoint files whose policies pools begin with; only with share above 0.
     runs: list[str] = field(default_factory=list, metadata=REFERENCE)
 
     def __post_init__(self) -> None:
         check_word("selfplay.rule", self.rule, RULES)
-        check_range(self, share=(0, 1), interval=(1, float("inf")), size=(1, 10_000))
+        check_range(
+            self, share=(0, 1), interval=(1, float("inf")), size=(1, 10_000), episodes=(0, math.inf)
+        )
         if self.runs and not self.share:
             raise UserError(
                 "selfplay.runs has no effect with selfplay.share=0; set selfplay.share above 0, "
@@ -181,8 +187,6 @@ class SelfPlay:
     def playing_past_selves(self, frames: int) -> Iterator[dict[str, int]]:
         """Lets teams play past policies within a ``with`` block around a rollout.
 
-        After the block, or an error in it, all teams have their present policies again.
-
         Args:
             frames: frames that the run has played.
 
@@ -190,12 +194,24 @@ class SelfPlay:
             The number of the snapshot that each such team plays, by team.
         """
         snapshots = self._draw_snapshots(frames) if self.config.share else {}
+        with self.playing(snapshots):
+            yield snapshots
+
+    @contextmanager
+    def playing(self, snapshots: Mapping[str, int]) -> Iterator[None]:
+        """Lets teams play past policies within a ``with`` block.
+
+        After the block, or an error in it, all teams have their present policies again.
+
+        Args:
+            snapshots: the number of the snapshot that each such team plays, by team.
+        """
         present_weights = {}
         try:
             for name, number in snapshots.items():
                 present_weights[name] = weights_of(self.teams[name])
                 policy_of(self.teams[name]).load_state_dict(self.pools[name].snapshots[number])
-            yield snapshots
+            yield
         finally:
             for name, weights in present_weights.items():
                 policy_of(self.teams[name]).load_state_dict(weights)

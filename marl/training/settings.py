@@ -13,7 +13,7 @@ from marl.errors import UserError, unknown
 from marl.training.selfplay import SelfPlayConfig
 from marl.training.start_from import StartFrom
 from marl.utils.user_files import absolute
-from marl.utils.validation import check_range
+from marl.utils.validation import check_range, check_word
 
 
 @dataclass
@@ -42,7 +42,11 @@ class Settings:
     threads: int = 1
     #: Frames between two evaluations; 0 evaluates at the end only. Usual 2 to 10% of total_frames.
     evaluation_interval: int = 50_000
-    #: Greedy episodes of each evaluation. Usual 10 to 100.
+    #: Actions of the evaluations' episodes: greedy, sampled (as in training, with its exploration
+    #: noise), or both, where the best checkpoint is chosen by the greedy ones. Sampled episodes
+    #: show more of a competitive game, which greedy teams may play the same way every time.
+    evaluation: str = "greedy"
+    #: Episodes of each evaluation; of each kind, where it has both. Usual 10 to 100.
     evaluation_episodes: int = 32
     #: Longest episode of an evaluation, in steps; an evaluation with a longer one ends the run with
     #: an error, and the run can be resumed with another limit.
@@ -97,6 +101,7 @@ class Settings:
             self.start_from = StartFrom(str(self.start_from))
         check_types(self)
         self.callbacks = [absolute(path) for path in self.callbacks]
+        check_word("evaluation", self.evaluation, ("greedy", "sampled", "both"))
         check_range(
             self, total_frames=(1, math.inf), num_envs=(1, math.inf), steps=(1, math.inf),
             seed=(0, 2**31 - 1), threads=(0, 1024), evaluation_interval=(0, math.inf),

@@ -69,7 +69,12 @@ def scalars(kind: str, record: Mapping[str, Any]) -> dict[str, float]:
         prefix = "timing/" if kind == "timing" else ""
         return {prefix + k: v for k, v in record.items() if k != "frames"}
     flat = {}
-    for part, name in (("returns", "return"), ("metrics", "info")):
-        for key, values in record[part].items():
-            flat[f"evaluation/{name}/{key}"] = sum(values) / len(values)
+    parts = {"evaluation": record, "evaluation/sampled": record.get("sampled", {})}
+    for prefix, episodes in parts.items():
+        for part, name in (("returns", "return"), ("metrics", "info")):
+            for key, values in episodes.get(part, {}).items():
+                flat[f"{prefix}/{name}/{key}"] = sum(values) / len(values)
+    for team, rates in record.get("pool", {}).items():
+        for name in ("win_rate", "draws"):
+            flat[f"evaluation/pool/{name}/{team}"] = rates[name]
     return flat

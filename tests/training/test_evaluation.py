@@ -14,7 +14,8 @@ from marl.algorithms.scripted import RandomConfig
 from marl.env import copy_seeds
 from marl.networks.perceptron import Perceptron
 from marl.policies.fixed import Scripted
-from marl.training.evaluation import Evaluations, evaluate, film
+from marl.training.evaluation import evaluate, film
+from marl.training.evaluations import Evaluations
 from marl.training.settings import Settings
 from marl.types import tree_tensors
 from tests.helpers.builders import CPU, SMALL, collector, context, mappo, randomly

@@ -17,7 +17,8 @@ from marl.errors import EndlessEpisode
 from marl.experiment import Experiment
 from marl.training import absolute_metric, cautions
 from marl.training.crossplay import Entrant, crossplay
-from marl.training.evaluation import Evaluations, Limit, evaluate, film
+from marl.training.evaluation import Limit, evaluate, film
+from marl.training.evaluations import Evaluations
 from marl.training.settings import Settings
 from marl.training.teams import Team
 from marl.types import AgentGroup, Discrete, TensorSpec
