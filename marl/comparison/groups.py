@@ -6,8 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from marl.comparison.history import History
-from marl.comparison.settings import described, differences, settings_of, short_names
-from marl.training.run_outcome import FINISHED
+from marl.comparison.settings import (
+    described,
+    differences,
+    settings_of,
+    short_names,
+    within_algorithms,
+)
+from marl.training.run_outcome import FINISHED, PHRASES
 
 MAX_LABEL = 60  # letters of a group's name in legends and tables
 
@@ -18,7 +24,7 @@ class Group:
 
     #: Name of the task.
     task: str
-    #: Name of the algorithm, and the settings in which groups of the task differ.
+    #: Name of the algorithm, and the settings in which groups of the task and algorithm differ.
     label: str
     #: The runs, by seed.
     runs: tuple[History, ...]
@@ -52,17 +58,19 @@ def grouped(histories: Sequence[History]) -> tuple[list[Group], list[str]]:
     """
     runs = [history.run for history in histories]
     differing = differences(runs, [settings_of(run) for run in runs])
+    differing = [{k: v for k, v in own.items() if k != "seed"} for own in differing]
     groups: dict[tuple[str, ...], list[History]] = {}
     settings: dict[tuple[str, ...], dict[str, str]] = {}
-    for history, own in zip(histories, differing, strict=True):
-        shown = {key: value for key, value in own.items() if key != "seed"}
-        flat = (part for pair in sorted(shown.items()) for part in pair)
+    shown: dict[tuple[str, ...], dict[str, str]] = {}
+    within = within_algorithms(runs, differing)
+    for history, own, part in zip(histories, differing, within, strict=True):
+        flat = (word for pair in sorted(own.items()) for word in pair)
         key = (history.run.task, history.run.algorithm, *flat)
         groups.setdefault(key, []).append(history)
-        settings[key] = shown
+        settings[key], shown[key] = own, part
     remarks: list[str] = []
-    names = short_names(key for shown in settings.values() for key in shown)
-    labels = _labels(list(groups), settings, names)
+    names = short_names(key for part in shown.values() for key in part)
+    labels = _labels(list(groups), shown, names)
     made = [
         Group(key[0], labels[key], tuple(_one_per_seed(members, remarks)), settings[key])
         for key, members in groups.items()
@@ -116,9 +124,31 @@ def remarks_of(groups: Sequence[Group]) -> Iterator[str]:
             f"the runs are of several versions of learning ({_listed(versions)}), under which the "
             "same settings lead to other numbers; each has curves of its own"
         )
+    yield from _of_settings(groups)
     for group in groups:
         yield from _of_code(group)
         yield from _of_length(group)
+
+
+def _of_settings(groups: Sequence[Group]) -> Iterator[str]:
+    """Yields, for each task, the settings that go with the algorithms and are in no label."""
+    for task in dict.fromkeys(group.task for group in groups):
+        values: dict[str, dict[str, list[str]]] = {}  # key -> value -> algorithms
+        for group in (group for group in groups if group.task == task):
+            for key, value in group.differing.items():
+                names = values.setdefault(key, {}).setdefault(value, [])
+                names += [group.algorithm] * (group.algorithm not in names)
+        alone = {
+            key: by_value
+            for key, by_value in values.items()
+            if sum(map(len, by_value.values())) == len({n for x in by_value.values() for n in x})
+        }
+        if alone and len({n for x in values.values() for y in x.values() for n in y}) > 1:
+            words = [
+                f"{key} is " + ", ".join(f"{v} ({', '.join(n)})" for v, n in by_value.items())
+                for key, by_value in sorted(alone.items())
+            ]
+            yield f"{task}: algorithms also differ in their settings: {'; '.join(words)}"
 
 
 def _of_code(group: Group) -> Iterator[str]:
@@ -139,7 +169,7 @@ def _of_length(group: Group) -> Iterator[str]:
         run = history.run
         if run.state != FINISHED:
             yield (
-                f"{run.directory} is {run.state} at {run.frames:,} of {run.total:,} frames"
+                f"{run.directory} {PHRASES[run.state]} at {run.frames:,} of {run.total:,} frames"
                 + f" ({run.why})" * bool(run.why)
             )
     if any(history.frames[-1] != last for history in group.runs):

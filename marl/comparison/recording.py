@@ -13,11 +13,17 @@ from marl.benchmark import own_suite, records
 from marl.benchmark.records import ABSOLUTE, BadRecord, Cell
 from marl.comparison import overview
 from marl.comparison.overview import Overview
-from marl.comparison.settings import described, differences, settings_of, short_names
+from marl.comparison.settings import (
+    described,
+    differences,
+    settings_of,
+    short_names,
+    within_algorithms,
+)
 from marl.errors import UserError
 from marl.tables.record import BUDGET
 from marl.tables.record import read as read_record
-from marl.training.run_outcome import FINISHED, RUNNING
+from marl.training.run_outcome import FINISHED, PHRASES, RUNNING
 from marl.utils.versions import LEARNING
 
 
@@ -36,7 +42,7 @@ def entries(
 
     Tasks are named after the task, and algorithms after the algorithm, with the settings in which
     the runs differ: those of the task and of the budget go into the task's name, which is what
-    tables compare within, and all others into the algorithm's.
+    tables compare within, and all others of one algorithm's runs into the algorithm's.
 
     Args:
         runs: the runs.
@@ -49,9 +55,10 @@ def entries(
     differing = differences(runs, [settings_of(run) for run in runs])
     names = short_names(key for own in differing for key in own)
     tasks, algorithms = [], []
-    for run, own in zip(runs, differing, strict=True):
+    within = within_algorithms(runs, differing)
+    for run, own, part in zip(runs, differing, within, strict=True):
         of_task = {key: value for key, value in own.items() if _is_of_task(key)}
-        rest = {k: v for k, v in own.items() if k not in of_task and k not in ("seed", "learning")}
+        rest = {k: v for k, v in part.items() if k not in of_task and k not in ("seed", "learning")}
         tasks.append(_slug(f"{_task_name(run)} {described(of_task, names)}"))
         algorithms.append(_slug(f"{run.algorithm} {described(rest, names)}"))
     tasks = _named("task", task, tasks)
@@ -151,8 +158,8 @@ def _check_run(run: Overview) -> None:
         raise UserError(f"{name!r} is being trained; record it when it has finished")
     if run.state != FINISHED:
         raise UserError(
-            f"{name!r} is {run.state} at {run.frames:,} of {run.total:,} frames; finish it by "
-            f"'{resume}', or leave it out"
+            f"{name!r} {PHRASES[run.state]} at {run.frames:,} of {run.total:,} frames; finish it "
+            f"by '{resume}', or leave it out"
         )
     if run.learning != LEARNING:
         raise UserError(

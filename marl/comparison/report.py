@@ -24,7 +24,7 @@ VIDEO_BYTES = 40_000_000  # of all films in the page together
 ABOUT = (
     "Interquartile means over seeds with 95% bootstrap intervals, of the mean returns of "
     "evaluations, by <code>marl compare</code>. One seed has no interval; fewer than five are "
-    "preliminary."
+    "preliminary. Bold are the best final return and those whose interval reaches it."
 )
 
 
@@ -134,8 +134,9 @@ def _inside(path: Path, kind: str) -> str:
 def _tables(finals: Sequence[Final]) -> Iterator[str]:
     for title, rows in sections(finals).items():
         body = [[escaped(cell) for cell in cells(row)] for row in rows]
-        if len(body) > 1 and not math.isnan(rows[0].final.value):
-            body[0][2] = f"**{body[0][2]}**"
+        for line, row in zip(body, rows, strict=True):
+            if len(rows) > 1 and row.final.high >= rows[0].final.value:
+                line[2] = f"**{line[2]}**"
         blocks = [document.Heading(escaped(title)), document.Table(COLUMNS, body)]
         yield document.page(blocks)
 
@@ -165,9 +166,16 @@ def _runs(groups: Sequence[Group]) -> document.Table:
     rows = [
         [
             escaped(group.task), escaped(group.label), str(run.run.seed), run.run.state,
-            code(str(run.run.directory)), code(run.code[0][:12]),
+            code(str(run.run.directory)), code(run.code[0][:12]), _settings(group),
         ]
         for group in groups
         for run in group.runs
     ]  # fmt: skip
-    return document.Table(("task", "runs", "seed", "state", "directory", "commit"), rows, 6)
+    columns = ("task", "runs", "seed", "state", "directory", "commit", "differs in")
+    return document.Table(columns, rows, len(columns))
+
+
+def _settings(group: Group) -> str:
+    """Returns the settings in which groups of the task differ, in full."""
+    words = " ".join(f"{key}={value}" for key, value in sorted(group.differing.items()))
+    return code(words) if words else ""

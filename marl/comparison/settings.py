@@ -120,6 +120,27 @@ def _value(settings: Settings, key: str) -> str | None:
     return settings.get(key, DEFAULT if key.startswith(FREE_KEYS) else None)
 
 
+def within_algorithms(
+    runs: Sequence[Overview], differing: Sequence[Mapping[str, str]]
+) -> list[dict[str, str]]:
+    """Returns those of the differing settings in which runs of one task and algorithm differ.
+
+    Args:
+        runs: the runs.
+        differing: of each run, from ``differences``.
+    """
+    scopes: dict[tuple[str, str], list[int]] = {}
+    for i, run in enumerate(runs):
+        scopes.setdefault((run.task, run.algorithm), []).append(i)
+    result: list[dict[str, str]] = [{} for _ in runs]
+    for members in scopes.values():
+        for key in dict.fromkeys(key for i in members for key in differing[i]):
+            if len({differing[i].get(key) for i in members}) > 1:
+                for i in (i for i in members if key in differing[i]):
+                    result[i][key] = differing[i][key]
+    return result
+
+
 def short_names(keys: Iterable[str]) -> dict[str, str]:
     """Returns the last part of each key, or the whole key where another has the same last part."""
     keys = list(dict.fromkeys(keys))

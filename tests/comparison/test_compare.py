@@ -71,7 +71,7 @@ def test_only_seeds_are_averaged(runs: Path) -> None:
         toy_runs.run(Path(f"more/{name}"), "ippo", 5, **more)
     made, remarks = read("runs", "more")
     assert {(group.label, len(group.runs)) for group in made} == {
-        ("mappo learning=2 steps=10 n=default", 5),
+        ("mappo", 5),
         ("ippo gamma=0.99 learning=2 steps=10 n=default", 2),
         ("ippo gamma=0.9 learning=2 steps=10 n=default", 1),
         ("ippo gamma=0.99 learning=2 steps=10 n=4", 1),
@@ -80,6 +80,15 @@ def test_only_seeds_are_averaged(runs: Path) -> None:
     }
     (remark,) = remarks
     assert "several versions of learning (1, 2)" in remark
+
+
+def test_settings_that_go_with_the_algorithm_are_in_a_remark(runs: Path) -> None:
+    for seed in (0, 1):
+        toy_runs.run(Path(f"wide/{seed}"), "happo", seed, settings={"num_envs": 20})
+    made, remarks = read("runs", "wide")
+    assert sorted(group.label for group in made) == ["happo", "ippo", "mappo"]
+    words = "algorithms also differ in their settings: num_envs is 10 (ippo, mappo), 20 (happo)"
+    assert remarks == [f"toys/walk: {words}"]
 
 
 def test_remarks_on_what_is_averaged(runs: Path, capsys) -> None:
@@ -93,7 +102,7 @@ def test_remarks_on_what_is_averaged(runs: Path, capsys) -> None:
     for words in (
         "runs/twice is left out: it has the settings and seed 0 of runs/ippo/0",
         "averages over runs of 2 commits of the code, 0123456789ab, fedcba987654",
-        "runs/half is killed at 400 of 1,000 frames",
+        "runs/half was killed at 400 of 1,000 frames",
         "its curve ends at frame 400, which all seeds have",
         "'runs/new' has no evaluation yet (killed)",
     ):

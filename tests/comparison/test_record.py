@@ -53,7 +53,7 @@ def test_settings_that_differ_are_in_the_names(capsys) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"state": "stopped", "frames": (0, 200)}, "is stopped at 200 of 1,000 frames; finish it"),
+        ({"state": "stopped", "frames": (0, 200)}, "was stopped at 200 of 1,000 frames; finish it"),
         ({"learning": 1}, "learned by version 1, which is never averaged with version 2"),
         ({"settings": {"evaluation_interval": 0}}, "was evaluated at its end only"),
         ({"frames": (0, 200, 800, 1000)}, "evaluation at frame 400 is missing"),
