@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from marl.algorithm import Algorithm
 from marl.deployment.conversion import Converter
 from marl.errors import UserError, unknown
+from marl.policies.independent import IndependentPolicy
 from marl.training import build, loading, run_directory
 from marl.training.agent_order import OrderedTask, arrange
 from marl.training.stored_groups import Interface, groups_from_plain
@@ -50,6 +51,9 @@ class LoadedPolicy:
         self.generator = seeding.generator(self.device, seed, "loaded policy")
         self._converter = Converter(self.groups, self.device)
         policies = [p for t in teams.values() if isinstance(p := t.policy, nn.Module)]
+        for policy in policies:
+            if isinstance(policy, IndependentPolicy):
+                policy.only_acts = True
         modules = (module for policy in policies for module in policy.modules())
         self.reads_graph = any(getattr(module, "reads_graph", False) for module in modules)
         self._carry: Carry = {}

@@ -57,6 +57,9 @@ class Deterministic:
         action, log_prob = self.rsample(params, mask, noise)
         return self.box.decode(action), log_prob, {}
 
+    def mode(self, params: Tensor, mask: Tensor | None) -> Tensor:
+        return self.box.decode(self.box.zero_fixed(params.tanh()))
+
     def evaluate(
         self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:

@@ -58,6 +58,16 @@ class Distribution(Protocol):
         """
         ...
 
+    def mode(self, params: Tensor, mask: Tensor | None) -> Tensor:
+        """Returns the actions ``[..., N, *action shape]`` of ``sample`` without noise, and nothing
+        else, which takes half the time.
+
+        Args:
+            params: parameters of the distribution, ``[..., N, P]``.
+            mask: ``[..., N, choices]`` bool, True where a choice is allowed; None if all are.
+        """
+        ...
+
     def evaluate(
         self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
@@ -150,6 +160,9 @@ class Categorical:
         action = (log_probs if noise is None else log_probs + noise).argmax(-1)
         return action, _pick(log_probs, action), {}
 
+    def mode(self, params: Tensor, mask: Tensor | None) -> Tensor:
+        return masked_log_softmax(params, mask).argmax(-1)
+
     def evaluate(
         self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
@@ -187,6 +200,9 @@ class MultiCategorical:
         )
         action = torch.stack([score.argmax(-1) for score in scores], dim=-1)
         return action, self._pick_all(parts, action), {}
+
+    def mode(self, params: Tensor, mask: Tensor | None) -> Tensor:
+        return torch.stack([part.argmax(-1) for part in self._log_probs(params, mask)], dim=-1)
 
     def evaluate(
         self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]
@@ -255,6 +271,9 @@ class TanhGaussian:
     def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> ActionSample:
         raw, log_prob = self._sample(params, noise)
         return self.box.decode(raw.tanh()), log_prob, {"raw": raw}
+
+    def mode(self, params: Tensor, mask: Tensor | None) -> Tensor:
+        return self.box.decode(params.chunk(2, dim=-1)[0].tanh())
 
     def evaluate(
         self, params: Tensor, mask: Tensor | None, action: Tensor, aux: Mapping[str, Tensor]

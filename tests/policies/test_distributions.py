@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from marl.algorithms.hasac import entropy_target
 from marl.env import uniform_action, uniform_noise
 from marl.policies.deterministic import deterministic
 from marl.policies.distributions import Categorical, MultiCategorical, TanhGaussian, distribution
-from marl.types import Continuous, Discrete, MultiDiscrete
+from marl.types import ActionSpec, Continuous, Discrete, MultiDiscrete
 
 LOW, HIGH = (-1.0, -2.0), (1.0, 3.0)
 SPEC = Continuous(LOW, HIGH)
@@ -257,3 +259,13 @@ def test_what_lies_outside_the_bounds_is_read_as_on_them() -> None:
     spec = Continuous((0.0,), (1000.0,))
     read = spec.encode(torch.tensor([[-5.0], [0.0], [750.0], [1000.0], [9e9]]))
     assert read.flatten().tolist() == [-1, -1, 0.5, 1, 1]
+
+
+@pytest.mark.parametrize("make", [distribution, deterministic])
+@pytest.mark.parametrize("spec", [Discrete(4), MultiDiscrete((2, 3)), SPEC])
+def test_the_mode_is_the_sample_without_noise(spec: ActionSpec, make: Any) -> None:
+    kind = make(spec)
+    params = randn(50, 3, kind.parameters)
+    allowed = torch.rand(50, 3, spec.mask_size, generator=generator()) < 0.9
+    for mask in (None,) if spec is SPEC else (None, allowed):
+        assert torch.equal(kind.mode(params, mask), kind.sample(params, mask, None)[0])
