@@ -17,6 +17,7 @@ from marl.training import (
     agent_order,
     build,
     cautions,
+    early_stop,
     own_callbacks,
     run_claim,
     run_directory,
@@ -139,11 +140,14 @@ class Experiment:
         self.frames, self.iteration = 0, 0
         self.next_checkpoint = settings.checkpoint_interval
         self.evaluations = Evaluations(self.evaluation_env, self.teams, settings, self.selfplay)
+        self.early_stop = early_stop.EarlyStop(settings, self.teams, self.device)
         self.stop = Stop()
 
     def _open_run(self, resume: bool, numbered: bool, sinks: Sequence[Sink]) -> None:
         """Creates the run directory, or reads the run's state from it."""
         self.start = starting.Start()
+        if not resume or early_stop.is_set(self.settings):
+            early_stop.check(self.settings, self.teams)
         if not resume:
             self._load_weights()
             if distributed.rank() == 0:
@@ -245,6 +249,7 @@ class Experiment:
                         self.start.print_table()
                     self._loop()
                     self.stop.agree()
+                self.stop.why = self.early_stop.reason
                 if self.stop.signal is None and distributed.rank() == 0:
                     parts = self.evaluation_env, self.specs, self.settings
                     absolute_metric.measure(self.directory, *parts)
@@ -261,7 +266,7 @@ class Experiment:
 
     def _begin(self) -> None:
         """Prepares the directory and the loggers, on the first rank only."""
-        self.files.begin(self.frames >= self.settings.total_frames, self.changes)
+        self.files.begin(bool(self.ending), self.changes)
         config = to_plain(self.config())
         run = self.settings, self.directory, config, self.frames, self.resumed
         self.log.sinks += build_sinks(*run)
@@ -332,6 +337,7 @@ class Experiment:
         self.log.log("timing", {"frames": self.frames, "evaluate": time.perf_counter() - began})
         if distributed.rank() == 0:
             self.callbacks.on_evaluation(self, record)
+        self.early_stop.observe(self.frames, self.evaluations.returns)
         best = self.evaluations.update_best()
         if distributed.maximum(len(best)):
             self.save(best)
@@ -358,8 +364,15 @@ class Experiment:
         state = None if replay is None else replay.state_dict()
         self.files.save(self.frames, state_of(self), best, state)
 
+    @property
+    def ending(self) -> str:
+        """Why the run is finished; empty if it is not."""
+        if self.frames >= self.settings.total_frames:
+            return f"all its {self.frames:,} frames are played"
+        return self.early_stop.reason
+
     def _finished(self) -> bool:
-        return self.stop.signal is not None or self.frames >= self.settings.total_frames
+        return self.stop.signal is not None or bool(self.ending)
 
     # ------------------------------------------------------------------------------------- pictures
 

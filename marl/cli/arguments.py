@@ -213,7 +213,8 @@ def resume(commands: Commands) -> None:
     add("run", metavar="RUN", help="a run directory")
     add("settings", nargs="*", metavar="KEY=VALUE",
         help="settings to change: total_frames, absolute_episodes, evaluation_max_steps, "
-        "progress, threads, device")  # fmt: skip
+        "stop_at_return, stop_after_no_improvement, stop_team, progress, threads, "
+        "device")  # fmt: skip
 
 
 def evaluate(commands: Commands) -> None:

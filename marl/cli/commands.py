@@ -155,7 +155,8 @@ def resume(options: Namespace) -> int:
 
 def _changes(words: Sequence[str]) -> dict[str, Any]:
     """Returns the settings that ``words`` (KEY=VALUE) change, checked as new ones are."""
-    allowed = ("total_frames", "absolute_episodes", "evaluation_max_steps", "progress", "threads",
+    allowed = ("total_frames", "absolute_episodes", "evaluation_max_steps", "stop_at_return",
+               "stop_after_no_improvement", "stop_team", "progress", "threads",
                "device")  # fmt: skip
     names = []
     for word in words:

@@ -30,6 +30,7 @@ def print_run(experiment: Experiment) -> bool:
         print(f"frames   {words}", flush=True)
     for name, team in experiment.specs.items():
         print(f"team     {describe(name, team, experiment.env.groups)}", flush=True)
+    print_end(experiment)
     print_replay(experiment)
     print_images(experiment)
     return print_video(experiment)
@@ -53,6 +54,19 @@ def describe(name: str, team: Team, groups: Mapping[str, AgentGroup]) -> str:
     if reward := getattr(team.algorithm, "reward", None):
         words.append(f"reward {reward}")
     return f"{name}: {', '.join(words)}"
+
+
+def print_end(experiment: Experiment) -> None:
+    """Prints of a run that is resumed and finished already why it is, and how to train on."""
+    if not experiment.ending:
+        return
+    settings, setting = experiment.settings, experiment.early_stop.setting
+    if experiment.frames >= settings.total_frames:
+        change = f"total_frames={2 * settings.total_frames}"
+    else:
+        change = f"{setting}={'null' if setting == 'stop_at_return' else 0}"
+    on = f"train on with: marl resume {experiment.directory} {change}"
+    print(f"finished {experiment.ending}; {on}", flush=True)
 
 
 def print_replay(experiment: Experiment) -> None:
@@ -135,6 +149,8 @@ def summarize(
     from marl.training import report
 
     directory, evaluations = experiment.directory, experiment.evaluations
+    if experiment.stop.why:
+        print(f"finished {experiment.stop.why}")
     for team, returns in evaluations.returns.items():
         print(
             f"return   {team}: {spread(returns)} (mean ± standard error of {len(returns)} episodes "

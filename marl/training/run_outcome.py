@@ -33,7 +33,7 @@ def write(directory: Path, state: str, why: str = "") -> None:
     Args:
         directory: the run's directory.
         state: one of ``STATES`` but ``killed``.
-        why: the error in one line, of a run that diverged or failed.
+        why: the error in one line, of a run that diverged or failed; or why it finished early.
     """
     content = {"state": state, **({"why": why} if why else {})}
     write_atomic(directory / FILE, (json.dumps(content) + "\n").encode())
@@ -55,7 +55,8 @@ def recorded(directory: Path, stop: Any) -> Iterator[None]:
 
     Args:
         directory: the run's directory.
-        stop: its ``signal`` is the number of the signal that stopped the run, or None.
+        stop: its ``signal`` is the number of the signal that stopped the run, or None; ``why`` says
+            why the run finished early.
     """
     from marl.utils import distributed  # loads torch, which readers do without
 
@@ -71,4 +72,7 @@ def recorded(directory: Path, stop: Any) -> Iterator[None]:
         with suppress(OSError):
             write(directory, DIVERGED if isinstance(error, Diverged) else FAILED, line)
         raise
-    write(directory, FINISHED if stop.signal is None else STOPPED)
+    if stop.signal is None:
+        write(directory, FINISHED, stop.why)
+    else:
+        write(directory, STOPPED)

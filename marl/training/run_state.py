@@ -8,6 +8,7 @@ from marl.algorithm import Algorithm
 from marl.learning.replay import Replay
 from marl.training.checkpoint_formats import State
 from marl.training.collector import Collector
+from marl.training.early_stop import EarlyStop
 from marl.training.evaluations import Evaluations
 from marl.training.logging import JsonlSink
 from marl.training.selfplay import SelfPlay
@@ -28,6 +29,7 @@ class Run(Protocol):
     collector: Collector
     selfplay: SelfPlay
     evaluations: Evaluations
+    early_stop: EarlyStop
     jsonl: JsonlSink
     process: ProcessState
 
@@ -39,6 +41,7 @@ def state_of(run: Run) -> State:
         "frames": run.frames,
         "iteration": run.iteration,
         "evaluations": run.evaluations.state_dict(),
+        "early_stop": run.early_stop.state_dict(),
         "teams": {name: team.state_dict() for name, team in run.teams.items()},
         "selfplay": run.selfplay.state_dict(),
         "collector": run.collector.state_dict(),
@@ -59,6 +62,8 @@ def restore(run: Run, state: dict[str, Any]) -> None:
     """
     run.frames, run.iteration = state["frames"], state["iteration"]
     run.evaluations.load_state_dict(state["evaluations"])
+    if "early_stop" in state:  # older runs have none
+        run.early_stop.load_state_dict(state["early_stop"])
     for name, team in run.teams.items():
         team.load_state_dict(state["teams"][name])
     run.selfplay.load_state_dict(state["selfplay"])

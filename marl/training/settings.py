@@ -54,6 +54,14 @@ class Settings:
     #: Episodes of the absolute metric: each team's best checkpoint is played again at the end of
     #: the run (absolute.json). 0 for none; usual 10 times evaluation_episodes.
     absolute_episodes: int = 0
+    #: Ends the run at the first evaluation whose mean return is at least this; null for none.
+    stop_at_return: float | None = None
+    #: Ends the run after this many evaluations in a row whose mean return does not surpass the best
+    #: one before; 0 for none. Usual 5 to 20.
+    stop_after_no_improvement: int = 0
+    #: Team whose returns ``stop_at_return`` and ``stop_after_no_improvement`` read; empty for the
+    #: only team that learns.
+    stop_team: str = ""
     #: Frames between two checkpoints; one more is written at the end and at each new best return.
     checkpoint_interval: int = 50_000
     #: Newest checkpoints to keep; 0 keeps all, for instance to play against them later. The best
@@ -107,6 +115,7 @@ class Settings:
             seed=(0, 2**31 - 1), threads=(0, 1024), evaluation_interval=(0, math.inf),
             evaluation_episodes=(1, math.inf), evaluation_max_steps=(1, math.inf),
             absolute_episodes=(0, math.inf), checkpoint_interval=(1, math.inf),
+            stop_after_no_improvement=(0, math.inf),
             checkpoints_kept=(0, math.inf), replay_size=(1, math.inf), replay_gib=(0, math.inf),
             memory_gib=(0, math.inf),
         )  # fmt: skip
@@ -179,6 +188,10 @@ def _real_number(name: str, value: Any) -> float:
     return float(value)
 
 
+def _optional_number(name: str, value: Any) -> float | None:
+    return None if value is None else _real_number(name, value)
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
@@ -199,6 +212,7 @@ def _wrong(name: str, value: Any, expected: str) -> UserError:
 TYPES: dict[str, Callable[[str, Any], Any]] = {
     "int": _whole_number,
     "float": _real_number,
+    "float | None": _optional_number,
     "bool": _plain(bool, "true or false"),
     "str": _plain(str, "text"),
     "list[str]": _plain(list, "a list of texts"),

@@ -18,6 +18,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None  # number of the signal that all ranks know of
+        self.why = ""  # why the run finished before its last frame; empty if it did not
         self.local_signal: int | None = None  # number of the signal that came to this rank
 
     def agree(self) -> None:
