@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from marl.envs.task import Task
 
 #: Prefixes of registries that hold more tasks than ``task_names`` lists.
-REGISTRIES = ("pettingzoo", "aec")
+REGISTRIES = ("pettingzoo", "aec", "gymnasium")
 # Entry points of other packages' environments: the task's name -> its factory.
 ENTRY_POINTS = "marl.tasks"
 
@@ -51,10 +51,10 @@ def find_provider(name: str) -> Provider:
     Raises:
         UserError: an unknown task, or an import path to nothing.
     """
-    if ":" in name:
-        return _imported(name)
     if (prefix := prefix_of(name)) in PROVIDERS:
         return PROVIDERS[prefix]
+    if ":" in name:
+        return _imported(name)
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
         if entry.name == name:
             return _imported(f"{entry.module}:{entry.attr}")
@@ -62,8 +62,12 @@ def find_provider(name: str) -> Provider:
 
 
 def prefix_of(name: str) -> str:
-    """Returns the prefix of a task, up to its first slash; ``""`` for an import path."""
-    return "" if ":" in name else name.partition("/")[0]
+    """Returns the prefix of a task, up to its first slash; ``""`` for an import path.
+
+    An id of Gymnasium may hold a colon too: ``gymnasium/module:id``.
+    """
+    prefix = name.partition("/")[0]
+    return prefix if prefix == "gymnasium" or ":" not in name else ""
 
 
 def _imported(path: str) -> Provider:
@@ -212,6 +216,12 @@ PROVIDERS = {
         )
         for prefix in ("mpe2", "pettingzoo", "aec")
     },
+    "gymnasium": Provider(
+        partial(_pettingzoo, None),
+        NATIVE | {"workers"},
+        partial(_pettingzoo_names, "gymnasium/"),
+        _pettingzoo_options,
+    ),
 }
 #: The provider of import paths to PettingZoo environments.
 IMPORTED = Provider(partial(_pettingzoo, None), PETTINGZOO, options=_pettingzoo_options)

@@ -11,6 +11,7 @@ import torch
 
 from marl.env import VectorEnv
 from marl.envs.graph import WORLD, ObservedGraph, graph_options
+from marl.envs.gymnasium.registry import imported_module
 from marl.envs.providers import IMPORTED, PROVIDERS, Provider, find_provider, prefix_of
 from marl.envs.providers import task_names as task_names
 from marl.envs.vmas.scenario import import_path_of
@@ -29,12 +30,12 @@ class Task:
 
     #: Which environment: ``vmas/<scenario>``, ``mpe/<scenario>`` or ``navigation/<task>`` (particle
     #: worlds batched in torch), ``games/<game>`` (small games with known answers),
-    #: ``mpe2/<name>``, ``pettingzoo/<registry id>``, ``aec/<registry id>`` (turn-based), a name
-    #: that an installed package registers, or an import path, ``module:name`` or ``file.py:name``.
-    #: It names a VMAS scenario (a subclass or an instance of its ``BaseScenario``;
-    #: ``vmas/file.py:name`` is the same), or a factory, which takes ``num_envs`` and ``device`` and
-    #: returns a VectorEnv, or takes neither and returns a PettingZoo environment, parallel or
-    #: turn-based.
+    #: ``mpe2/<name>``, ``pettingzoo/<registry id>``, ``aec/<registry id>`` (turn-based),
+    #: ``gymnasium/<id>`` (tuples of agents, or one agent), a name that an installed package
+    #: registers, or an import path, ``module:name`` or ``file.py:name``. It names a VMAS scenario
+    #: (a subclass or an instance of its ``BaseScenario``; ``vmas/file.py:name`` is the same), or a
+    #: factory, which takes ``num_envs`` and ``device`` and returns a VectorEnv, or takes neither
+    #: and returns a PettingZoo environment, parallel or turn-based, or a Gymnasium one.
     name: str = "vmas/navigation"
     #: Time limit of an episode, in steps; null for the environment's own (VMAS: 100).
     max_steps: int | None = None
@@ -46,8 +47,8 @@ class Task:
     actions: str = "continuous"
     #: Whether to observe the environment's ``state()``, for ``critic=state``; only with PettingZoo.
     state: bool = False
-    #: Processes that step the copies; 0 steps them in this process. Only with PettingZoo; usual up
-    #: to the number of cores.
+    #: Processes that step the copies; 0 steps them in this process. Only with PettingZoo and
+    #: Gymnasium; usual up to the number of cores.
     workers: int = 0
     #: A graph of the agents for environments without one: ``positions`` (their indices in an
     #: observation, such as ``[0, 1]``, or ``world`` in VMAS), ``velocities`` (indices), ``radius``
@@ -63,7 +64,8 @@ class Task:
 
     def imports(self) -> list[str]:
         """Returns the users' code that makes it: an import path, or an installed package's name."""
-        return [] if prefix_of(self.name) in PROVIDERS else [self.name]
+        known = prefix_of(self.name) in PROVIDERS and not imported_module(self.name)
+        return [] if known else [self.name]
 
     def __call__(self, num_envs: int, device: torch.device) -> VectorEnv:
         """Makes the environment.

@@ -17,6 +17,7 @@ from marl.algorithms.registry import ALGORITHMS
 from marl.cli import arguments, compose
 from marl.cli.main import SEPARATE
 from marl.envs.games.env import GAMES
+from marl.envs.gymnasium import registry
 from marl.envs.particle.tasks import SCENARIOS
 from marl.envs.pettingzoo import factories
 from marl.envs.providers import PROVIDERS
@@ -102,7 +103,7 @@ def test_native_tasks_have_their_options(name: str) -> None:
 def test_names_of_other_packages_are_all_there() -> None:
     text = (DOCS / "environments.md").read_text()
     names = (*VMAS, *factories.MPE2, *factories.REGISTRY, *factories.TURN_BASED)
-    missing = [name for name in names if f"`{name}`" not in text]
+    missing = [name for name in (*names, *registry.NAMES) if f"`{name}`" not in text]
     assert not missing
 
 

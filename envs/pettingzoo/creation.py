@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from marl.envs.aec.turns import TurnBased
+from marl.envs.gymnasium.agents import TupleAgents, is_gymnasium
 from marl.envs.pettingzoo.layout import Factory
 from marl.envs.vmas.scenario import is_scenario
 from marl.errors import UserError
@@ -33,7 +34,8 @@ def create(make: Factory) -> Any:
     """Makes one environment, with ``render_mode="rgb_array"`` where its factory takes that.
 
     Returns:
-        A parallel environment; one that is not is adapted (``marl.envs.aec.turns``).
+        A parallel environment; one that is not is adapted (``marl.envs.aec.turns``,
+        ``marl.envs.gymnasium.agents``).
 
     Raises:
         UserError: an environment without ``possible_agents``, or one that cannot be adapted.
@@ -45,6 +47,8 @@ def create(make: Factory) -> Any:
             f"{make} returned a VMAS scenario; name its class, which is a subclass of "
             "BaseScenario, in place of the function"
         )
+    if is_gymnasium(env):
+        return TupleAgents(env)
     if not getattr(env, "possible_agents", None):
         raise UserError(
             f"{env} has no possible_agents; expected a list of all agents that can ever appear"

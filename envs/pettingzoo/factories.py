@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from marl.envs.gymnasium import registry
 from marl.envs.pettingzoo.layout import Factory
 from marl.envs.pettingzoo.package_errors import package_errors
 from marl.errors import UserError, unknown
@@ -55,6 +56,7 @@ TURN_BASED = (  # of the registry, without those that have a parallel version
 IMMORTAL = re.compile(
     r"(aec/)?mpe2/|aec/classic/"
     r"|(pettingzoo|aec)/(classic/rps|butterfly/(pistonball|cooperative_pong)|sisl/pursuit)\b"
+    r"|gymnasium/((lbforaging:)?Foraging|(rware:)?rware)"
 )
 EXTRAS = {"butterfly": "marl-groups[butterfly]", "sisl": "marl-groups[sisl]"}
 
@@ -65,6 +67,7 @@ def names() -> tuple[str, ...]:
         *(f"mpe2/{name}" for name in MPE2),
         *(f"pettingzoo/{name}" for name in REGISTRY),
         *(f"aec/{name}" for name in TURN_BASED),
+        *registry.names(),
     )
 
 
@@ -73,12 +76,15 @@ def factory(name: str, **kwargs: Any) -> Factory:
 
     Args:
         name: ``mpe2/<name>``, ``pettingzoo/<registry id>``, ``aec/mpe2/<name>``, ``aec/<registry
-            id>`` or ``module:factory``; without a version the newest.
+            id>``, without a version the newest; ``gymnasium/<id>`` or ``module:factory``.
         kwargs: go to the environment.
 
     Raises:
         UserError: an unknown environment, or a package that is missing.
     """
+    if name.startswith(registry.PREFIX):
+        identifier = registry.find(name.removeprefix(registry.PREFIX))
+        return functools.partial(registry.make_gymnasium, identifier, **kwargs)
     if found := _find_installed(name):
         make, *arguments = found
         return functools.partial(make, *arguments, **kwargs)
@@ -102,7 +108,7 @@ def _find_installed(name: str) -> tuple[Callable[..., Any], str, str] | None:
 
 
 def task_options(name: str) -> Iterator[Option]:
-    """Yields the arguments of a task's environment, of ``mpe2/…`` and import paths only.
+    """Yields the arguments of a task's environment, of all but those of PettingZoo's registry.
 
     Args:
         name: as of ``factory``.
@@ -111,7 +117,9 @@ def task_options(name: str) -> Iterator[Option]:
         UserError: an unknown environment, or a package that is missing.
     """
     kind, _, rest = name.removeprefix("aec/").partition("/")
-    if ":" in name:
+    if name.startswith(registry.PREFIX):
+        yield from registry.options(name.removeprefix(registry.PREFIX))
+    elif ":" in name:
         yield from argument_options(_load(name), without=["num_envs", "device"])
     elif kind == "mpe2":
         module = importlib.import_module(f"mpe2.{_find_mpe2(name, rest)}")

@@ -44,7 +44,7 @@ def test_an_option_that_is_not_read_is_refused(name: str, options: dict[str, Any
 
 
 def test_the_refusal_says_who_reads_it() -> None:
-    words = "only mpe2/…, pettingzoo/…, aec/…, import paths of PettingZoo environments read it"
+    words = "only mpe2/…, pettingzoo/…, aec/…, gymnasium/…, import paths of PettingZoo env"
     with pytest.raises(UserError, match=words):
         Task("mpe/simple_spread", workers=4)(2, CPU)
     with pytest.raises(UserError, match="only vmas/… read it"):
