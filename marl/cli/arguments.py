@@ -285,6 +285,8 @@ def compare(commands: Commands) -> None:
     add("runs", nargs="+", metavar="RUN", help="run directories, folders of runs, or patterns")
     add("--out", default="compare", metavar="DIRECTORY",
         help="folder of the page, pictures and CSV files (default compare)")  # fmt: skip
+    add("--sampled", action="store_true",
+        help="compare episodes with sampled actions, of evaluation=both or sampled")  # fmt: skip
 
 
 def record(commands: Commands) -> None:

@@ -23,9 +23,10 @@ def compare(options: Namespace) -> int:
     out = Path(options.out)
     if (out / CONFIG).exists():
         raise UserError(f"--out {str(out)!r} is a run directory; name another folder")
-    histories, faults = _read(runs_of(options.runs))
+    histories, faults = _read(runs_of(options.runs), options.sampled)
     made, remarks = groups.grouped(histories)
-    remarks = [*faults, *remarks, *groups.remarks_of(made)]
+    kind = ["these are the episodes with sampled actions"] * options.sampled
+    remarks = [*kind, *faults, *remarks, *groups.remarks_of(made)]
     if not made:
         raise UserError(f"there is nothing to compare: {'; '.join(remarks)}")
     comparison = report.Comparison(made, list(results.points(made)), results.finals(made), remarks)
@@ -40,12 +41,12 @@ def compare(options: Namespace) -> int:
     return 0
 
 
-def _read(directories: Sequence[Path]) -> tuple[list[History], list[str]]:
+def _read(directories: Sequence[Path], sampled: bool) -> tuple[list[History], list[str]]:
     """Returns the runs with their curves, and why others cannot be read."""
     histories, faults = [], []
     for directory in directories:
         try:
-            histories.append(history.read(directory))
+            histories.append(history.read(directory, sampled))
         except UserError as error:
             faults.append(f"left out: {error}")
     return histories, faults

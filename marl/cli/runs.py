@@ -30,7 +30,8 @@ def show(options: Namespace) -> int:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
         print("\n".join(listing.lines(rows, width)))
     else:
-        print(f"no run matches {' '.join(words)!r}" if words else "no run can be read")
+        where = ", ".join(places)
+        print(f"no run in {where} matches {' '.join(words)}" if words else f"none in {where}")
     for fault in faults:
         print(f"marl: left out: {fault}", file=sys.stderr)
     return 0

@@ -46,11 +46,16 @@ class History:
         return path if path.exists() else None
 
 
-def read(directory: Path) -> History:
+def read(directory: Path, sampled: bool = False) -> History:
     """Returns a run with its learning curve.
 
+    Args:
+        directory: the run's directory.
+        sampled: True for the episodes with sampled actions.
+
     Raises:
-        UserError: a file of it cannot be read, or it has no evaluation yet.
+        UserError: a file of it cannot be read, it has no evaluation yet, or none with sampled
+            actions.
     """
     run = overview.read(directory)
     try:
@@ -58,6 +63,8 @@ def read(directory: Path) -> History:
         timing = read_jsonl(directory / "timing.jsonl")
         if not evaluations:
             raise UserError(f"{str(directory)!r} has no evaluation yet ({run.state})")
+        if sampled and run.config["settings"].get("evaluation") != "sampled":
+            evaluations = [_sampled(directory, line) for line in evaluations]
         return _history(run, evaluations, timing)
     except overview.WRONG as error:
         reason = f"{type(error).__name__} {error}"
@@ -78,6 +85,15 @@ def _history(
         float(clock["wall_clock"]), float(clock["frames_per_second"]),
         (str(provenance.get("commit")), str(provenance.get("packages", {}).get("torch"))),
     )  # fmt: skip
+
+
+def _sampled(directory: Path, line: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the part of an evaluation with sampled actions."""
+    if "sampled" not in line:
+        raise UserError(
+            f"{str(directory)!r} has no evaluations with sampled actions, as evaluation=both has"
+        )
+    return {"frames": line["frames"], **line["sampled"]}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -91,7 +91,7 @@ def _cells(row: Listed, names: Mapping[str, str]) -> tuple[str, ...]:
     if len(returns) > 1:
         returns = [f"{team} {text}" for team, text in zip(run.returns, returns, strict=True)]
     return (
-        str(run.directory), run.task or "?", run.algorithm, done, ", ".join(returns), run.state,
+        str(run.directory), run.task, run.algorithm, done, ", ".join(returns), run.state,
         described(row.differing, names),
     )  # fmt: skip
 

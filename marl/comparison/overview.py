@@ -22,6 +22,7 @@ from marl.utils.moved import current
 from marl.utils.serialization import TYPE
 from marl.utils.versions import learning
 
+UNNAMED = "unnamed"
 # What reading a damaged file may raise.
 WRONG = (OSError, LookupError, TypeError, AttributeError, ValueError, RecursionError,
          ArithmeticError)  # fmt: skip
@@ -50,8 +51,8 @@ class Overview:
 
     @property
     def task(self) -> str:
-        """Name of the task; empty where a Python function without a name made it."""
-        return str((self.config["task"] or {}).get("name", ""))
+        """Name of the task; ``unnamed`` where a Python function without a name made it."""
+        return str((self.config["task"] or {}).get("name", UNNAMED))
 
     @property
     def seed(self) -> int:

@@ -154,6 +154,11 @@ def _check_run(run: Overview) -> None:
     """Raises UserError for a run that is not finished, or lacks what a record holds."""
     name, settings = str(run.directory), run.config["settings"]
     resume = f"marl resume {run.directory}"
+    if run.config["task"] is None:
+        raise UserError(
+            f"{name!r} was made by a Python function without a name, and a record names its task; "
+            "make the run with Task('module:function')"
+        )
     if run.state == RUNNING:
         raise UserError(f"{name!r} is being trained; record it when it has finished")
     if run.state != FINISHED:

@@ -15,7 +15,7 @@ from marl.errors import UserError
 from marl.tables import statistics
 from tests.helpers import toy_runs
 from tests.helpers.cli import called
-from tests.helpers.toy_records import RANDOM
+from tests.helpers.toy_records import RANDOM, rewrite
 
 ENDS = {"mappo": [1.0, 2.0, 6.0, 3.0, 9.0], "ippo": [0.0, 0.5]}
 FILM = b"not quite a film"
@@ -110,6 +110,17 @@ def test_remarks_on_what_is_averaged(runs: Path, capsys) -> None:
     assert words.replace("'", "&#x27;") in Path("there/index.html").read_text().replace(
         "'", "&#x27;"
     )
+
+
+def test_sampled_episodes_are_compared(runs: Path, capsys) -> None:
+    """Of runs that have them beside the greedy ones, and of those that have no others."""
+    for path in (runs / "mappo").glob("*/evaluations.jsonl"):
+        sampled = {"sampled": {"returns": {"team": [2.0, 4.0]}, "metrics": {}}}
+        rewrite(path, lambda lines, more=sampled: [{**x, **more} for x in lines], resum=False)
+    toy_runs.run(Path("alone"), "happo", 0, settings={"evaluation": "sampled"})
+    code, out, err = called(capsys, "compare", "runs", "alone", "--sampled")
+    assert code == 0 and "3.000 [3.000, 3.000]" in out and "happo" in out and "ippo " not in out
+    assert "left out: 'runs/ippo/0' has no evaluations with sampled actions" in err
 
 
 def test_every_task_and_team_has_a_table(runs: Path, capsys) -> None:

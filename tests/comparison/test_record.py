@@ -11,6 +11,7 @@ import pytest
 from marl.benchmark import records
 from tests.helpers import toy_runs
 from tests.helpers.cli import called
+from tests.helpers.toy_records import rewrite
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +58,7 @@ def test_settings_that_differ_are_in_the_names(capsys) -> None:
         ({"learning": 1}, "learned by version 1, which is never averaged with version 2"),
         ({"settings": {"evaluation_interval": 0}}, "was evaluated at its end only"),
         ({"frames": (0, 200, 800, 1000)}, "evaluation at frame 400 is missing"),
+        ({"unnamed": True}, "was made by a Python function without a name"),
         ({"gone": "absolute.json"}, "absolute_episodes=320' measures it"),
         ({"gone": "random.json"}, "'marl resume runs/bad' measures it"),
     ],
@@ -65,10 +67,12 @@ def test_others_are_refused_and_nothing_is_written(
     capsys, more: dict[str, Any], message: str
 ) -> None:
     toy_runs.run(Path("runs/good"), seed=1)
-    gone = more.pop("gone", "")
+    gone, unnamed = more.pop("gone", ""), more.pop("unnamed", False)
     bad = toy_runs.run(Path("runs/bad"), **more)
     if gone:
         (bad / gone).unlink()
+    if unnamed:
+        rewrite(bad / "config.json", lambda config: {**config, "task": None}, resum=False)
     code, _, err = called(capsys, "record", "runs", "--suite", "mine")
     assert code == 2 and message in err and err.count("\n") == 1, err
     assert os.listdir() == ["runs"]
