@@ -50,7 +50,9 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=[pytest.mark.slow] * (way != "the command")) for way in WAYS]
+)
 def test_a_checkout_beside_packages_of_the_same_names(folder: Path, way: str) -> None:
     ran(folder, *WAYS[way], *RUN, path=ROOT)
     assert (folder / "run/evaluations.jsonl").exists()

@@ -169,6 +169,7 @@ def test_records_and_runs_of_an_older_version_are_made_anew(folder: Path, capsys
     assert "1 recorded already, 0 to do" in out and "again " not in out
 
 
+@pytest.mark.slow
 def test_a_pruned_run_keeps_its_best_policy(folder: Path, capsys) -> None:
     only = ("--only", "algorithm=mappo,seed=0")
     code, *_ = called(capsys, "benchmark", "grid.yaml", *only, "--prune")

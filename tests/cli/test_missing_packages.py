@@ -42,7 +42,7 @@ def without(package: str, folder: Path, *words: str) -> subprocess.CompletedProc
         ("vmas", ["task=vmas/balance"]),
         pytest.param("mpe2", ["task=mpe2/simple_spread_v3"], marks=pytest.mark.slow),
         pytest.param("pettingzoo", ["task=pettingzoo/classic/rps_v2"], marks=pytest.mark.slow),
-        ("wandb", ["task=games/climbing", "wandb=true"]),
+        pytest.param("wandb", ["task=games/climbing", "wandb=true"], marks=pytest.mark.slow),
     ],
 )
 def test_what_needs_it_says_so(package: str, settings: list[str], tmp_path: Path) -> None:
@@ -59,6 +59,7 @@ def test_everything_else_works(tmp_path: Path) -> None:
     assert without(packages, tmp_path, "list", "tasks").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_package_of_the_users_own_keeps_its_traceback(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import no_such_package\n")
     done = without("nothing", tmp_path, "train", "task=mine:task", *SHORT)

@@ -213,6 +213,7 @@ def test_mistakes(capsys, folder: Path, words: list[str], said: str) -> None:
     assert set(os.listdir(folder)) == before
 
 
+@pytest.mark.slow
 def test_another_sweep_in_the_same_directory(capsys, folder: Path) -> None:
     assert called(capsys, "sweep", "toy.yaml")[0] == 0
     code, _, err = called(capsys, "sweep", "toy.yaml", "seed=3")

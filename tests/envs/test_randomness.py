@@ -137,12 +137,15 @@ def test_what_is_drawn_while_it_is_made_hangs_on_the_process_s_seed() -> None:
     assert len(levels[0][0, :, 0].unique()) == 4
 
 
+@pytest.mark.slow
 def test_python_s_random_numbers_in_workers() -> None:
     assert torch.equal(played(Pythons, 2), played(Pythons, 2))
     assert not torch.equal(played(Pythons, 2), played(Pythons, 2, seed=6))
 
 
-@pytest.mark.parametrize("words", [["Reseeds"], ["Unseeded", "task.workers=2"]])
+@pytest.mark.parametrize(
+    "words", [["Reseeds"], pytest.param(["Unseeded", "task.workers=2"], marks=pytest.mark.slow)]
+)
 def test_runs_of_a_seed_are_the_same(tmp_path: Path, words: list[str]) -> None:
     short = ["total_frames=160", "num_envs=4", "steps=20", "evaluation_episodes=2", "video=false"]
     name, *more = words

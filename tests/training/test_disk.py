@@ -80,7 +80,14 @@ def limited(words: list[str], size: int) -> None:
     main(words)
 
 
-@pytest.mark.parametrize("size", [400, 3_000, 20_000])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(400, marks=pytest.mark.slow),
+        3_000,
+        pytest.param(20_000, marks=pytest.mark.slow),
+    ],
+)
 def test_the_systems_limit_of_file_sizes(tmp_path: Path, size: int) -> None:
     """At the configuration, at a checkpoint, and at the curve."""
     words = [

@@ -162,7 +162,7 @@ def test_the_first_rank_keeps_the_records(uninterrupted: Path) -> None:
     assert [f"rank1-{name}" for name in kept] == [n for n in files if n.startswith("rank1")]
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_signal_to_one_stops_all_and_resumes_exactly(
     tmp_path: Path, uninterrupted: Path, rank: int
 ) -> None:
