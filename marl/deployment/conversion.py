@@ -37,10 +37,18 @@ class Converter:
     Args:
         groups: the groups that act, by name.
         device: of the tensors.
+        others: groups that do not act, whose observations are passed over.
     """
 
-    def __init__(self, groups: Mapping[str, AgentGroup], device: torch.device):
+    def __init__(
+        self,
+        groups: Mapping[str, AgentGroup],
+        device: torch.device,
+        others: Sequence[AgentGroup] = (),
+    ):
         self.groups, self.device = groups, device
+        names = {name for group in others for name in (group.name, *group.agents)}
+        self.others = names - {*groups, *(a for g in groups.values() for a in g.agents)}
         self.places = {
             agent: (name, i)
             for name, group in groups.items()
@@ -63,6 +71,8 @@ class Converter:
         if isinstance(observations, Observation):
             first = next(iter(observations.groups.values())).obs
             return observations, Form(len(first), True, False, None)
+        if self.others:
+            observations = {k: x for k, x in observations.items() if k not in self.others}
         if not observations:
             raise UserError("there are no observations; expected at least one agent's or group's")
         arrays, found = _split_masks(observations)

@@ -49,7 +49,8 @@ class LoadedPolicy:
             if any(name in team.policy.groups for team in teams.values())
         }
         self.generator = seeding.generator(self.device, seed, "loaded policy")
-        self._converter = Converter(self.groups, self.device)
+        others = [g for name, g in interface.groups.items() if name not in self.groups]
+        self._converter = Converter(self.groups, self.device, others)
         policies = [p for t in teams.values() if isinstance(p := t.policy, nn.Module)]
         for policy in policies:
             if isinstance(policy, IndependentPolicy):
@@ -94,8 +95,9 @@ class LoadedPolicy:
         Args:
             observations: by agent, ``[*shape]`` or for a batch of environments ``[B, *shape]``; or
                 by group, ``[N, *shape]`` or ``[B, N, *shape]``; or an ``Observation``. Numpy arrays
-                or tensors. Agents that are missing are absent. Instead of an agent's array there
-                may be PettingZoo's dict of ``observation`` and ``action_mask``.
+                or tensors. Agents that are missing are absent; those of teams that are not loaded
+                are passed over. Instead of an agent's array there may be PettingZoo's dict of
+                ``observation`` and ``action_mask``.
             explore: True to sample actions, False for the most probable ones.
             action_masks: True where an action is allowed, by the same names as the observations.
             graph: the entities, for policies that read them: tensors ``[B, E, ...]``.

@@ -193,6 +193,13 @@ def test_one_team_of_several(runs: Any) -> None:
     assert list(policy.groups) == ["adversary"]
     both = load_policy(runs("deterministic"))
     assert list(both.groups) == ["adversary", "agent"]
+    observations = {
+        agent: np.ones(group.observation.shape, np.float32)
+        for group in both.groups.values()
+        for agent in group.agents
+    }
+    expected = {agent: x for agent, x in both(observations).items() if "adversary" in agent}
+    assert policy(observations) == expected and len(expected) == 3  # the others' are passed over
     with pytest.raises(UserError, match=r"unknown team 'adversry' in run .*did you mean"):
         load_policy(runs("deterministic"), team="adversry")
 
