@@ -210,6 +210,8 @@ class Experiment:
                 f"total_frames={settings.total_frames} is less than the {experiment.frames} frames "
                 f"that {str(directory)!r} has played; take a larger number, or train a new run"
             )
+        if "total_frames" in changes:  # trains on, also where a callback ended it
+            experiment.early_stop.requested = ""
         experiment.changes = {name: getattr(settings, name) for name in changes}
         return experiment
 
@@ -275,9 +277,11 @@ class Experiment:
         while True:
             try:
                 self.stop.agree()
+                self.early_stop.agree()
                 if self.stop.signal is None and self.evaluations.is_due(self.frames):
                     self._evaluate()
                     self.stop.agree()
+                    self.early_stop.agree()
                 if self._finished() or self.frames >= self.next_checkpoint:
                     self.save()
                 if self._finished():
@@ -350,6 +354,14 @@ class Experiment:
         """
         finite = drop_nonfinite({name: float(number) for name, number in numbers.items()})
         self.log.log("metrics", {"frames": self.frames, "iteration": self.iteration, **finite})
+
+    def finish(self, why: str) -> None:
+        """Ends the run at the end of its iteration, as a finished one; for callbacks.
+
+        Args:
+            why: the reason, which is printed and stored.
+        """
+        self.early_stop.request = why
 
     def save(self, best: Sequence[str] = ()) -> None:
         """Writes a checkpoint, unless one was written at the same number of frames.

@@ -61,7 +61,7 @@ def print_end(experiment: Experiment) -> None:
     if not experiment.ending:
         return
     settings, setting = experiment.settings, experiment.early_stop.setting
-    if experiment.frames >= settings.total_frames:
+    if experiment.frames >= settings.total_frames or experiment.early_stop.requested:
         change = f"total_frames={2 * settings.total_frames}"
     else:
         change = f"{setting}={'null' if setting == 'stop_at_return' else 0}"

@@ -1,4 +1,4 @@
-"""Early end of a run: at a target, or where evaluations no longer improve."""
+"""Early end of a run: at a target, where evaluations no longer improve, or by a callback."""
 
 from __future__ import annotations
 
@@ -34,6 +34,13 @@ class EarlyStop:
         self.frames = 0  # of the last evaluation
         self.last = self.best = -math.inf  # mean return of the last evaluation, and the best so far
         self.waited = 0  # evaluations since the best one
+        self.request = ""  # why a callback asks for the end; of this rank
+        self.requested = ""  # the same, once all ranks know
+
+    def agree(self) -> None:
+        """Shares a callback's request, so that all ranks end at the same moment."""
+        if distributed.maximum(int(bool(self.request))):
+            self.requested = self.request or "a callback of another rank asked for it"
 
     def observe(self, frames: int, returns: Mapping[str, Sequence[float]]) -> None:
         """Takes note of an evaluation; every rank must call it.
@@ -65,6 +72,8 @@ class EarlyStop:
     @property
     def reason(self) -> str:
         """Why the run ends now; empty if it does not."""
+        if self.requested:
+            return self.requested
         if not self.setting:
             return ""
         words = f"{self.setting}={getattr(self.settings, self.setting):g}, at frame {self.frames:,}"
@@ -77,12 +86,16 @@ class EarlyStop:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state for a checkpoint."""
-        return {"at": self.frames, "last": self.last, "best": self.best, "waited": self.waited}
+        return {
+            "at": self.frames, "last": self.last, "best": self.best, "waited": self.waited,
+            "requested": self.requested,
+        }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the state of a checkpoint."""
         self.frames, self.waited = state["at"], state["waited"]
         self.last, self.best = state["last"], state["best"]
+        self.requested = state.get("requested", "")
 
 
 def is_set(settings: Settings) -> bool:

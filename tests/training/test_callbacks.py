@@ -14,7 +14,7 @@ import torch
 
 from marl import Callback, Experiment
 from marl.errors import UserError
-from marl.training import own_callbacks
+from marl.training import own_callbacks, run_outcome
 from marl.types import Metrics, Rollout
 from marl.utils.jsonl import read_jsonl
 from tests.helpers.experiments import equal, experiment, outcome
@@ -145,6 +145,24 @@ def test_named_callbacks_log_save_and_are_made_again(tmp_path: Path) -> None:
     lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
     assert [line["mine/frames"] for line in lines if "mine/frames" in line] == [40, 80, 120]
     assert all("mine/nan" not in line for line in lines)
+
+
+class Ends(Callback):
+    def on_update(self, run: Experiment, stats: Mapping[str, Metrics]) -> None:
+        if run.frames >= 80:
+            run.finish("enough")
+
+
+def test_a_callback_ends_the_run(tmp_path: Path) -> None:
+    run = run_with(tmp_path, Ends())
+    run.run()
+    assert run.frames == 80 and run_outcome.read(run.directory) == ("finished", "enough")
+    again = Experiment.load(run.directory)
+    again.run()
+    assert again.frames == 80 and again.ending == "enough"
+    longer = Experiment.load(run.directory, total_frames=160)
+    longer.run()
+    assert longer.frames == 160
 
 
 @pytest.mark.parametrize(
