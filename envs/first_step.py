@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from marl.env import VectorEnv, check_observation, check_teams, check_transition
 from marl.envs.drawing import NO_RENDER
-from marl.envs.graph import cannot_draw
+from marl.envs.wrappers import Wrapper, cannot_draw
 from marl.errors import UserError
 from marl.types import AgentGroup, Observation, Transition
 
@@ -21,7 +20,7 @@ MEMBERS = (
 )
 
 
-class FirstStepCheck:
+class FirstStepCheck(Wrapper):
     """An environment whose first observation and first transition are checked.
 
     It plays no step of its own and draws no random numbers; later steps go straight through.
@@ -42,19 +41,13 @@ class FirstStepCheck:
                 f"{', '.join(missing)}; a factory that takes num_envs must return a batched "
                 "environment, a marl.env.VectorEnv"
             )
-        self.env, self.task = env, task
-        self.num_envs, self.device, self.groups = env.num_envs, env.device, env.groups
-        self.teams, self.state_size = env.teams, env.state_size
+        super().__init__(env)
+        self.task = task
         self._unchecked = {"reset", "step"}
         with self._one_sentence("as made"):
             assert self.num_envs == num_envs, f"num_envs is {self.num_envs}, expected {num_envs}"
             _check_groups(self.groups)
             check_teams(env)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "env":  # not set yet, as while it is copied
-            raise AttributeError(name)
-        return getattr(self.env, name)
 
     def reset(self, seed: int) -> Observation:
         observation = self.env.reset(seed)
@@ -89,15 +82,9 @@ class FirstStepCheck:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.env.load_state_dict(state)
 
-    def render(self, index: int = 0) -> np.ndarray:
-        return self.env.render(index)
-
     def cannot_draw(self) -> str:
         """Returns why ``render`` gives no picture, ``""`` where it does or does not say."""
         return cannot_draw(self.env) if hasattr(self.env, "render") else NO_RENDER
-
-    def close(self) -> None:
-        self.env.close()
 
 
 def _check_groups(groups: Any) -> None:

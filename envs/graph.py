@@ -16,6 +16,8 @@ from torch import Tensor
 
 from marl.env import VectorEnv
 from marl.envs.checks import check_options, check_switch
+from marl.envs.wrappers import Wrapper
+from marl.envs.wrappers import cannot_draw as cannot_draw
 from marl.errors import UserError
 from marl.types import EntityGraph, EntitySpec, Observation, Transition
 
@@ -77,15 +79,7 @@ def _indices(name: str, value: Any, empty: bool = False) -> tuple[int, ...]:
     return tuple(indices)
 
 
-def cannot_draw(env: VectorEnv) -> str:
-    """Returns why an environment gives no picture, ``""`` where it does or does not say.
-
-    The environment must be reset afterwards.
-    """
-    return env.cannot_draw() if hasattr(env, "cannot_draw") else ""  # type: ignore[attr-defined]
-
-
-class ObservedGraph:
+class ObservedGraph(Wrapper):
     """An environment with a graph of its agents, built from their observations.
 
     Nothing else of the environment changes.
@@ -99,9 +93,8 @@ class ObservedGraph:
     """
 
     def __init__(self, env: VectorEnv, options: GraphOptions):
-        self.env, self.options = env, options
-        self.num_envs, self.device = env.num_envs, env.device
-        self.teams, self.state_size = env.teams, env.state_size
+        super().__init__(env)
+        self.options = options
         assert options.positions != WORLD
         for name, group in env.groups.items():
             last = max([*map(int, options.positions), *options.velocities])
@@ -157,13 +150,3 @@ class ObservedGraph:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.env.load_state_dict(state)
-
-    def render(self, index: int = 0) -> np.ndarray:
-        return self.env.render(index)
-
-    def cannot_draw(self) -> str:
-        """Returns why ``render`` gives no picture, ``""`` where it does or does not say."""
-        return cannot_draw(self.env)
-
-    def close(self) -> None:
-        self.env.close()

@@ -15,6 +15,7 @@ from marl.envs.gymnasium.registry import imported_module
 from marl.envs.providers import IMPORTED, PROVIDERS, Provider, find_provider, prefix_of
 from marl.envs.providers import task_names as task_names
 from marl.envs.vmas.scenario import import_path_of
+from marl.envs.wrapping import imports, parsed, with_absolute_files, wrap
 from marl.errors import UserError
 from marl.utils.field_docs import Option
 from marl.utils.user_files import absolute
@@ -54,9 +55,17 @@ class Task:
     #: observation, such as ``[0, 1]``, or ``world`` in VMAS), ``velocities`` (indices), ``radius``
     #: and ``directed``; empty for no graph.
     graph: dict[str, Any] = field(default_factory=dict)
+    #: Wrappers around the environment, the first one next to it: ``{reward_scale: 0.1}``,
+    #: ``{reward_clip: [-1, 1]}``, ``{reward_function: module:name}``, ``{reward_potential:
+    #: module:name}``, ``{stack_observations: 4}``, ``{metric: module:name}`` and your own,
+    #: ``{wrapper: module:name, option: value}``. Evaluations report the environment's own rewards.
+    wrappers: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.name = absolute(import_path_of(self.name))
+        self.wrappers = with_absolute_files(self.wrappers)
+        for entry in self.wrappers:
+            parsed(entry)
         if self.max_steps is not None and self.max_steps < 1:
             raise UserError(f"task.max_steps={self.max_steps} must be at least 1")
         if self.workers < 0:
@@ -65,7 +74,7 @@ class Task:
     def imports(self) -> list[str]:
         """Returns the users' code that makes it: an import path, or an installed package's name."""
         known = prefix_of(self.name) in PROVIDERS and not imported_module(self.name)
-        return [] if known else [self.name]
+        return [*([] if known else [self.name]), *imports(self.wrappers)]
 
     def __call__(self, num_envs: int, device: torch.device) -> VectorEnv:
         """Makes the environment.
@@ -77,6 +86,25 @@ class Task:
         Raises:
             UserError: an unknown name or option, or an option that such a task does not read.
         """
+        return wrap(self._unwrapped(num_envs, device), self.wrappers, self.name, num_envs)
+
+    def for_evaluation(self) -> Task:
+        """Returns the task whose environments give the environment's own rewards, in spite of
+        ``wrappers``."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return _Evaluated(**values) if self.wrappers else self
+
+    def stacked_observations(self) -> int:
+        """Returns how many observations its wrappers stack; 1 where they do not, or where wrappers
+        of a user's may change observations too."""
+        entries = [parsed(entry) for entry in self.wrappers]
+        stacks = [entry for entry in entries if entry[0] == "stack_observations"]
+        if len(stacks) != 1 or any(":" in name for name, _, _ in entries):
+            return 1
+        _, by_place, by_name = stacks[0]
+        return by_name["count"] if by_name else by_place[0]
+
+    def _unwrapped(self, num_envs: int, device: torch.device) -> VectorEnv:
         provider = find_provider(self.name)
         if unread := self._unread(provider):
             raise _not_read(self, unread[0])
@@ -116,13 +144,22 @@ class Task:
         return [name for name in changed if name not in provider.reads]
 
 
+@dataclass
+class _Evaluated(Task):
+    """A task with the environment's own rewards."""
+
+    def __call__(self, num_envs: int, device: torch.device) -> VectorEnv:
+        env = self._unwrapped(num_envs, device)
+        return wrap(env, self.wrappers, self.name, num_envs, own_reward=True)
+
+
 def option_defaults() -> dict[str, Any]:
     """Returns the defaults of the options that not every provider reads, by name."""
     default = Task()
     return {
         f.name: getattr(default, f.name)
         for f in dataclasses.fields(Task)
-        if f.name not in ("name", "kwargs")
+        if f.name not in ("name", "kwargs", "wrappers")
     }
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from marl.env import VectorEnv as VectorEnv
     from marl.env import check_env as check_env
     from marl.envs.task import Task as Task
+    from marl.envs.wrappers import Wrapper as Wrapper
     from marl.errors import UserError as UserError
     from marl.experiment import Experiment as Experiment
     from marl.learning.losses import approximate_kl as approximate_kl
@@ -67,6 +68,7 @@ EXPORTS = {
     "marl.deployment.policy": ("LoadedPolicy", "load_policy"),
     "marl.env": ("VectorEnv", "check_env"),
     "marl.envs.task": ("Task",),
+    "marl.envs.wrappers": ("Wrapper",),
     "marl.errors": ("UserError",),
     "marl.experiment": ("Experiment",),
     "marl.learning.losses": ("approximate_kl",),

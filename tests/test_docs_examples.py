@@ -40,7 +40,7 @@ def test_every_kind_of_extension_has_an_example() -> None:
         f"my_{kind}.py"
         for kind in (
             "algorithms", "auxiliaries", "models", "opponents", "parallel", "scenario", "tasks",
-            "turns",
+            "turns", "wrappers",
         )
     ] == MODULES  # fmt: skip
 
@@ -70,6 +70,18 @@ def test_the_turn_based_environment_keeps_pettingzoos_rules(
 
     api_test(Nim(), num_cycles=50)
     check_env(Task(f"{EXAMPLES}/my_turns.py:Nim", kwargs={"heap": 5})(4, torch.device("cpu")))
+
+
+def test_the_example_of_a_wrapper_keeps_the_contract() -> None:
+    path = f"{EXAMPLES}/my_wrappers.py"
+    wrappers = [{"wrapper": f"{path}:Sticky", "probability": 0.5}, {"metric": f"{path}:best"}]
+    wrappers += [{"reward_potential": f"{path}:calm"}, {"reward_function": f"{path}:punctual"}]
+    task = Task("mpe/simple_spread", wrappers=wrappers)
+    env, other = task(3, torch.device("cpu")), task(3, torch.device("cpu"))
+    check_env(env)
+    other.load_state_dict(env.state_dict() or {})
+    action = {"agent": torch.ones(3, 3, dtype=torch.int64)}
+    assert torch.equal(env.step(action).reward["agent"], other.step(action).reward["agent"])
 
 
 ROCK = """

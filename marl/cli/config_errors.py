@@ -125,6 +125,7 @@ EXPECTED = {
     r"Invalid value assigned: (\w+) is not a ListConfig, list or tuple\.?": (
         "a list, such as [64,64]"
     ),
+    r"cannot merge (DictConfig) with ListConfig": "a list, such as [{reward_scale: 0.1}]",
 }
 
 
@@ -133,6 +134,7 @@ def _expected(text: str) -> str:
     for pattern, words in EXPECTED.items():
         if match := re.fullmatch(pattern, text, re.DOTALL):
             value = re.sub(r" of type '\w+'$", "", match[1]).removeprefix("Value ")
+            value = value.replace("DictConfig", "a mapping")
             return f"expected {words}, not {value}"
     return ""
 

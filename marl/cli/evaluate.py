@@ -49,9 +49,8 @@ def evaluate(options: Namespace) -> int:
     if options.video:
         report.check_video(Path(options.video))
     agents = config.get("agents")
-    make = OrderedTask(
-        compose.changed(config["task"], options.settings), partial(arrange, saved=agents)
-    )
+    task = build.for_evaluation(compose.changed(config["task"], options.settings))
+    make = OrderedTask(task, partial(arrange, saved=agents))
     with naming_origin(directory):
         env = make(min(32, options.episodes), device)
     parts = config["teams"], state["teams"], path, agents, learning(config)

@@ -60,6 +60,8 @@ def _rewrite(word: str, multirun: bool) -> str:
         raise UserError(f"{word!r} is not a setting; expected KEY=VALUE")
     name = key.lstrip("+")
     check_team_key(name)
+    if re.match(r"task\.wrappers\.\D", name):
+        raise UserError(f"task.wrappers is a list; write task.wrappers=[{{{name[14:]}: {value}}}]")
     if PATH_KEYS.fullmatch(name):
         return f"{key}={quote_paths(name, value, multirun)}"
     value = ",".join(whole_number(part) for part in value.split(","))

@@ -56,7 +56,7 @@ def _do_nothing(suite: Suite, task: str) -> dict[str, list[float]] | None:
 
     cell = next(cell for cell in suite.cells() if cell.task == task)
     run = compose.composed(suite.words(cell))
-    env = run.task(32, torch.device("cpu"))
+    env = run.task.for_evaluation()(32, torch.device("cpu"))
     try:
         if not _can_idle(run.task.name, env):
             return None

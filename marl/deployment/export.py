@@ -23,6 +23,7 @@ from marl.errors import UserError
 from marl.training import loading, run_directory, stored_groups
 from marl.training.agent_order import OrderedTask, arrange
 from marl.types import EntityGraph
+from marl.utils.capabilities import stacked_observations
 from marl.utils.jsonl import read_json, read_jsonl
 
 #: Observations that an exported file is checked on, and the largest difference allowed.
@@ -228,6 +229,7 @@ def _card(
     groups = stored_groups.groups_to_plain({a.name: a.group for a in actors}, None)["groups"]
     return {
         "task": getattr(config["task"], "name", None),
+        "stacked_observations": stacked_observations(config["task"]),
         "checkpoint": checkpoint,
         "format": format,
         "versions": {"marl": marl.__version__, "torch": torch.__version__},

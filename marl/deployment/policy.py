@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,8 +18,9 @@ from marl.policies.independent import IndependentPolicy
 from marl.training import build, loading, run_directory
 from marl.training.agent_order import OrderedTask, arrange
 from marl.training.stored_groups import Interface, groups_from_plain
-from marl.types import AgentGroup, Carry, EntityGraph, Observation
-from marl.utils import seeding, trust, versions
+from marl.types import AgentGroup, Carry, EntityGraph, GroupObservation, Observation
+from marl.utils import seeding, stacking, trust, versions
+from marl.utils.capabilities import stacked_observations
 from marl.utils.device import find_device
 
 #: Observations or actions by agent or by group: numpy arrays or tensors.
@@ -35,19 +37,24 @@ class LoadedPolicy:
         teams: algorithms by team, which only act.
         interface: all groups of the environment.
         seed: of the random numbers of ``explore=True``.
+        stack: number of observations that the run stacks (``task.wrappers``), which it does itself.
 
     Attributes:
         groups: the groups that act, by name, with the agents, observations and actions of each.
         reads_graph: True if a policy reads a graph of entities.
     """
 
-    def __init__(self, teams: Mapping[str, Algorithm], interface: Interface, seed: int = 0):
+    def __init__(
+        self, teams: Mapping[str, Algorithm], interface: Interface, seed: int = 0, stack: int = 1
+    ):
         self.teams, self.device = teams, interface.device
         self.groups: dict[str, AgentGroup] = {
-            name: group
+            name: _of_one(group, stack)
             for name, group in interface.groups.items()
             if any(name in team.policy.groups for team in teams.values())
         }
+        self._stack = stack
+        self._last: dict[str, GroupObservation] = {}  # the stacks of the last call
         self.generator = seeding.generator(self.device, seed, "loaded policy")
         others = [g for name, g in interface.groups.items() if name not in self.groups]
         self._converter = Converter(self.groups, self.device, others)
@@ -117,6 +124,8 @@ class LoadedPolicy:
             )
         if form.size != self._size:
             self._begin(form.size)
+        if self._stack > 1:
+            obs = self._stacked(obs)
         action: dict[str, Tensor] = {}
         carry: dict[str, Tensor] = {}
         for team in self.teams.values():
@@ -126,6 +135,17 @@ class LoadedPolicy:
         self._carry, self._start = carry, self._no_start
         return self._converter.actions(action, form)
 
+    def _stacked(self, obs: Observation) -> Observation:
+        """Returns the last observations of each agent; those of the run's own environment, which
+        are stacked already, as they are."""
+        size = {n: g.observation.shape[-1] for n, g in self.groups.items()}
+        groups = {n: obs.groups[n] for n in size}
+        if all(groups[n].obs.shape[-1] == self._stack * size[n] for n in size):
+            return obs
+        last = self._last or {n: stacking.repeated(g, self._stack) for n, g in groups.items()}
+        self._last = {n: stacking.push(last[n], g, self._start) for n, g in groups.items()}
+        return replace(obs, groups=self._last)
+
     def _begin(self, size: int) -> None:
         """Begins episodes of a batch, where the last call was ``reset`` or there was none."""
         if self._size:
@@ -134,12 +154,19 @@ class LoadedPolicy:
                 f"of {self._size}; call reset() before another batch"
             )
         self._size, self._no_start = size, self._start.new_zeros(size)
+        self._last = {}
         self._start = self._start.new_ones(size)
         self._carry = {
             name: memory
             for team in self.teams.values()
             for name, memory in team.policy.initial_carry(size).items()
         }
+
+
+def _of_one(group: AgentGroup, stack: int) -> AgentGroup:
+    """Returns a group as its agents observe before observations are stacked."""
+    spec = group.observation
+    return replace(group, observation=stacking.unstacked(spec, stack)) if stack > 1 else group
 
 
 def load_policy(
@@ -184,7 +211,8 @@ def load_policy(
         for name, (file, state) in states.items():
             part = {name: teams[name]}
             loaded |= build.load_teams(interface, part, state["teams"], file, agents, version)
-    return LoadedPolicy(loaded, interface, seed)
+        stack = stacked_observations(config["task"])
+    return LoadedPolicy(loaded, interface, seed, stack)
 
 
 def _interface(config: Mapping[str, Any], device: torch.device) -> Interface:

@@ -86,8 +86,14 @@ def build_environments(
     if resumed_run:
         agent_order.check(training, saved, resumed_run)
     reorder = partial(agent_order.arrange, saved=agent_order.order_of(training.groups))
-    make = agent_order.OrderedTask(task, reorder)
+    make = agent_order.OrderedTask(for_evaluation(task), reorder)
     return Environments(training, make(min(32, settings.evaluation_episodes), device), make)
+
+
+def for_evaluation(task: MakeEnv) -> MakeEnv:
+    """Returns the task whose environments evaluate what is trained in those of ``task``: with the
+    environment's own rewards, where the task has wrappers of them."""
+    return task.for_evaluation() if hasattr(task, "for_evaluation") else task  # type: ignore
 
 
 def context(

@@ -106,7 +106,8 @@ def enter(
     if side and side not in configs[0]["teams"]:
         raise unknown("team", side, configs[0]["teams"])
     names = _names(paths, [file for _, file, _ in loaded])
-    make = OrderedTask(configs[0]["task"], partial(arrange, saved=configs[0].get("agents")))
+    task = build.for_evaluation(configs[0]["task"])
+    make = OrderedTask(task, partial(arrange, saved=configs[0].get("agents")))
     with naming_origin(loaded[0][0]):
         env = make(min(32, episodes), device)
     entrants = []

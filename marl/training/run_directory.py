@@ -96,30 +96,34 @@ def _with_moved_files(directory: Path, plain: Any) -> Any:
     if not isinstance(plain, dict):
         return plain
     moved = {key: _with_moved_files(directory, item) for key, item in plain.items()}
-    for key in (TYPE, "name"):
-        if isinstance(path := moved.get(key), str) and TYPE in moved:
-            moved[key] = _moved_path(directory, path)
-    if isinstance(files := moved.get("callbacks"), list) and TYPE in moved:
-        moved["callbacks"] = [_moved_path(directory, path) for path in files]
+    if TYPE in moved:
+        for key in (TYPE, "name", "callbacks", "wrappers"):
+            if key in moved:
+                moved[key] = _moved_paths(directory, moved[key])
     return moved
 
 
-def _moved_path(directory: Path, path: str) -> str:
-    """Returns an import path whose file is where it is now.
+def _moved_paths(directory: Path, value: Any) -> Any:
+    """Returns an import path, or a list or mapping of some, with files where they are now.
 
     Raises:
-        UserError: it has moved, and the user does not say that what lies there is trusted.
+        UserError: one has moved, and the user does not say that what lies there is trusted.
     """
-    if not user_files.names_file(path):
-        return path
-    file, _, rest = path.rpartition(":")
+    if isinstance(value, list):
+        return [_moved_paths(directory, item) for item in value]
+    if isinstance(value, dict):
+        items = ([_moved_paths(directory, part) for part in pair] for pair in value.items())
+        return dict(items)
+    if not isinstance(value, str) or not user_files.names_file(value):
+        return value
+    file, _, name = value.rpartition(":")
     place = _find_moved(directory, file)
     if place != file and not trust.accepts_all():
         raise UserError(
             f"{str(directory)!r} imports {file!r}, which is now {place!r}; if the "
             "project was moved, add --trust (in Python: trust=True)"
         )
-    return f"{place}:{rest}"
+    return f"{place}:{name}"
 
 
 def resumed_parts(

@@ -26,3 +26,8 @@ def needs_replay(config: Any) -> bool:
             stacklevel=2,
         )
     return getattr(config, "replays", False)
+
+
+def stacked_observations(task: object) -> int:
+    """Returns how many observations the environments of a task stack; 1 where it does not say."""
+    return getattr(task, "stacked_observations", lambda: 1)()

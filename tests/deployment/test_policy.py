@@ -49,6 +49,8 @@ RUNS = {
     "images": "task=tests.helpers.toy_envs:images algorithm=mappo "
     "model.kernels=[3] model.strides=[2] model.channels=[4]",
     "choices": "task=tests.helpers.toy_envs:multidiscrete algorithm=mappo",
+    "stacked": "task=tests.helpers.toy_envs:identity algorithm=mappo "
+    "task.wrappers=[{stack_observations:3},{reward_scale:0.1}]",
     "scripted": "task=mpe/simple_tag algorithm=mappo teams.agent.algorithm=random",
 }
 
@@ -90,7 +92,9 @@ def copied(obs: Observation) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", [name for name in RUNS if name not in ("mortal", "scripted")])
+@pytest.mark.parametrize(
+    "name", [name for name in RUNS if name not in ("mortal", "scripted", "stacked")]
+)
 def test_it_acts_as_the_run_does_in_its_environment(runs: Any, name: str) -> None:
     directory = runs(name)
     env, teams = in_environment(directory)
@@ -106,6 +110,28 @@ def test_it_acts_as_the_run_does_in_its_environment(runs: Any, name: str) -> Non
         transition = env.step(step.action)
         obs, carry, start = transition.obs, step.carry, transition.done
         policy.reset(start)
+
+
+def test_it_stacks_observations_as_the_run_did(runs: Any) -> None:
+    """Through restarts of single environments too; stacks of the run's own environment will do."""
+    directory = runs("stacked")
+    env, teams = in_environment(directory)
+    policy, other = load_policy(directory, "last"), load_policy(directory, "last")
+    sizes = {name: group.observation.shape[-1] for name, group in policy.groups.items()}
+    assert {n: 3 * size for n, size in sizes.items()} == {
+        name: group.observation.shape[-1] for name, group in env.groups.items()
+    }
+    start, obs, ends = torch.ones(3, dtype=torch.bool), env.reset(0), []
+    for _ in range(30):
+        step = collector.act(teams, obs, {}, start, torch.Generator(), explore=False)
+        newest = {n: group.obs[..., -sizes[n] :] for n, group in obs.groups.items()}
+        for action in (policy(newest), other(obs)):
+            assert all(torch.equal(action[g], step.action[g]) for g in step.action)
+        transition = env.step(step.action)
+        obs, start = transition.obs, transition.done
+        policy.reset(start)
+        ends.append(int(start.sum()))
+    assert {1, 2} & set(ends)
 
 
 def test_by_agent_without_a_batch_it_is_the_same(runs: Any) -> None:

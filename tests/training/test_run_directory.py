@@ -309,6 +309,8 @@ def test_a_project_moves_with_its_environment(tmp_path: Path) -> None:
     (old / "algorithm.py").write_text(algorithm)
     words = [word for word in WORDS if not word.startswith("total_frames")]
     words += ["task=./env.py:Tiny", "algorithm=./algorithm.py:Mine", "total_frames=40"]
+    (old / "parts.py").write_text("def ended(transition):\n    return transition.done.float()\n")
+    words += ["task.wrappers=[{metric: ./parts.py:ended}]"]
     assert cli(old, "train", *words, "directory=runs/one").code == 0
     old.rename(new)
     refusal = cli(tmp_path, "resume", "new/runs/one", "total_frames=80")
@@ -318,6 +320,7 @@ def test_a_project_moves_with_its_environment(tmp_path: Path) -> None:
     with accept_all():
         config = run_directory.read_config(new / "runs/one")
     assert config["task"].name == f"{new / 'env.py'}:Tiny"
+    assert config["task"].wrappers == [{"metric": f"{new / 'parts.py'}:ended"}]
 
 
 def test_a_run_may_move_alone(tmp_path: Path) -> None:
