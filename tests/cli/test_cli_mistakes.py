@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from marl.cli import commands
+from marl.cli import commands, listing
 from marl.cli.main import main
 from marl.errors import UserError, unknown
 from tests.helpers.cli import PLAIN, TOY, called, refused
@@ -167,7 +167,7 @@ def test_bugs_keep_their_traceback(monkeypatch) -> None:
     def bug(_) -> int:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(commands, "names", bug)
+    monkeypatch.setattr(listing, "names", bug)
     with pytest.raises(ZeroDivisionError):
         main(["list", "tasks"])
 
