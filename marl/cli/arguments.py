@@ -35,13 +35,14 @@ Continue a run exactly where its last checkpoint was written, as if it had never
 total_frames=… also beyond its original end."""
 RESUME_EXAMPLES = "example: marl resume runs/my-run total_frames=2e6"
 EVALUATE = """\
-Play fresh episodes with a run's policies and print their returns and metrics; or, with --versus,
-let the teams of several runs play against each other."""
+Play fresh episodes with a run's policies and print their returns and metrics; with --all, of each
+of its checkpoints; or, with --versus, let the teams of several runs play against each other."""
 EVALUATE_EXAMPLES = """\
 examples:
   marl evaluate runs/my-run --episodes 100 --video out.mp4
   marl evaluate runs/my-run task.kwargs.N=10   more agents than in training
   marl evaluate runs/a --versus runs/b runs/c --episodes 200   who beats whom
+  marl evaluate runs/my-run --all              every checkpoint that the run has kept
 """
 LIST = """\
 Print the names that settings and commands accept, one per line; or the runs in a folder, newest
@@ -234,6 +235,11 @@ def evaluate(commands: Commands) -> None:
     add("--best", nargs="?", const="", metavar="TEAM",
         help="use TEAM's best checkpoint instead of the last (TEAM may be left out where only one "
         "team learns)")  # fmt: skip
+    add(
+        "--all",
+        action="store_true",
+        help="play with every checkpoint of the run; writes checkpoints.json and checkpoints.png",
+    )
     add("--sampled", "--sample", dest="sample", action="store_true",
         help="sample actions instead of taking the greedy ones")  # fmt: skip
     add("--seed", type=natural, default=0, help="seed of the episodes (default 0)")
@@ -243,7 +249,8 @@ def evaluate(commands: Commands) -> None:
         help="play against these runs of the same task, each team against all others; writes "
         "crossplay.json and crossplay.png")  # fmt: skip
     add("--side", default="", help="the team of the table's rows (default: the first)")
-    add("--out", metavar="DIRECTORY", help="folder of crossplay.* (default: that of RUN)")
+    add("--out", metavar="DIRECTORY", 
+        help="folder of crossplay.* or checkpoints.* (default: that of RUN)")  # fmt: skip
 
 
 def export(commands: Commands) -> None:

@@ -40,6 +40,10 @@ def evaluate(options: Namespace) -> int:
     from marl.utils.seeding import evaluation_seed
     from marl.utils.versions import learning
 
+    if options.all:
+        from marl.cli.evaluate_all import evaluate_all
+
+        return evaluate_all(options)
     if options.versus:
         return versus(options)
     device = find_device(options.device)
@@ -58,7 +62,7 @@ def evaluate(options: Namespace) -> int:
         raise _not_drawn(why)
     teams = build.load_teams(env, *parts)
     seed = evaluation_seed(options.seed, "evaluate")
-    limit = _limit(options, config["settings"], "evaluation")
+    limit = limit_of(options, config["settings"], "evaluation")
     total = options.episodes * (2 if joint_evaluation.ablations(teams) else 1)
     with counting("episodes", total) as advance:
         result = joint_evaluation.play(
@@ -92,7 +96,7 @@ def _not_drawn(why: str) -> UserError:
     return UserError(f"--video: {why}; or leave out --video")
 
 
-def _limit(options: Namespace, settings: Settings, name: str) -> Limit:
+def limit_of(options: Namespace, settings: Settings, name: str) -> Limit:
     """Returns the run's limit on episode length, or that of ``--max-steps``."""
     from marl.training.evaluation import Limit
 
@@ -127,7 +131,7 @@ def versus(options: Namespace) -> int:
         result = crossplay.crossplay(
             env, entrants, options.episodes, seed, options.sample, options.side,
             partial(advance, 1),
-            _limit(options, run_directory.read_config(first)["settings"], "cross-play"),
+            limit_of(options, run_directory.read_config(first)["settings"], "cross-play"),
         )  # fmt: skip
     env.close()
     out.mkdir(parents=True, exist_ok=True)

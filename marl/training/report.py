@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +24,33 @@ def draw_curve(directory: Path) -> Path:
     """Draws ``curve.png`` from ``evaluations.jsonl``; returns its path.
 
     It shows each team's mean return with a 95% interval, that of sampled actions where it was
-    measured too, and random play.
+    measured too, random play, and the borders of a curriculum's stages.
+    """
+    lines = (directory / "evaluations.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    path = directory / "curve.png"
+    return draw_returns(records, path, directory.name, random_returns(directory))
+
+
+def draw_returns(
+    records: Sequence[Mapping[str, Any]],
+    path: Path,
+    title: str,
+    baseline: Mapping[str, Sequence[float]],
+    marker: str = "",
+) -> Path:
+    """Draws each team's returns over frames.
+
+    Args:
+        records: ``frames``, ``returns`` by team, and perhaps ``sampled`` and ``stage``, as in
+            ``evaluations.jsonl``.
+        path: picture to write.
+        title: title of the picture.
+        baseline: returns of random play, by team.
+        marker: marks each record's point, in matplotlib's notation; empty for none.
+
+    Returns:
+        The path.
     """
     import matplotlib
 
@@ -31,16 +58,13 @@ def draw_curve(directory: Path) -> Path:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import EngFormatter
 
-    lines = (directory / "evaluations.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
     frames = [record["frames"] for record in records]
-    baseline = _random(directory)
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for team in records[0]["returns"]:
         returns = np.array([record["returns"][team] for record in records])
         mean, error = returns.mean(1), 1.96 * returns.std(1, ddof=min(1, returns.shape[1] - 1))
         error = error / returns.shape[1] ** 0.5
-        (line,) = axes.plot(frames, mean, label=team, linewidth=2)
+        (line,) = axes.plot(frames, mean, label=team, linewidth=2, marker=marker)
         axes.fill_between(frames, mean - error, mean + error, color=line.get_color(), alpha=0.2)
         if all("sampled" in record for record in records):
             sampled = [np.mean(record["sampled"]["returns"][team]) for record in records]
@@ -49,7 +73,7 @@ def draw_curve(directory: Path) -> Path:
         if team in baseline:
             level = float(np.mean(baseline[team]))
             axes.axhline(level, color=line.get_color(), linestyle=":", label=f"{team}, random")
-    axes.set(xlabel="frames", ylabel="evaluated return (mean, 95% interval)", title=directory.name)
+    axes.set(xlabel="frames", ylabel="evaluated return (mean, 95% interval)", title=title)
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
@@ -57,8 +81,8 @@ def draw_curve(directory: Path) -> Path:
     image = io.BytesIO()
     figure.savefig(image, dpi=130)
     plt.close(figure)
-    write_atomic(directory / "curve.png", image.getvalue())
-    return directory / "curve.png"
+    write_atomic(path, image.getvalue())
+    return path
 
 
 def draw_crossplay(results: Crossplay, path: Path) -> Path:
@@ -105,7 +129,8 @@ def draw_crossplay(results: Crossplay, path: Path) -> Path:
     return path
 
 
-def _random(directory: Path) -> dict[str, list[float]]:
+def random_returns(directory: Path) -> dict[str, list[float]]:
+    """Returns a run's returns of random play by team; none where they were not measured."""
     stored = read_json(directory / "random.json")
     return stored["returns"] if stored else {}
 
