@@ -26,9 +26,9 @@ def compare(options: Namespace) -> int:
     histories, faults = _read(runs_of(options.runs), options.sampled)
     made, remarks = groups.grouped(histories)
     kind = ["these are the episodes with sampled actions"] * options.sampled
-    remarks = [*kind, *faults, *remarks, *groups.remarks_of(made)]
     if not made:
-        raise UserError(f"there is nothing to compare: {'; '.join(remarks)}")
+        raise UserError(f"there is nothing to compare: {'; '.join([*faults, *remarks][:3])}")
+    remarks = [*kind, *faults, *remarks, *groups.remarks_of(made)]
     comparison = report.Comparison(made, list(results.points(made)), results.finals(made), remarks)
     for title, rows in report.sections(comparison.finals).items():
         print(f"\n{title}")

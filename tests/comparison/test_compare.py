@@ -12,7 +12,7 @@ import pytest
 from marl.comparison import groups, history, results
 from marl.comparison.discovery import runs_of
 from marl.errors import UserError
-from marl.tables import statistics
+from marl.tables import plots, statistics
 from tests.helpers import toy_runs
 from tests.helpers.cli import called
 from tests.helpers.toy_records import RANDOM, rewrite
@@ -28,6 +28,12 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for seed, end in enumerate(ends):
             toy_runs.run(Path(f"runs/{algorithm}/{seed}"), algorithm, seed, {"team": end})
     return Path("runs")
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are empty files, which take no time."""
+    monkeypatch.setattr(plots, "draw", lambda name, csv, labels, path, dpi: path.touch())
 
 
 def read(*places: str) -> tuple[list[groups.Group], list[str]]:
@@ -91,7 +97,7 @@ def test_settings_that_go_with_the_algorithm_are_in_a_remark(runs: Path) -> None
     assert remarks == [f"toys/walk: {words}"]
 
 
-def test_remarks_on_what_is_averaged(runs: Path, capsys) -> None:
+def test_remarks_on_what_is_averaged(runs: Path, undrawn: None, capsys) -> None:
     toy_runs.run(Path("runs/twice"), "ippo", 0, started="2025-01-01T00:00:00+0000")
     toy_runs.run(Path("runs/other"), "ippo", 2, commit="fedcba9876543210")
     toy_runs.run(Path("runs/half"), "ippo", 3, frames=(0, 200, 400), state="killed")
@@ -112,7 +118,7 @@ def test_remarks_on_what_is_averaged(runs: Path, capsys) -> None:
     )
 
 
-def test_sampled_episodes_are_compared(runs: Path, capsys) -> None:
+def test_sampled_episodes_are_compared(runs: Path, undrawn: None, capsys) -> None:
     """Of runs that have them beside the greedy ones, and of those that have no others."""
     for path in (runs / "mappo").glob("*/evaluations.jsonl"):
         sampled = {"sampled": {"returns": {"team": [2.0, 4.0]}, "metrics": {}}}
@@ -123,7 +129,7 @@ def test_sampled_episodes_are_compared(runs: Path, capsys) -> None:
     assert "left out: 'runs/ippo/0' has no evaluations with sampled actions" in err
 
 
-def test_every_task_and_team_has_a_table(runs: Path, capsys) -> None:
+def test_every_task_and_team_has_a_table(runs: Path, undrawn: None, capsys) -> None:
     for seed in (0, 1):
         ends = {"cat": 1.0 + seed, "mouse": -1.0}
         toy_runs.run(Path(f"runs/tag/{seed}"), "ippo", seed, ends, "tag")
@@ -135,7 +141,9 @@ def test_every_task_and_team_has_a_table(runs: Path, capsys) -> None:
     assert panels == {("toys/tag", "cat"), ("toys/tag", "mouse"), ("toys/walk", "team")}
 
 
-def test_records_are_compared_without_clocks_of_each_evaluation(runs: Path, capsys) -> None:
+def test_records_are_compared_without_clocks_of_each_evaluation(
+    runs: Path, undrawn: None, capsys
+) -> None:
     for path in runs.rglob("timing.jsonl"):
         path.unlink()
     code, out, err = called(capsys, "compare", "runs")

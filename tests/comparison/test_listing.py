@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,15 @@ def test_states(tmp_path: Path) -> None:
     assert read(tmp_path / "older-finished").state != "finished"  # 8 episodes of it are asked for
     with Lock(tmp_path / "stopped").hold():
         assert read(tmp_path / "stopped").state == "running"
+
+
+@pytest.mark.slow
+def test_many_runs_are_listed_in_seconds(runs: Path, capsys) -> None:
+    for number in range(2000):
+        shutil.copytree(runs / "sweep/0.9-0", runs / f"many/{number}")
+    start = time.process_time()
+    assert len(listed(capsys, "many/")) == 2000
+    assert time.process_time() - start < 3
 
 
 def test_algorithms_have_the_names_of_the_command_line() -> None:

@@ -41,7 +41,7 @@ def test_both_kinds_stand_beside_each_other_and_change_nothing(tmp_path: Path) -
     """Greedy episodes are those of a greedy run, sampled ones those of a sampled run, and all
     three runs learn the same. The best checkpoint is that of the kind that stands first."""
     for kind in ("greedy", "sampled", "both"):
-        made(tmp_path / kind, evaluation=kind).run()
+        made(tmp_path / kind, evaluation=kind, total_frames=80, evaluation_interval=40).run()
     greedy, sampled, both = (records(tmp_path / kind) for kind in ("greedy", "sampled", "both"))
     assert [r.pop("sampled") for r in both] == [
         {name: record[name] for name in ("returns", "metrics")} for record in sampled
@@ -51,7 +51,8 @@ def test_both_kinds_stand_beside_each_other_and_change_nothing(tmp_path: Path) -
     assert one["metrics"] == two["metrics"] == three["metrics"]
     assert all(map(torch.equal, one["teams"], two["teams"]))
     assert all(map(torch.equal, one["teams"], three["teams"]))
-    assert three["file"] == one["file"]
+    assert (three["file"], three["evaluated"]) == (one["file"], one["evaluated"])
+    assert two["evaluated"] != one["evaluated"]
 
 
 def test_sampled_actions_have_the_noise_of_training_and_no_warm_up(tmp_path: Path) -> None:
