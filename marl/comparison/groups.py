@@ -167,7 +167,7 @@ def _of_length(group: Group) -> Iterator[str]:
     last = group.frames[-1] if group.frames else 0
     for history in group.runs:
         run = history.run
-        if run.state != FINISHED:
+        if run.state != FINISHED or run.frames < run.total:
             yield (
                 f"{run.directory} {PHRASES[run.state]} at {run.frames:,} of {run.total:,} frames"
                 + f" ({run.why})" * bool(run.why)

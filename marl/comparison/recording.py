@@ -166,6 +166,11 @@ def _check_run(run: Overview) -> None:
             f"{name!r} {PHRASES[run.state]} at {run.frames:,} of {run.total:,} frames; finish it "
             f"by '{resume}', or leave it out"
         )
+    if run.frames < run.total:
+        raise UserError(
+            f"{name!r} ended early, at {run.frames:,} of {run.total:,} frames, and a record holds "
+            f"all of them; train on by '{resume} stop_at_return=null stop_after_no_improvement=0'"
+        )
     if run.learning != LEARNING:
         raise UserError(
             f"{name!r} learned by version {run.learning}, which is never averaged with version "

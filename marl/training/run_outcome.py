@@ -21,9 +21,11 @@ RUNNING, FINISHED, STOPPED, DIVERGED, FAILED = (
     "running", "finished", "stopped", "diverged", "failed",
 )  # fmt: skip
 KILLED = "killed"  # concluded by readers, never written
-# What is said of a run that has not finished.
-PHRASES = {RUNNING: "is running", STOPPED: "was stopped", KILLED: "was killed",
-           DIVERGED: "diverged", FAILED: "failed"}  # fmt: skip
+# What is said of a run that has not played all its frames.
+PHRASES = {
+    FINISHED: "ended early", RUNNING: "is running", STOPPED: "was stopped", KILLED: "was killed",
+    DIVERGED: "diverged", FAILED: "failed",
+}  # fmt: skip
 STATES = (FINISHED, RUNNING, STOPPED, KILLED, DIVERGED, FAILED)
 
 

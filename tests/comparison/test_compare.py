@@ -101,14 +101,16 @@ def test_remarks_on_what_is_averaged(runs: Path, undrawn: None, capsys) -> None:
     toy_runs.run(Path("runs/twice"), "ippo", 0, started="2025-01-01T00:00:00+0000")
     toy_runs.run(Path("runs/other"), "ippo", 2, commit="fedcba9876543210")
     toy_runs.run(Path("runs/half"), "ippo", 3, frames=(0, 200, 400), state="killed")
+    toy_runs.run(Path("runs/early"), "mappo", 0, frames=(0, 200), why="return 9 reached")
     toy_runs.run(Path("runs/new"), "ippo", 4, frames=(), state="running")
     Path("runs/new/evaluations.jsonl").write_text("")
-    code, out, err = called(capsys, "compare", "runs/ippo", "runs/[thon]*", "--out", "there")
-    assert code == 0 and "ippo  4 (preliminary)" in out
+    code, out, err = called(capsys, "compare", "runs/ippo", "runs/[thone]*", "--out", "there")
+    assert code == 0 and "ippo   4 (preliminary)" in out
     for words in (
         "runs/twice is left out: it has the settings and seed 0 of runs/ippo/0",
         "averages over runs of 2 commits of the code, 0123456789ab, fedcba987654",
         "runs/half was killed at 400 of 1,000 frames",
+        "runs/early ended early at 200 of 1,000 frames (return 9 reached)",
         "its curve ends at frame 400, which all seeds have",
         "'runs/new' has no evaluation yet (killed)",
     ):

@@ -55,6 +55,7 @@ def test_settings_that_differ_are_in_the_names(capsys) -> None:
     ("more", "message"),
     [
         ({"state": "stopped", "frames": (0, 200)}, "was stopped at 200 of 1,000 frames; finish it"),
+        ({"frames": (0, 200, 400)}, "ended early, at 400 of 1,000 frames"),
         ({"learning": 1}, "learned by version 1, which is never averaged with version 2"),
         ({"settings": {"evaluation_interval": 0}}, "was evaluated at its end only"),
         ({"frames": (0, 200, 800, 1000)}, "evaluation at frame 400 is missing"),
