@@ -11,6 +11,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 
+from marl.envs.pettingzoo.conversion import decode, encode
 from marl.envs.pettingzoo.env import PettingZooEnv
 from marl.errors import EnvironmentFault, UserError
 from marl.types import Continuous, TensorSpec
@@ -73,6 +74,27 @@ def test_observations_as_numbers(space: Any, value: Any, spec: Any, expected: An
     env = scripted([Step({"a": value}, ["a"])], {"a": space})
     assert env.groups["a"].observation == TensorSpec(spec)
     assert env.reset(0).groups["a"].obs.tolist() == [[expected]]
+    assert encode(space, value).tolist() == expected  # as programs with a trained policy do
+
+
+@pytest.mark.parametrize(
+    ("space", "action", "expected"),
+    [
+        (Discrete(5, start=3), np.int64(4), 7),
+        (
+            MultiDiscrete(np.array([[2], [3]]), start=np.array([[1], [0]])),
+            np.array([1, 2]),
+            [[2], [2]],
+        ),
+        (MultiBinary((1, 2)), np.array([1, 0]), [[1, 0]]),
+        (Box(-1, 2, (1, 2), np.float64), np.array([-9, 0.5], np.float32), [[-1, 0.5]]),
+    ],
+)
+def test_actions_of_a_policy_in_an_environments_space(
+    space: Any, action: Any, expected: Any
+) -> None:
+    decoded = decode(space, action)
+    assert np.asarray(decoded).tolist() == expected and space.contains(decoded)
 
 
 @pytest.mark.parametrize(
