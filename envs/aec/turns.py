@@ -69,8 +69,12 @@ class TurnBased:
         """Returns the space of an agent's observation beside its action mask."""
         from gymnasium import spaces
 
+        space = self.env.observation_space(agent)
+        if isinstance(space, spaces.Dict) and MASK in space.spaces:
+            rest = _without_mask(space.spaces)
+            space = spaces.Dict(rest) if isinstance(rest, dict) else rest
         mask = spaces.MultiBinary(len(self._actions[agent].waiting))
-        return spaces.Dict({OBSERVATION: self.env.observation_space(agent), MASK: mask})
+        return spaces.Dict({OBSERVATION: space, MASK: mask})
 
     def action_space(self, agent: Agent) -> Any:
         """Returns the space of an agent's actions, with the option to wait."""
@@ -82,7 +86,7 @@ class TurnBased:
         self._earned = dict.fromkeys(self.env.agents, 0.0)
         return self._observe(), self._info() if self.env.agents else {}
 
-    def step(self, actions: Mapping[Agent, Any]) -> tuple[dict[Agent, Any], ...]:
+    def step(self, actions: Mapping[Any, Any]) -> tuple[dict[Agent, Any], ...]:
         """Plays one turn, and the turns of agents that have ended.
 
         Args:
@@ -127,16 +131,22 @@ class TurnBased:
         return {agent: self._observe_one(agent) for agent in self.env.agents}
 
     def _observe_one(self, agent: Agent) -> dict[str, Any]:
-        env, actions = self.env, self._actions.get(agent)
-        observation = env.observe(agent)
+        actions = self._actions.get(agent)
+        whole = self.env.observe(agent)
+        observation = {OBSERVATION: _without_mask(whole)}
         if actions is None:  # an agent that is not in possible_agents, which the copies refuse
-            return {OBSERVATION: observation}
+            return observation
+        return observation | {MASK: self._mask(agent, actions, whole)}
+
+    def _mask(self, agent: Agent, actions: TurnActions, observation: Any) -> np.ndarray:
+        """Returns what an agent may do; where the game was truncated, what it could have done."""
+        env = self.env
         if agent != env.agent_selection or env.terminations[agent]:
-            return {OBSERVATION: observation, MASK: actions.waiting}
+            return actions.waiting
         mask = find_mask(observation, env.infos.get(agent))
         if env.truncations[agent] and mask is not None and not np.any(mask):
-            return {OBSERVATION: observation, MASK: actions.waiting}
-        return {OBSERVATION: observation, MASK: actions.acting(mask)}
+            return actions.waiting
+        return actions.acting(mask)
 
     def _info(self) -> dict[Agent, dict[str, Any]]:
         """Returns the info of the agent whose turn it is, without its mask."""
@@ -177,3 +187,12 @@ class TurnBased:
                 f"agent {agent!r} earned {earned:g} since its last turn by rewards, and "
                 f"{reward:g} by last(); expected the same, as pettingzoo.test.api_test checks"
             )
+
+
+def _without_mask(observation: Any) -> Any:
+    """Returns the observation beside an action mask in a dict: its one other part, or a dict of
+    several."""
+    if not isinstance(observation, dict) or MASK not in observation:
+        return observation
+    rest = {key: value for key, value in observation.items() if key != MASK}
+    return next(iter(rest.values())) if len(rest) == 1 else rest

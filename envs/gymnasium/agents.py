@@ -96,7 +96,7 @@ class TupleAgents:
         self.agents = list(self.possible_agents)
         return self._by_agent(observation, "observations"), self._info(info)
 
-    def step(self, actions: Mapping[Agent, Any]) -> tuple[dict[Agent, Any], ...]:
+    def step(self, actions: Mapping[Any, Any]) -> tuple[dict[Agent, Any], ...]:
         """Plays one step.
 
         Args:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from marl.envs.pettingzoo.package_errors import package_errors
+from marl.envs.pettingzoo.versions import newest
 from marl.errors import UserError, unknown
 from marl.utils.argument_docs import argument_options
 from marl.utils.field_docs import Option
@@ -51,7 +52,7 @@ def find(identifier: str) -> str:
     """Returns an id that any process can make, with the module that registers it.
 
     Args:
-        identifier: ``<id>`` or ``<module>:<id>``.
+        identifier: ``<id>`` or ``<module>:<id>``; without a version the newest.
 
     Raises:
         UserError: an unknown id, or a package that is missing.
@@ -61,10 +62,10 @@ def find(identifier: str) -> str:
     module, _, name = identifier.rpartition(":")
     if module := module or _known_package(name):
         _import(module, identifier)
-    if name not in gymnasium.registry:
-        known = (f"{PREFIX}{other}" for other in gymnasium.registry)
-        raise unknown("task", PREFIX + name, known)
-    return f"{module}:{name}" if module else name
+    if not (found := newest(name, gymnasium.registry)):
+        known = {*names(), *(f"{PREFIX}{other}" for other in gymnasium.registry)}
+        raise unknown("task", PREFIX + identifier, known)
+    return f"{module}:{found}" if module else found
 
 
 def _known_package(name: str) -> str:
@@ -72,8 +73,8 @@ def _known_package(name: str) -> str:
     another's."""
     import gymnasium
 
-    if name in gymnasium.registry:
-        module = str(gymnasium.registry[name].entry_point).partition(".")[0]
+    if registered := newest(name, gymnasium.registry):
+        module = str(gymnasium.registry[registered].entry_point).partition(".")[0]
         return module if module in PACKAGES else ""
     return next((m for m, (_, ids) in PACKAGES.items() if re.match(ids, name)), "")
 
@@ -93,8 +94,7 @@ def make_gymnasium(identifier: str, render_mode: str | None = None, **kwargs: An
     ``rgb_array`` and not one of its own."""
     import gymnasium
 
-    if not os.environ.get("DISPLAY"):
-        os.environ.setdefault("PYGLET_HEADLESS", "true")
+    _draw_without_display(identifier)
     with package_errors(PREFIX + identifier, every=True):
         modes = getattr(_creator(identifier), "metadata", {}).get("render_modes", ["rgb_array"])
         if render_mode == "rgb_array" and render_mode not in modes:
@@ -102,6 +102,14 @@ def make_gymnasium(identifier: str, render_mode: str | None = None, **kwargs: An
         if render_mode:
             kwargs["render_mode"] = render_mode
         return gymnasium.make(identifier, disable_env_checker=True, **kwargs)
+
+
+def _draw_without_display(identifier: str) -> None:
+    """Tells pyglet, and for highway-env SDL, to draw without a display."""
+    if not os.environ.get("DISPLAY"):
+        os.environ.setdefault("PYGLET_HEADLESS", "true")
+    if identifier.startswith("highway_env:") and os.environ.get("SDL_VIDEODRIVER") == "dummy":
+        os.environ["SDL_VIDEODRIVER"] = "offscreen"  # under dummy its pictures are black
 
 
 def _creator(identifier: str) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 from marl.envs.gymnasium import registry
 from marl.envs.pettingzoo.layout import Factory
 from marl.envs.pettingzoo.package_errors import package_errors
+from marl.envs.pettingzoo.versions import newest, stem, version
 from marl.errors import UserError, unknown
 from marl.utils.argument_docs import argument_options
 from marl.utils.field_docs import Option
@@ -179,7 +180,7 @@ def _find_mpe2(task: str, name: str) -> str:
         import mpe2
     except ImportError as error:
         raise UserError(f"task {task!r} needs a package: pip install mpe2") from error
-    modules = [m.name for m in pkgutil.iter_modules(mpe2.__path__) if _version(m.name)]
+    modules = [m.name for m in pkgutil.iter_modules(mpe2.__path__) if version(m.name)]
     return _find(task, name, modules)
 
 
@@ -192,7 +193,7 @@ def _find_registered(kind: str, identifier: str) -> str:
         return _find(f"aec/{identifier}", identifier, pettingzoo.aec_registry)
     known = pettingzoo.parallel_registry
     turn_based = [i for i in pettingzoo.aec_registry if i not in known]
-    if identifier in (*turn_based, *map(_stem, turn_based)):
+    if identifier in (*turn_based, *map(stem, turn_based)):
         raise UserError(
             f"task 'pettingzoo/{identifier}' is turn-based (AEC) only; set "
             f"task=aec/{identifier}, in which one agent acts in a step"
@@ -202,16 +203,6 @@ def _find_registered(kind: str, identifier: str) -> str:
 
 def _find(task: str, name: str, known: Iterable[str]) -> str:
     """Returns ``name`` itself, or its newest version."""
-    versions = [other for other in known if other == name or _stem(other) == name]
-    if not versions:
-        raise unknown("task", task, names())
-    return name if name in versions else max(versions, key=_version)
-
-
-def _version(name: str) -> int:
-    match = re.search(r"[_-]v(\d+)$", name)
-    return int(match[1]) if match else 0
-
-
-def _stem(name: str) -> str:
-    return re.sub(r"[_-]v\d+$", "", name)
+    if found := newest(name, known):
+        return found
+    raise unknown("task", task, names())

@@ -16,7 +16,9 @@ from mpe2 import simple_spread_v3
 from numpy.testing import assert_allclose
 from pettingzoo.test import api_test
 
+from marl import load_policy
 from marl.env import check_env, copy_seeds, random_action
+from marl.envs.aec.turns import TurnBased
 from marl.envs.pettingzoo import factories
 from marl.envs.pettingzoo.env import PettingZooEnv, make
 from marl.envs.task import Task
@@ -314,3 +316,16 @@ def test_tictactoe_against_a_random_player_is_learned(
     returns = read_jsonl(tmp_path / "run" / "evaluations.jsonl")[-1]["returns"]
     assert sum(returns[player]) / 200 > least
     assert [-x for x in returns[other]] == returns[player]
+    assert play_the_documentations_games(tmp_path / "run", player) > least
+
+
+def play_the_documentations_games(run: Path, player: str, games: int = 50) -> float:
+    """Returns a player's mean reward in games as the documentation plays them."""
+    policy, total = load_policy(run), 0.0
+    game = TurnBased(pettingzoo.make("aec", "classic/tictactoe-v3"))
+    for seed in range(games):
+        observations: Any = game.reset(seed=seed)[0]
+        while game.agents:
+            observations, rewards, *_ = game.step(policy(observations))
+            total += rewards[player]
+    return total / games
