@@ -21,6 +21,7 @@ from marl.training import (
     own_callbacks,
     run_claim,
     run_directory,
+    stage_borders,
     starting,
 )  # fmt: skip
 from marl.training.build import MakeEnv
@@ -30,12 +31,13 @@ from marl.training.evaluations import Evaluations
 from marl.training.logging import Log, Sink, build_sinks, drop_nonfinite, require_tensorboard
 from marl.training.origin import naming_origin
 from marl.training.run_files import RunFiles
-from marl.training.run_metrics import check_finite, read_metrics, timing
+from marl.training.run_metrics import log_iteration, read_metrics, timing
 from marl.training.run_outcome import recorded
 from marl.training.run_state import restore, state_of
 from marl.training.selfplay import SelfPlay
 from marl.training.settings import Settings
 from marl.training.signals import Stop
+from marl.training.stages import Stages
 from marl.training.stored_groups import groups_to_plain
 from marl.training.teams import RunShape, Team, resolve_teams
 from marl.types import Metrics, Rollout
@@ -112,8 +114,10 @@ class Experiment:
         self.process = ProcessState(self.device, self.settings.threads)
         with self.process.use():
             seeding.seed_everything(self.device, self.settings.seed)
-            earlier = self.directory if resume else None
-            envs = build.build_environments(task, self.settings, self.device, earlier)
+            self.stages = Stages(task, self.settings)
+            parts = self.stages.task(0), self.stages.settings_of(0), self.device
+            ordered = resume and len(self.stages) == 1  # config.json has the last stage's order
+            envs = build.build_environments(*parts, self.directory if ordered else None)
             self.env, self.evaluation_env, self.make = envs.training, envs.evaluation, envs.make
             default = Team(None, algorithm, model or Perceptron(), critic_model)
             self._build_teams(teams or {}, default)
@@ -139,7 +143,8 @@ class Experiment:
         self.past: list[str] = []  # teams whose past policies played the last rollout
         self.frames, self.iteration = 0, 0
         self.next_checkpoint = settings.checkpoint_interval
-        self.evaluations = Evaluations(self.evaluation_env, self.teams, settings, self.selfplay)
+        parts = self.stages.settings_of(0), self.selfplay
+        self.evaluations = Evaluations(self.evaluation_env, self.teams, *parts)
         self.early_stop = early_stop.EarlyStop(settings, self.teams, self.device)
         self.stop = Stop()
 
@@ -150,6 +155,7 @@ class Experiment:
             early_stop.check(self.settings, self.teams)
         if not resume:
             self._load_weights()
+            self.last_env = stage_borders.check(self) or self.env
             if distributed.rank() == 0:
                 claim = self.config(), numbered, self.start.origin
                 self.directory = run_claim.create(self.directory, *claim)
@@ -157,6 +163,7 @@ class Experiment:
         self.files = RunFiles(self.directory, self.settings)
         self.checkpoints, self.jsonl = self.files.checkpoints, self.files.jsonl
         self.resumed = resume
+        self.last_env = self.env
         self.changes: dict[str, Any] = {}  # of the settings, for ``run`` to write
         if resume:
             self._resume()
@@ -219,8 +226,9 @@ class Experiment:
         """Returns the configuration of the run, as objects."""
         task = self.task if hasattr(self.task, "__dataclass_fields__") else None
         parts = {"task": task, "settings": self.settings, "teams": self.specs}
-        agents = agent_order.order_of(self.env.groups)
-        spaces = groups_to_plain(self.env.groups, self.env.state_size)
+        env = self.last_env
+        agents = agent_order.order_of(env.groups)
+        spaces = groups_to_plain(env.groups, env.state_size)
         return {"learning": self.learning, **parts, "agents": agents, "spaces": spaces}
 
     # ------------------------------------------------------------------------------------- the loop
@@ -282,6 +290,8 @@ class Experiment:
                     self._evaluate()
                     self.stop.agree()
                     self.early_stop.agree()
+                if not self._finished():
+                    stage_borders.advance(self)
                 if self._finished() or self.frames >= self.next_checkpoint:
                     self.save()
                 if self._finished():
@@ -309,12 +319,8 @@ class Experiment:
         self.frames += frames
         self.iteration += 1
         numbers = read_metrics(metrics, updates)
-        where = f"iteration {self.iteration} ({self.frames:,} frames)"
-        check_finite(numbers, updates, where, self.checkpoints.last)
-        record = {"frames": self.frames, "iteration": self.iteration, **drop_nonfinite(numbers)}
-        self.log.log("metrics", record)
         seconds = timing(frames, collect, time.perf_counter() - began)
-        self.log.log("timing", {"frames": self.frames, **seconds})
+        log_iteration(self, numbers, updates, seconds)
         self.callbacks.on_update(self, updates)
 
     def learn(self, rollout: Rollout) -> dict[str, Metrics]:
@@ -336,12 +342,15 @@ class Experiment:
 
     def _evaluate(self) -> None:
         began, self.files.is_saved = time.perf_counter(), False
-        record = {"frames": self.frames, **self.evaluations.play(self.frames)}
+        stage = self.stages.record()
+        record = {"frames": self.frames, **stage, **self.evaluations.play(self.frames)}
         self.log.log("evaluations", record)
         self.log.log("timing", {"frames": self.frames, "evaluate": time.perf_counter() - began})
         if distributed.rank() == 0:
             self.callbacks.on_evaluation(self, record)
-        self.early_stop.observe(self.frames, self.evaluations.returns)
+        self.stages.observe(record, self.teams)
+        if self.stages.is_last:
+            self.early_stop.observe(self.frames, self.evaluations.returns)
         best = self.evaluations.update_best()
         if distributed.maximum(len(best)):
             self.save(best)

@@ -17,6 +17,7 @@ from marl.benchmark import suite
 from marl.cli import compose
 from marl.cli.overrides import overrides
 from marl.launch import sweep
+from marl.training.curriculum import parse
 from marl.utils.jsonl import read_jsonl
 from tests.helpers.processes import cli
 
@@ -183,3 +184,14 @@ def test_the_launcher_of_slurm_takes_the_examples_settings() -> None:
     launcher = config.hydra.launcher
     assert launcher._target_.endswith("SlurmLauncher")
     assert (launcher.partition, launcher.timeout_min, launcher.gpus_per_node) == ("gpu", 600, 1)
+
+
+def test_the_curriculum_is_one() -> None:
+    """The command of the page on training on composes, and each of its stages fits the first."""
+    text = (DOCS / "training_on.md").read_text().split("## Curriculum")[1].replace("\\\n", "")
+    block = re.search(r"```sh\n(.*?)```", text, re.DOTALL)
+    assert block
+    run = compose.composed(shlex.split(block[1])[2:])
+    assert [stage.end for stage in parse(run.curriculum)] == [
+        "200,000 frames", "success of at least 0.8", "the end of the run"
+    ]  # fmt: skip

@@ -11,7 +11,7 @@ from marl.envs.graph import cannot_draw
 from marl.experiment import Experiment
 from marl.launch.progress import rounding
 from marl.learning.replay_limits import format_bytes
-from marl.training import run_directory
+from marl.training import run_directory, stage_borders
 from marl.training.teams import Team
 from marl.types import AgentGroup
 from marl.utils.capabilities import learns
@@ -31,6 +31,7 @@ def print_run(experiment: Experiment) -> bool:
     for name, team in experiment.specs.items():
         print(f"team     {describe(name, team, experiment.env.groups)}", flush=True)
     print_end(experiment)
+    print_stages(experiment)
     print_replay(experiment)
     print_images(experiment)
     return print_video(experiment)
@@ -54,6 +55,13 @@ def describe(name: str, team: Team, groups: Mapping[str, AgentGroup]) -> str:
     if reward := getattr(team.algorithm, "reward", None):
         words.append(f"reward {reward}")
     return f"{name}: {', '.join(words)}"
+
+
+def print_stages(experiment: Experiment) -> None:
+    """Prints the stages of a curriculum from the present one on."""
+    stages = experiment.stages
+    for number in range(stages.number, len(stages) if len(stages) > 1 else 0):
+        print(f"stage    {stages.describe(number)}", flush=True)
 
 
 def print_end(experiment: Experiment) -> None:
@@ -116,8 +124,8 @@ def print_video(experiment: Experiment) -> bool:
 
 
 def random_returns(experiment: Experiment) -> dict[str, list[float]]:
-    """Returns the episode returns of random teams on the same task, by team; they are stored as
-    ``random.json``."""
+    """Returns the episode returns of random teams on the same task (of a curriculum's last stage),
+    by team; they are stored as ``random.json``."""
     from marl.algorithms.scripted import RandomConfig
     from marl.training.build import build_teams
     from marl.training.evaluation import Limit, evaluate
@@ -129,9 +137,13 @@ def random_returns(experiment: Experiment) -> dict[str, list[float]]:
         return stored["returns"]
     specs = {name: Team(team.groups, RandomConfig()) for name, team in experiment.specs.items()}
     env, seed = experiment.evaluations.env, evaluation_seed(settings.seed, "random")
+    if not experiment.stages.is_last:
+        env = stage_borders.last_environment(experiment)
     teams = build_teams(env, specs, RunShape(), settings.seed)
     limit = Limit(settings.evaluation_max_steps, "random play")
     result = evaluate(env, teams, settings.evaluation_episodes, seed, limit=limit)
+    if env is not experiment.evaluations.env:
+        env.close()
     run_directory.write_json(path, result)
     return result["returns"]
 
@@ -151,6 +163,8 @@ def summarize(
     directory, evaluations = experiment.directory, experiment.evaluations
     if experiment.stop.why:
         print(f"finished {experiment.stop.why}")
+    if not experiment.stages.is_last:
+        print(f"stage    {experiment.stages.number + 1} was never over: no later stage was trained")
     for team, returns in evaluations.returns.items():
         print(
             f"return   {team}: {spread(returns)} (mean ± standard error of {len(returns)} episodes "

@@ -12,6 +12,8 @@ from marl.training.checkpoint_formats import State
 
 #: Parts of an algorithm's state that are no weights: random numbers, memories and statistics.
 NO_WEIGHTS = ("generator", "critic_carry", "actor_stats")
+#: Parts whose shapes follow the number of agents and copies, and which new episodes begin anew.
+OF_AGENTS = ("critic_carry",)
 #: Parts that are loaded layer by layer; each other part as a whole or not at all.
 BY_LAYER = ("policy", "target_policy")
 #: Keys of the state of ``marl.learning.optimizer.Optimizer``.

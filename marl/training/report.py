@@ -73,6 +73,12 @@ def draw_returns(
         if team in baseline:
             level = float(np.mean(baseline[team]))
             axes.axhline(level, color=line.get_color(), linestyle=":", label=f"{team}, random")
+    stages = [record.get("stage", 1) for record in records]
+    for i in (i for i in range(1, len(stages)) if stages[i] != stages[i - 1]):
+        axes.axvline(frames[i - 1], color="gray", linestyle="--", linewidth=1)
+        place = frames[i - 1], 0.99
+        words = {"va": "top", "fontsize": 8, "color": "gray"}
+        axes.text(*place, f" stage {stages[i]}", transform=axes.get_xaxis_transform(), **words)
     axes.set(xlabel="frames", ylabel="evaluated return (mean, 95% interval)", title=title)
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.grid(alpha=0.3)

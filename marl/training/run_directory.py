@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from marl.errors import UserError
-from marl.training import checkpoint
+from marl.training import checkpoint, curriculum
 from marl.training.settings import Settings, apply_changes
 from marl.utils import trust, user_files, versions
 from marl.utils.serialization import TYPE, Foreign, any_class, from_plain, imports, relocate
@@ -27,6 +27,18 @@ def check(directory: Path) -> None:
 
 
 def read_config(directory: Path) -> dict[str, Any]:
+    """Returns the configuration of a run as objects, with the task of its last stage.
+
+    Raises:
+        UserError: as ``read_whole_config``.
+    """
+    config = read_whole_config(directory)
+    if stages := curriculum.parse(config["settings"].curriculum):
+        config["task"] = curriculum.changed_task(config["task"], stages[-1].task)
+    return config
+
+
+def read_whole_config(directory: Path) -> dict[str, Any]:
     """Returns the configuration of a run, as the objects that it was built from.
 
     Raises:
@@ -142,7 +154,7 @@ def resumed_parts(
         UserError: the run or a setting does not exist, a setting cannot have the value, or the
             task was not stored.
     """
-    config = read_config(directory)
+    config = read_whole_config(directory)
     if config["task"] is None:
         raise UserError(
             f"{str(directory)!r} was made from Python by a function without a name; "

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from marl.errors import Diverged
+from marl.training.checkpoint import Checkpoints
+from marl.training.logging import Log, drop_nonfinite
+from marl.training.stages import Stages
 from marl.types import Metrics
 from marl.utils import distributed
 
@@ -56,6 +60,40 @@ def check_finite(
                 f"{name} is {numbers[name]} at {iteration}; the last good checkpoint is "
                 f"{last_checkpoint() or 'none'}"
             )
+
+
+class Run(Protocol):
+    """The parts of an ``Experiment`` that the records of an iteration come from."""
+
+    frames: int
+    iteration: int
+    stages: Stages
+    checkpoints: Checkpoints
+    log: Log
+
+
+def log_iteration(
+    run: Run,
+    numbers: Mapping[str, float],
+    updates: Mapping[str, Metrics],
+    seconds: Mapping[str, float],
+) -> None:
+    """Logs an iteration, and checks the statistics of its updates before.
+
+    Args:
+        run: the run, after the iteration.
+        numbers: metrics of the iteration, from ``read_metrics``.
+        updates: statistics of the updates, by team.
+        seconds: its clocks, from ``timing``.
+
+    Raises:
+        Diverged: a statistic is not finite.
+    """
+    where = f"iteration {run.iteration} ({run.frames:,} frames)"
+    check_finite(numbers, updates, where, run.checkpoints.last)
+    about = {"frames": run.frames, "iteration": run.iteration, **run.stages.record()}
+    run.log.log("metrics", {**about, **drop_nonfinite(numbers)})
+    run.log.log("timing", {"frames": run.frames, **seconds})
 
 
 def timing(frames: int, collect: float, update: float) -> dict[str, float]:

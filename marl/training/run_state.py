@@ -4,32 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from marl.algorithm import Algorithm
-from marl.learning.replay import Replay
+from marl.training import stage_borders
 from marl.training.checkpoint_formats import State
-from marl.training.collector import Collector
-from marl.training.early_stop import EarlyStop
-from marl.training.evaluations import Evaluations
 from marl.training.logging import JsonlSink
-from marl.training.selfplay import SelfPlay
-from marl.training.settings import Settings
 from marl.utils import distributed, seeding
 from marl.utils.process_state import ProcessState
 
 
-class Run(Protocol):
+class Run(stage_borders.Run, Protocol):
     """The parts of an ``Experiment`` that have a state."""
 
-    settings: Settings
     learning: int
-    frames: int
     iteration: int
-    teams: dict[str, Algorithm]
-    replay: Replay | None
-    collector: Collector
-    selfplay: SelfPlay
-    evaluations: Evaluations
-    early_stop: EarlyStop
     jsonl: JsonlSink
     process: ProcessState
 
@@ -41,6 +27,7 @@ def state_of(run: Run) -> State:
         "frames": run.frames,
         "iteration": run.iteration,
         "evaluations": run.evaluations.state_dict(),
+        "stage": run.stages.state_dict(),
         "early_stop": run.early_stop.state_dict(),
         "teams": {name: team.state_dict() for name, team in run.teams.items()},
         "selfplay": run.selfplay.state_dict(),
@@ -60,6 +47,7 @@ def restore(run: Run, state: dict[str, Any]) -> None:
         run: the run.
         state: the state of the checkpoint.
     """
+    stage_borders.load_state(run, state)
     run.frames, run.iteration = state["frames"], state["iteration"]
     run.evaluations.load_state_dict(state["evaluations"])
     if "early_stop" in state:  # older runs have none

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from marl.errors import UserError, unknown
+from marl.training import curriculum
 from marl.training.selfplay import SelfPlayConfig
 from marl.training.start_from import StartFrom
 from marl.utils.user_files import absolute
@@ -81,6 +82,12 @@ class Settings:
     replay_checkpoint: bool = True
     #: Weights to begin with, of an earlier run: ``start_from=RUN``.
     start_from: StartFrom = field(default_factory=StartFrom)
+    #: Stages of the run in which options of the task differ, such as ``[{until: 200_000,
+    #: task.kwargs.N: 3}, {task.kwargs.N: 5}]``. Keys of a stage: ``until`` (frames of the run),
+    #: ``until_return`` (a number, or one by team), ``until_metric`` and ``until_metric_below`` (by
+    #: metric), of which the first that is reached ends it; ``task.KEY``; ``evaluation_interval``,
+    #: ``evaluation_episodes``, ``evaluation_max_steps``. The last stage has no end.
+    curriculum: list[dict[str, Any]] = field(default_factory=list)
     #: Self-play against past policies of the teams, for tasks with at least two learning teams.
     selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)
     #: Code of your own that the run calls: import paths of ``marl.Callback`` classes, such as
@@ -108,6 +115,7 @@ class Settings:
         if isinstance(self.start_from, str | Path):
             self.start_from = StartFrom(str(self.start_from))
         check_types(self)
+        curriculum.check(self.curriculum, self.total_frames, self.evaluation_interval)
         self.callbacks = [absolute(path) for path in self.callbacks]
         check_word("evaluation", self.evaluation, ("greedy", "sampled", "both"))
         check_range(
@@ -216,4 +224,5 @@ TYPES: dict[str, Callable[[str, Any], Any]] = {
     "bool": _plain(bool, "true or false"),
     "str": _plain(str, "text"),
     "list[str]": _plain(list, "a list of texts"),
+    "list[dict[str, Any]]": _plain(list, "a list of mappings"),
 }

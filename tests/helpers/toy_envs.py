@@ -108,6 +108,19 @@ def memory(num_envs: int, device: torch.device) -> Game:
     return Game(num_envs, device, {"elephant": (2, Discrete(3))}, Rules(end=0.0, memory=True))
 
 
+class Winning(Game):
+    """Its metric ``won`` is 2 in every episode."""
+
+    def step(self, action: Mapping[str, Tensor]) -> Transition:
+        transition = super().step(action)
+        return replace(transition, info={"won": torch.full((self.num_envs,), 2.0)})
+
+
+def winning(num_envs: int, device: torch.device, **rules: Any) -> Game:
+    """One group, and a metric."""
+    return Winning(num_envs, device, {"agent": (2, Discrete(3))}, Rules(**rules))
+
+
 class Matrix(Game):
     """Two agents, one payoff: what they play together, ``payoff[a, b]``, for both."""
 
