@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -162,6 +162,23 @@ def check_env(env: VectorEnv, steps: int = 50, seed: int = 0) -> None:
     Raises:
         AssertionError: it does not; the message says in which way.
     """
+    for _ in checked_steps(env, steps, seed):
+        pass
+
+
+def checked_steps(
+    env: VectorEnv, steps: int, seed: int
+) -> Iterator[tuple[Observation, dict[str, Tensor], Transition]]:
+    """Yields observation, action and transition of each step of random play, all of them checked.
+
+    Args:
+        env: the environment; it is reset.
+        steps: number of steps.
+        seed: of the environment and the actions.
+
+    Raises:
+        AssertionError: the environment breaks the contract of ``VectorEnv``.
+    """
     generator = torch.Generator(env.device).manual_seed(seed)
     observation = env.reset(seed)
     check_observation(env, observation)
@@ -173,6 +190,7 @@ def check_env(env: VectorEnv, steps: int = 50, seed: int = 0) -> None:
         }
         transition = env.step(action)
         check_transition(env, transition)
+        yield observation, action, transition
         observation = transition.obs
 
 

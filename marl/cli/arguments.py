@@ -79,6 +79,16 @@ examples:
   marl record runs/sweep-lr --suite mine --algorithm mappo_lr --task balance
   marl tables mine
 """
+CHECK = """\
+Play a task at random and print what it is and what it does: groups, teams, spaces, masks, rewards
+(their range, whether they are shared or cancel), how episodes end, deaths, seeds, speed, a picture.
+A fault ends in one sentence and exit code 2."""
+CHECK_EXAMPLES = """\
+examples:
+  marl check vmas/balance task.kwargs.n_agents=3
+  marl check ./my_tasks.py:duel
+  marl check my_scenario:Scenario task.max_steps=50 --steps 500
+"""
 SPEED = """\
 Measure how many frames per second a configuration trains at, without warm-up, split into
 collecting, updating and evaluating; or the speed of its environment alone."""
@@ -156,8 +166,8 @@ def parser() -> ArgumentParser:
     )
     root.add_argument("--version", action=_Version, nargs=0, help="of marl, Python and torch")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (train, resume, evaluate, export, listing, compare, record, speed, benchmark,
-                tables, sweep, new):  # fmt: skip
+    for add in (train, resume, evaluate, export, listing, compare, record, check, speed,
+                benchmark, tables, sweep, new):  # fmt: skip
         add(commands)
     return root
 
@@ -307,6 +317,20 @@ def record(commands: Commands) -> None:
     add("--task", metavar="NAME", help="name of the task in the suite (default: the task's own)")
     add("--algorithm", metavar="NAME",
         help="name of the algorithm in the suite (default: with what differs)")  # fmt: skip
+
+
+def check(commands: Commands) -> None:
+    """Adds ``marl check``."""
+    words = "check an environment, and print what it is and does"
+    add = _command(commands, "check", words, CHECK, CHECK_EXAMPLES).add_argument
+    add("task", nargs="?", metavar="TASK", help="a name of 'marl list tasks', or an import path")
+    add("settings", nargs="*", metavar="task.KEY=VALUE", help="options of the task")
+    add("--steps", type=positive, default=200, help="steps of random play (default 200)")
+    add("--copies", type=positive, default=32, help="copies that play them (default 32)")
+    add("--seed", type=natural, default=0, help="seed of the episodes and actions (default 0)")
+    add("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
+    add("--picture", metavar="FILE",
+        help="PNG file of one step (default check-TASK.png, here)")  # fmt: skip
 
 
 def speed(commands: Commands) -> None:

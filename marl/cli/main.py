@@ -20,6 +20,7 @@ COMMANDS = {
     "list": "marl.cli.listing:names",
     "compare": "marl.cli.compare:compare",
     "record": "marl.cli.record:record",
+    "check": "marl.cli.check_task:check",
     "speed": "marl.cli.commands:speed",
     "benchmark": "marl.cli.benchmark:run",
     "tables": "marl.cli.tables:tables",
@@ -32,6 +33,7 @@ SEPARATE = {
     "list": (),
     "resume": (),
     "evaluate": ("--video", "--out", "--versus"),
+    "check": ("--picture",),
     "speed": ("--json",),
     "sweep": ("--directory",),
 }
