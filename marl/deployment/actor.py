@@ -9,7 +9,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from marl.errors import UserError
 from marl.policies.base import Policy, graph_policy
 from marl.types import AgentGroup, EntityGraph, GroupObservation, Observation
 
@@ -31,19 +30,11 @@ class GroupActor(nn.Module):
     Attributes:
         inputs: names of the tensors that ``forward`` takes, in order.
         outputs: names of the tensors that it returns.
-
-    Raises:
-        UserError: the policy is joint over several groups.
     """
 
     def __init__(self, policy: Policy, name: str, graph: EntityGraph | None = None):
         super().__init__()
         self.cut = graph_policy(policy) is not None
-        if self.cut and len(policy.groups) > 1:
-            raise UserError(
-                f"the joint policy of the groups {', '.join(policy.groups)} cannot be exported: "
-                "its networks read all of them; train it with algorithm.joint.graph=none"
-            )
         self.policy = copy.copy(cast(nn.Module, policy))
         self.policy.groups = {name: policy.groups[name]}  # type: ignore[assignment]
         if self.cut:

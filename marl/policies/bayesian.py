@@ -163,13 +163,17 @@ class JointPolicy(NetworkPolicy):
         return network_input(self.networks[name], obs.groups[name].obs.float())
 
     def _messages(
-        self, obs: Observation, action: Mapping[str, Tensor], graph: Tensor
+        self, obs: Observation, action: Mapping[str, Tensor], graph: Tensor | None
     ) -> dict[str, Tensor]:
         """Returns the messages of every agent's parents, ``[..., N, features]`` by group.
 
         It is one layer over all agents' observations and encoded actions, of which those of agents
-        other than the parents are masked.
+        other than the parents are masked. Without a graph nobody has parents.
         """
+        if graph is None:
+            nothing = torch.relu(self.bias)
+            shapes = {n: obs.groups[n].obs.shape[:-1] for n in self.groups}
+            return {n: nothing.expand(*shape, -1) for n, shape in shapes.items()}
         sent = [
             layer(torch.cat([self._read(name, obs), action[name]], dim=-1))
             for name, layer in self.messages.items()
@@ -181,7 +185,7 @@ class JointPolicy(NetworkPolicy):
         self,
         obs: Observation,
         action: Mapping[str, Tensor],
-        graph: Tensor,
+        graph: Tensor | None,
         carry: Carry = EMPTY,
         start: Tensor | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -206,10 +210,10 @@ class JointPolicy(NetworkPolicy):
         }
 
     def act(self, obs: Observation, carry: Carry, start: Tensor, noise: Noise | None) -> PolicyStep:
-        graph = self.graph(obs, noise).unsqueeze(0)
+        graph = None if self.without_graph else self.graph(obs, noise).unsqueeze(0)
         now = tree_map(lambda x: x.unsqueeze(0), self._team_obs(obs))
         encoded, action, log_prob, aux, memories = self._no_action(now), {}, {}, {}, {}
-        for _ in range(self.graphs.depth):
+        for _ in range(1 if graph is None else self.graphs.depth):
             params, memories = self._params(now, encoded, graph, carry, start.unsqueeze(0))
             for name in self.groups:
                 action[name], log_prob[name], aux[name] = self.distributions[name].sample(
@@ -218,7 +222,8 @@ class JointPolicy(NetworkPolicy):
                     None if noise is None else noise[name],
                 )
             encoded = {n: x.unsqueeze(0) for n, x in self._encode(action, obs).items()}
-        return PolicyStep(action, log_prob, memories, self._step_aux(noise, aux))
+        aux = aux if graph is None else self._step_aux(noise, aux)
+        return PolicyStep(action, log_prob, memories, aux)
 
     def _team_obs(self, obs: Observation) -> Observation:
         """Returns the team's part of an observation."""

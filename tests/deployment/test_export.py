@@ -15,7 +15,10 @@ from marl.deployment.export import export
 from marl.deployment.policy import load_policy
 from marl.errors import UserError
 from marl.policies.base import DifferentiablePolicy
+from marl.policies.bayesian import JointPolicy
+from marl.policies.dag import Fixed
 from marl.policies.independent import IndependentPolicy
+from marl.types import GroupObservation, Observation
 from tests.deployment.test_policy import RUNS, run
 from tests.helpers.cli import refused
 
@@ -133,3 +136,23 @@ def test_mistakes_end_in_one_sentence(
     with pytest.raises(UserError, match=r"'agent' cannot be traced .*no such operator; take"):
         export(runs("memory"), "torch", tmp_path)
     assert exporting.WRITERS.keys() == {"torch", "onnx", "safetensors"}
+
+
+@pytest.mark.parametrize("name", ["mpe/speaker_listener/bn_mappo", "bayes/aloha/learned"])
+def test_a_joint_policy_is_exported_without_its_graph(tmp_path: Path, name: str) -> None:
+    """Each group's file gives what the whole policy does along a graph without edges."""
+    loaded = load_policy(f"zoo:{name}")
+    (policy,) = (team.policy for team in loaded.teams.values())
+    assert isinstance(policy, JointPolicy)
+    files = export(f"zoo:{name}", out=tmp_path)
+    obs = {g: GroupObservation(_observations(loaded, g, 5, 0)) for g in loaded.groups}
+    start = torch.ones(5, dtype=torch.bool)
+    policy.graphs = Fixed(torch.zeros(sum(policy.sizes), sum(policy.sizes)))
+    with torch.no_grad():
+        expected = policy.act(Observation(obs), {}, start, None).action
+    card = json.loads((tmp_path / "card.json").read_text())["groups"]
+    assert {file.path.stem for file in files} == set(loaded.groups)
+    for file in files:
+        (action,) = torch.export.load(file.path).module()(obs=obs[file.path.stem].obs)
+        assert torch.allclose(action.float(), expected[file.path.stem].float(), atol=1e-5)
+        assert card[file.path.stem]["without_graph_of_the_joint_policy"]
