@@ -14,6 +14,7 @@ import torch
 from gymnasium import spaces
 
 from marl.env import check_env, copy_seeds, random_action
+from marl.envs.gymnasium.agents import LIMITS
 from marl.envs.gymnasium.registry import PACKAGES
 from marl.envs.pettingzoo.env import PettingZooEnv, make
 from marl.envs.task import Task, task_names
@@ -65,6 +66,23 @@ def test_episodes_are_those_of_the_environments_own_loop(rewards: str, flags: st
     """And no agent is paid after its end."""
     factory = partial(Crossing, rewards=rewards, flags=flags)
     assert compare(PettingZooEnv(factory, 1), factory(), 150, lambda time: False) > 10
+
+
+class Limited(Crossing):
+    """Reports the end of its time as a termination."""
+
+    def step(self, action: Any) -> Any:
+        observed, rewards, ended, over, info = super().step(action)
+        return observed, rewards, any(ended) or over, False, info
+
+
+def test_a_limit_that_a_package_reports_as_a_termination_is_a_truncation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    factory = partial(Limited, length=4)
+    assert compare(PettingZooEnv(factory, 1), factory(), 40, lambda time: False) > 5
+    monkeypatch.setitem(LIMITS, "tests", lambda env: env.time >= env.length)
+    assert compare(PettingZooEnv(factory, 1), factory(), 40, lambda time: time == 4) > 5
 
 
 FORAGING, WAREHOUSE, CROSSROADS = (
