@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from marl.errors import EndlessEpisode, EnvironmentFault, UserError, WorkerError
+from marl.errors import EndlessEpisode, EnvironmentFault, WorkerError
 from marl.networks.perceptron import Perceptron
 from marl.training import (
     absolute_metric,
-    agent_order,
     build,
     cautions,
     early_stop,
@@ -38,7 +37,7 @@ from marl.training.selfplay import SelfPlay
 from marl.training.settings import Settings
 from marl.training.signals import Stop
 from marl.training.stages import Stages
-from marl.training.stored_groups import groups_to_plain
+from marl.training.stored_groups import described
 from marl.training.teams import RunShape, Team, resolve_teams
 from marl.types import Metrics, Rollout
 from marl.utils import distributed, seeding
@@ -211,25 +210,17 @@ class Experiment:
                 task, None, None, None, teams, settings, directory, resume=True,
                 callbacks=callbacks,
             )  # fmt: skip
-        if "total_frames" in changes and settings.total_frames < experiment.frames:
-            experiment.close()
-            raise UserError(
-                f"total_frames={settings.total_frames} is less than the {experiment.frames} frames "
-                f"that {str(directory)!r} has played; take a larger number, or train a new run"
-            )
         if "total_frames" in changes:  # trains on, also where a callback ended it
+            run_directory.check_total(Path(directory), settings.total_frames, experiment.frames)
             experiment.early_stop.requested = ""
         experiment.changes = {name: getattr(settings, name) for name in changes}
         return experiment
 
     def config(self) -> dict[str, Any]:
-        """Returns the configuration of the run, as objects."""
+        """Returns the configuration of the run, as objects, with the agents of its last stage."""
         task = self.task if hasattr(self.task, "__dataclass_fields__") else None
         parts = {"task": task, "settings": self.settings, "teams": self.specs}
-        env = self.last_env
-        agents = agent_order.order_of(env.groups)
-        spaces = groups_to_plain(env.groups, env.state_size)
-        return {"learning": self.learning, **parts, "agents": agents, "spaces": spaces}
+        return {"learning": self.learning, **parts, **described(self.last_env)}
 
     # ------------------------------------------------------------------------------------- the loop
 
@@ -407,12 +398,9 @@ class Experiment:
             The pictures of its steps, ``[H, W, 3]`` uint8 each.
         """
         with self.process.use():
-            env = self.make(1, self.device)
-            try:
-                seed = seeding.evaluation_seed(self.settings.seed, "film", seed)
+            seed = seeding.evaluation_seed(self.settings.seed, "film", seed)
+            with closing(self.make(1, self.device)) as env:
                 return film(env, self.teams, seed)
-            finally:
-                env.close()
 
     def close(self) -> None:
         """Closes the environments."""

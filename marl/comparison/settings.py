@@ -32,11 +32,20 @@ def settings_of(run: Overview) -> dict[str, str]:
     """
     flat = dict(_flat("", run.config["settings"]))
     flat = {key: value for key, value in flat.items() if key not in IRRELEVANT}
+    flat = {**_without_start(flat), "start_from": flat.get("start_from.run") or "none"}
     task = {key: value for key, value in (run.config["task"] or {}).items() if key != "name"}
     flat.update(_flat("task", task))
     flat.update(_of_teams(run.config["teams"]))
     flat["learning"] = str(run.learning)
     return flat
+
+
+def _without_start(flat: Mapping[str, str]) -> dict[str, str]:
+    """Returns settings without those of ``start_from`` that have no effect."""
+    unread = {"start_from.run"}
+    if not flat.get("start_from.run"):
+        unread |= {"start_from.checkpoint", "start_from.optimizers"}
+    return {key: value for key, value in flat.items() if key not in unread}
 
 
 def _of_teams(teams: Mapping[str, Any]) -> dict[str, str]:

@@ -163,6 +163,24 @@ def resumed_parts(
     return config["task"], config["teams"], apply_changes(config["settings"], changes)
 
 
+def check_total(directory: Path, total_frames: int, frames: int) -> None:
+    """Checks the number of frames to which a run is to be trained on.
+
+    Args:
+        directory: directory of the run.
+        total_frames: the new number.
+        frames: frames that the run has played.
+
+    Raises:
+        UserError: it is less than the run has played.
+    """
+    if total_frames < frames:
+        raise UserError(
+            f"total_frames={total_frames} is less than the {frames} frames that "
+            f"{str(directory)!r} has played; take a larger number, or train a new run"
+        )
+
+
 def _find_moved(directory: Path, reference: str) -> str:
     """Returns the present path of a file that a run refers to.
 

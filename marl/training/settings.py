@@ -82,11 +82,12 @@ class Settings:
     replay_checkpoint: bool = True
     #: Weights to begin with, of an earlier run: ``start_from=RUN``.
     start_from: StartFrom = field(default_factory=StartFrom)
-    #: Stages of the run in which options of the task differ, such as ``[{until: 200_000,
-    #: task.kwargs.N: 3}, {task.kwargs.N: 5}]``. Keys of a stage: ``until`` (frames of the run),
-    #: ``until_return`` (a number, or one by team), ``until_metric`` and ``until_metric_below`` (by
-    #: metric), of which the first that is reached ends it; ``task.KEY``; ``evaluation_interval``,
-    #: ``evaluation_episodes``, ``evaluation_max_steps``. The last stage has no end.
+    #: Stages of the run in which options of the task differ, such as
+    #: ``[{until: 200_000, task.kwargs.N: 3}, {task.kwargs.N: 5}]``. Keys of a stage: ``until``
+    #: (frames of the run), ``until_return`` (a number, or one by team), ``until_metric`` and
+    #: ``until_metric_below`` (by metric), of which the first that is reached ends it; ``task.KEY``;
+    #: ``evaluation_interval``, ``evaluation_episodes``, ``evaluation_max_steps``. The last stage
+    #: has no end.
     curriculum: list[dict[str, Any]] = field(default_factory=list)
     #: Self-play against past policies of the teams, for tasks with at least two learning teams.
     selfplay: SelfPlayConfig = field(default_factory=SelfPlayConfig)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +15,7 @@ from marl.errors import UserError, unknown
 from marl.learning.replay import Replay
 from marl.policies.fixed import Scripted
 from marl.policies.random import RandomPolicy
-from marl.training import build, fitting, memory
+from marl.training import agent_order, build, fitting, memory
 from marl.training.agent_order import OrderedTask, new_order
 from marl.training.build import MakeEnv
 from marl.training.checkpoint_formats import State
@@ -35,6 +37,7 @@ class Run(Protocol):
     """The parts of an ``Experiment`` that a new stage replaces, or that it resets."""
 
     settings: Settings
+    directory: Path
     device: torch.device
     stages: Stages
     frames: int
@@ -235,9 +238,11 @@ def _metrics(env: VectorEnv, settings: Settings) -> list[str]:
 
 
 def last_environment(run: Run) -> VectorEnv:
-    """Makes an environment of the last stage, of as many copies as are evaluated at once."""
+    """Makes an environment of the last stage, of as many copies as are evaluated at once; on any
+    rank alone."""
     copies = min(32, run.stages.settings_of(-1).evaluation_episodes)
-    return OrderedTask(run.stages.task(-1), new_order)(copies, run.device)
+    order = partial(agent_order.arrange, saved=agent_order.read(run.directory))
+    return OrderedTask(run.stages.task(-1), order)(copies, run.device)
 
 
 def load_state(run: Run, state: State) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+from marl.env import VectorEnv
 from marl.errors import UserError
+from marl.training import agent_order
 from marl.types import (
     ActionSpec,
     AgentGroup,
@@ -34,6 +36,13 @@ class Interface:
     #: S of ``Observation.state``; None in environments without a state.
     state_size: int | None
     device: torch.device
+
+
+def described(env: VectorEnv) -> dict[str, Any]:
+    """Returns what a run's configuration says of an environment: ``agents``, in order, and
+    ``spaces``."""
+    spaces = groups_to_plain(env.groups, env.state_size)
+    return {"agents": agent_order.order_of(env.groups), "spaces": spaces}
 
 
 def groups_to_plain(groups: Mapping[str, AgentGroup], state_size: int | None) -> dict[str, Any]:
