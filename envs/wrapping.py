@@ -83,6 +83,8 @@ def parsed(entry: Any) -> tuple[str, Sequence[Any], Mapping[str, Any]]:
     if name not in WRAPPERS and ":" not in name:
         if name.endswith(".py"):  # of file.py:Class as a key, which the command line parts
             raise UserError(f"task.wrappers: write {{wrapper: {name}:CLASS, option: value}}")
+        if "." in name:
+            raise UserError(f"task.wrappers: {name!r} is no import path; expected module:CLASS")
         raise unknown("wrapper", name, WRAPPERS, where=" in task.wrappers")
     if isinstance(value, Mapping):
         return name, [], value

@@ -25,6 +25,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 EXAMPLES = DOCS / "examples"
 SHORT = ["total_frames=80", "num_envs=4", "steps=10", "evaluation_episodes=2", "video=false"]
 MODULES = sorted(path.name for path in EXAMPLES.glob("my_*.py"))
+SLOW = ("my_scenario.py", "my_wrappers.py")  # whose contracts other tests hold
 
 
 def words_of(module: Path) -> list[str]:
@@ -46,7 +47,9 @@ def test_every_kind_of_extension_has_an_example() -> None:
     ] == MODULES  # fmt: skip
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(
+    "module", [pytest.param(m, marks=[pytest.mark.slow] * (m in SLOW)) for m in MODULES]
+)
 def test_the_examples_train(tmp_path: Path, module: str) -> None:
     """With the command of the example's first lines, on a small task where it names none."""
     words = words_of(EXAMPLES / module)

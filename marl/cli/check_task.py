@@ -192,7 +192,8 @@ def _exactness(task: Any, device: Any, seed: int) -> Iterator[tuple[str, str]]:
     if restored is False:
         raise UserError(
             f"task {task.name!r} goes on otherwise from a saved state than before; state_dict must "
-            "hold all that later steps depend on, or return None"
+            "hold all that later steps depend on, or return None (a VMAS scenario keeps what "
+            "changes in tensors, lists, dicts and objects)"
         )
     if same:
         words = {True: "saved: runs resume exactly", None: "not saved: resumed runs begin episodes"}

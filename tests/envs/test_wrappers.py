@@ -21,13 +21,14 @@ from marl.types import Observation, Transition
 from marl.utils.jsonl import read_jsonl
 from tests.helpers.builders import CPU
 from tests.helpers.experiments import SHORT, equal, outcome
+from tests.helpers.tiny_env import Tiny
 from tests.helpers.vmas import assert_same
 
 HERE = "tests.envs.test_wrappers"
 PROVIDERS = [
     "mpe/simple_tag", "vmas/dropout", "tests.helpers.own_scenarios:Tiny", "games/coordination",
     "tests.helpers.tiny_env:Tiny", "tests.helpers.toy_envs:mortal",
-    "tests.helpers.toy_envs:images", "tests.helpers.toy_envs:stateful",
+    "tests.helpers.toy_envs:images", "tests.helpers.toy_envs:stateful", f"{HERE}:Joins",
 ]  # fmt: skip
 EVERYTHING = [
     {"reward_scale": 0.1}, {"reward_clip": [-0.2, 0.5]}, {"stack_observations": 3},
@@ -68,6 +69,27 @@ class Later(Wrapper):
         for reward in transition.reward.values():
             reward += self.amount
         return transition
+
+
+class Joins(Tiny):
+    """a_1 comes after two steps of an episode of six; agents see the time."""
+
+    def observe(self, agent: Any) -> Any:
+        return np.array([self.t / 10, agent == "a_1"], np.float32)
+
+    def reset(self, seed: int | None = None, options: dict | None = None) -> Any:
+        super().reset(seed)
+        self.agents = ["a_0"]
+        return {"a_0": self.observe("a_0")}, {"a_0": {}}
+
+    def step(self, actions: dict) -> Any:
+        self.t += 1
+        acted, over = list(self.agents), self.t == 6
+        told = ["a_0", "a_1"] if self.t >= 2 else acted
+        self.agents = [] if over else told
+        ends = dict.fromkeys(told, False), dict.fromkeys(told, over)
+        pay = dict.fromkeys(acted, 1.0)
+        return {a: self.observe(a) for a in told}, pay, *ends, {a: {} for a in told}
 
 
 class Breaks(Wrapper):
@@ -153,7 +175,8 @@ def test_stacks_are_the_last_observations(task: str) -> None:
 def test_rewards_are_scaled_clipped_and_replaced_in_turn() -> None:
     chain = [{"reward_scale": 0.1}, {"reward_clip": {"low": -0.02, "high": 0.02}}]
     chain += [{"reward_function": f"{HERE}:minus_change"}, {"metric": f"{HERE}:earned"}]
-    total = np.zeros(3)
+    chain += [{"metric": {"function": f"{HERE}:earned", "over": "mean", "name": "average"}}]
+    total, steps = np.zeros(3), np.zeros(3)
     for (obs, plain), (_, wrapped) in pairs("mpe/simple_spread", chain, 60):
         for name, reward in plain.reward.items():
             scaled = np.clip((reward * 0.1).numpy(), np.float32(-0.02), np.float32(0.02))
@@ -162,7 +185,11 @@ def test_rewards_are_scaled_clipped_and_replaced_in_turn() -> None:
             np.testing.assert_allclose(wrapped.reward[name].numpy(), expected, rtol=1e-6, atol=1e-7)
         total += earned(wrapped).numpy()
         np.testing.assert_allclose(wrapped.info["earned"].numpy(), total, rtol=1e-5, atol=1e-5)
-        total[plain.done.numpy()] = 0
+        steps += 1
+        average = wrapped.info["average"].numpy()
+        np.testing.assert_allclose(average, total / steps, rtol=1e-5, atol=1e-5)
+        for numbers in (total, steps):
+            numbers[plain.done.numpy()] = 0
 
 
 @pytest.mark.parametrize("task", ["mpe/simple_tag", "tests.helpers.toy_envs:mortal"])
