@@ -151,7 +151,7 @@ class Experiment:
         """Creates the run directory, or reads the run's state from it."""
         self.start = starting.Start()
         if not resume or early_stop.is_set(self.settings):
-            early_stop.check(self.settings, self.teams)
+            early_stop.check(self.settings, self.teams, resume)
         if not resume:
             self._load_weights()
             self.last_env = stage_borders.check(self) or self.env

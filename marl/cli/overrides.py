@@ -8,6 +8,8 @@ from dataclasses import fields, is_dataclass
 from itertools import chain, count
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from marl.cli.quoting import PATH_KEYS, quote_paths
 from marl.envs.providers import REGISTRIES, prefix_of
@@ -62,6 +64,10 @@ def _rewrite(word: str, multirun: bool) -> str:
     check_team_key(name)
     if re.match(r"task\.wrappers\.\D", name):
         raise UserError(f"task.wrappers is a list; write task.wrappers=[{{{name[14:]}: {value}}}]")
+    if name == "curriculum":
+        if not multirun:  # where several may stand side by side
+            check_curriculum(value)
+        return f"{key}={value}"
     if PATH_KEYS.fullmatch(name):
         return f"{key}={quote_paths(name, value, multirun)}"
     value = ",".join(whole_number(part) for part in value.split(","))
@@ -81,6 +87,20 @@ def _rewrite(word: str, multirun: bool) -> str:
     if name in GROUPS:
         return f"{key}={','.join(_register_choice(name, part) for part in value.split(','))}"
     return f"{key}={value}"
+
+
+def check_curriculum(value: str) -> None:
+    """Raises UserError for a curriculum that is no list of mappings, such as one without quotes, of
+    which a shell has taken the braces."""
+    try:
+        stages = OverridesParser.create().parse_override(f"curriculum={value}").value()
+    except HydraException:
+        stages = None
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        raise UserError(
+            f"curriculum={value} is no list of stages; put it in quotes, as in "
+            "'curriculum=[{until: 200_000, task.kwargs.N: 3}, {task.kwargs.N: 5}]'"
+        )
 
 
 def check_team_key(key: str) -> None:

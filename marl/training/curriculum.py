@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
@@ -142,9 +143,7 @@ def changed_task(task: Any, changes: Mapping[str, Any]) -> Any:
         try:
             task = dataclasses.replace(task, **{name: new})  # type: ignore[type-var]  # a dataclass
         except (TypeError, AttributeError) as error:
-            raise UserError(
-                f"curriculum: task.{key}={value!r} is of a wrong type: {error}"
-            ) from None
+            raise UserError(f"curriculum: task.{key}={value!r} is of a wrong type") from error
     return task
 
 
@@ -165,7 +164,8 @@ def _stage(number: int, entry: Any) -> Stage:
     known = [*ENDS, *SETTINGS, "task.KEY"]
     for key in entry:
         if key not in known and not str(key).startswith("task."):
-            raise unknown("key", key, known, where=f" in stage {number} of curriculum")
+            keys = [*known, f"task.{key}"] if re.match(r"kwargs\.|max_steps$", str(key)) else known
+            raise unknown("key", key, keys, where=f" in stage {number} of curriculum")
     return Stage(
         task={k.removeprefix("task."): v for k, v in entry.items() if k.startswith("task.")},
         settings={k: v for k, v in entry.items() if k in SETTINGS},

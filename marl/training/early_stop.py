@@ -103,12 +103,13 @@ def is_set(settings: Settings) -> bool:
     return settings.stop_at_return is not None or settings.stop_after_no_improvement > 0
 
 
-def check(settings: Settings, teams: Mapping[str, Algorithm]) -> None:
-    """Checks that the settings of a new run can end it, and by which team.
+def check(settings: Settings, teams: Mapping[str, Algorithm], resumed: bool = False) -> None:
+    """Checks that the settings of a run can end it, and by which team.
 
     Args:
         settings: the run's settings.
         teams: algorithms by team.
+        resumed: whether the run is resumed, whose evaluations cannot be changed.
 
     Raises:
         UserError: the team is not named and several learn, it does not exist, or too few
@@ -132,7 +133,13 @@ def check(settings: Settings, teams: Mapping[str, Algorithm]) -> None:
             f"{name}: the teams {', '.join(learning)} learn; name the one that is meant by "
             f"stop_team={learning[0]}, for instance"
         )
-    _check_evaluations(name, settings)
+    try:
+        _check_evaluations(name, settings)
+    except UserError as error:
+        if not resumed:
+            raise
+        reason = str(error).rpartition("; ")[0]
+        raise UserError(f"{reason}; leave it out, for a run keeps its evaluations") from None
 
 
 def _check_evaluations(name: str, settings: Settings) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from marl.training.fitting import Difference, Fit
+from marl.training.fitting import Difference, Fit, is_optimizer
 
 
 @dataclass
@@ -32,7 +32,10 @@ class Start:
         lines = [("team", "part", "tensor", "in the run", "here", "")]
         for team, parts in self.fits.items():
             for part, fit in parts.items():
-                lines += [(team, part, *cells) for cells in _cells(fit)]
+                name = part
+                if is_optimizer(fit.state) and "optimizer" not in part:  # such as actor_0
+                    name = f"{part}_optimizer"
+                lines += [(team, name, *cells) for cells in _cells(fit)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         rows = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
         sources = [
@@ -73,8 +76,8 @@ def _count(tensors: int) -> str:
 
 
 def shape_text(shape: Sequence[int] | None) -> str:
-    """Returns a shape as ``[64, 18]``, or a dash for None."""
-    return "-" if shape is None else str(list(shape))
+    """Returns a shape as ``[64, 18]``, or ``missing`` for None."""
+    return "missing" if shape is None else str(list(shape))
 
 
 def _why(difference: Difference) -> str:

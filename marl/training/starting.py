@@ -198,11 +198,16 @@ def _load_policy(team: Algorithm, state: State, name: str, file: Path) -> None:
     new = policy.state_dict()
     fit = fitting.fit_layers(new, state["policy"])
     if (worst := fitting.nothing_fits(fit, new)) is not None:
+        advice = "take the run's model (its config.json has it), and a task with observations or "
+        advice += "actions of the same size"
+        axes = len(worst.there or ()) - len(worst.here or ())
+        if worst.there and worst.here and axes:
+            sharing = "per_agent" if axes > 0 else "shared"
+            advice = f"the run's model has sharing={sharing}; set model.sharing={sharing}"
         raise UserError(
             f"start_from: nothing of the policy in {str(file)!r} fits team {name!r}: "
             f"{worst.tensor} is {shape_text(worst.there)} there and {shape_text(worst.here)} "
-            "here; take the run's model (its config.json has it), and a task with observations or "
-            "actions of the same size"
+            f"here; {advice}"
         )
     policy.load_state_dict(fit.state)
 

@@ -15,6 +15,7 @@ import marl
 from marl.algorithms.hasac import MASACConfig
 from marl.algorithms.maddpg import IDDPGConfig
 from marl.algorithms.mappo import IPPOConfig, MAPPOConfig
+from marl.cli import compose
 from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings
@@ -76,7 +77,9 @@ def files(directory: Path) -> dict[str, bytes]:
     return {name: (directory / name).read_bytes() for name in names}
 
 
-@pytest.mark.parametrize("algorithm", [IPPO, IDDPG], ids=["ippo", "iddpg"])
+@pytest.mark.parametrize(
+    "algorithm", [IPPO, pytest.param(IDDPG, marks=pytest.mark.slow)], ids=["ippo", "iddpg"]
+)
 def test_stages_change_the_task_and_are_resumed_exactly(tmp_path: Path, algorithm: Any) -> None:
     """Within a stage, at its border and across it: the same records and weights, also of a replay
     that is emptied at a border."""
@@ -89,8 +92,7 @@ def test_stages_change_the_task_and_are_resumed_exactly(tmp_path: Path, algorith
         (0, 1), (20, 1), (40, 1), (60, 2), (80, 2), (100, 3), (120, 3)
     ]  # fmt: skip
     assert whole.env.groups["agent"].size == whole.evaluation_env.groups["agent"].size == 3
-    moments = [("evaluations", 40), ("metrics", 60), ("metrics", 100), ("metrics", 40)]
-    for kind, frames in moments if algorithm is IPPO else moments[:2]:
+    for kind, frames in (("evaluations", 40), ("metrics", 60), ("metrics", 100)):
         directory = tmp_path / f"{kind}-{frames}"
         killed = run(directory, algorithm, sinks=[KillAt(kind, frames)])
         killed.run()
@@ -114,21 +116,23 @@ def test_ends_by_evaluations(tmp_path: Path) -> None:
     """A return, of one team of several, and a metric: the stage ends after the evaluation that
     reaches it, and so it does where the run is killed in between. One that is not reached
     lasts."""
-    curriculum = [{"until_return": {"left": -100}, "until": 110}, {"task.kwargs.end": 0.5}]
-    whole = run(tmp_path / "a", curriculum=curriculum, task="rivals")
+    first: dict[str, Any] = {"until_return": {"left": -100}, "until": 35}
+    curriculum = [first, {"task.kwargs.end": 0.5}]
+    whole = run(tmp_path / "a", curriculum=curriculum, task="rivals", total_frames=40)
     whole.run()
     evaluated = read_jsonl(tmp_path / "a" / "evaluations.jsonl")
-    assert [r["stage"] for r in evaluated] == [1, *[2] * 6]
+    assert [r["stage"] for r in evaluated] == [1, 2, 2]
     killed = run(
-        tmp_path / "b", curriculum=curriculum, task="rivals", sinks=[KillAt("evaluations", 0)]
-    )
+        tmp_path / "b", curriculum=curriculum, task="rivals", total_frames=40,
+        sinks=[KillAt("evaluations", 0)],
+    )  # fmt: skip
     killed.run()
     assert killed.stages.number == 0 and killed.stages.passed
     Experiment.load(tmp_path / "b").run()
     assert files(tmp_path / "b") == files(tmp_path / "a")
 
     never = [{"until_metric": {"won": 3}}, {"task.kwargs.end": 0.5}]
-    lasting = run(tmp_path / "c", curriculum=never, task="winning")
+    lasting = run(tmp_path / "c", curriculum=never, task="winning", total_frames=40)
     lasting.run()
     assert lasting.stages.number == 0 and lasting.stages.record() == {"stage": 1}
     reached = [{"until_metric_below": {"won": 2}}, {"task.kwargs.end": 0.5}]
@@ -169,6 +173,8 @@ def test_a_replay_of_the_same_shapes_stays(tmp_path: Path) -> None:
         (IPPO, [{"until": "soon"}, {}], "until='soon' of stage 1 is no number"),
         (IPPO, [{"untl": 3}, {}], "unknown key 'untl' in stage 1 of curriculum; did you mean"),
         (IPPO, [{"until_return": "high"}, {}], "is no bound"),
+        (IPPO, [{"until": 30}, {"kwargs.N": 3}], "did you mean 'task.kwargs.N'"),
+        (IPPO, [{"until": 30}, {"task.max_steps": "a"}], "task.max_steps='a' is of a wrong type"),
         (IPPO, [3, {}], "stage 1 is 3; expected a mapping"),
         (IPPO, {"until": 3}, "is not a list of mappings"),
     ],
@@ -189,3 +195,12 @@ def test_other_mistakes(tmp_path: Path) -> None:
         run(tmp_path / "run", curriculum=[{"until_return": 1}, {}], task="rivals")
     with pytest.raises(UserError, match="a Python function, which has none"):
         changed_task(lambda num_envs, device: None, {"kwargs.agents": 2})
+
+
+@pytest.mark.parametrize("word", ["[until:500,{}]", "{until:500}", "null", "[{until: 5}, 3]"])
+def test_words_of_the_command_line(word: str) -> None:
+    """Without quotes a shell takes the braces."""
+    stages = compose.composed(["curriculum=[{until: 2e3, task.kwargs.N: 3}, {}]"]).curriculum
+    assert stages == [{"until": 2000, "task.kwargs.N": 3}, {}]
+    with pytest.raises(UserError, match="put it in quotes"):
+        compose.composed([f"curriculum={word}"])

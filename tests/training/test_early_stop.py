@@ -86,6 +86,12 @@ def stop_teams() -> Any:
     return {"team": object()}
 
 
+def test_a_resumed_run_keeps_its_evaluations(tmp_path: Path) -> None:
+    experiment(tmp_path / "run", evaluation_interval=0, total_frames=40).run()
+    with pytest.raises(UserError, match="leave it out, for a run keeps its evaluations"):
+        Experiment.load(tmp_path / "run", stop_at_return=1, total_frames=480)
+
+
 def test_one_team_of_several(tmp_path: Path) -> None:
     run = experiment(tmp_path / "run", "rivals", **EARLY, stop_at_return=-100.0, stop_team="right")
     run.run()

@@ -173,6 +173,15 @@ def test_layers_that_do_not_fit_begin_anew(tmp_path: Path) -> None:
     assert not (tmp_path / "no").exists()
 
 
+def test_weights_of_each_agent_or_of_all(tmp_path: Path) -> None:
+    model = Perceptron(hidden=[8], sharing="per_agent", normalize_obs=True)
+    run(tmp_path / "first", model=model).run()
+    with pytest.raises(UserError, match=r"\[2, 3, 8\] there and \[8, 3\] here; .*=per_agent"):
+        run(tmp_path / "no", None, StartFrom(str(tmp_path / "first")))
+    with pytest.raises(UserError, match=r"is missing there and .* take the run's model"):
+        run(tmp_path / "no", None, StartFrom(str(tmp_path / "first")), model=Perceptron(hidden=[8]))
+
+
 def test_teams_are_matched_by_name(tmp_path: Path) -> None:
     first = run(tmp_path / "first", task="rivals")
     first.run()
