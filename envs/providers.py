@@ -43,6 +43,8 @@ class Provider:
     options: Callable[[str], Iterable[Option]] = lambda name: ()
     #: Whether ``task.graph`` may take its positions from the ``world``.
     world_graph: bool = False
+    #: Names that ``task.kwargs`` cannot have, for ``make`` sets them itself.
+    reserved: frozenset[str] = frozenset()
 
 
 def find_provider(name: str) -> Provider:
@@ -130,7 +132,7 @@ def _pettingzoo(path: str | None, task: Task, num_envs: int, device: torch.devic
         groups=task.groups or None,
         workers=min(task.workers, num_envs),
         state=task.state,
-        **task.kwargs,
+        options=task.kwargs,
     )
 
 
@@ -195,18 +197,31 @@ def _pettingzoo_names(prefix: str) -> Iterable[str]:
 # Options that the providers read.
 NATIVE = frozenset({"max_steps", "groups", "graph"})
 PETTINGZOO = NATIVE | {"state", "workers"}
+# Arguments that a run sets.
+COPIES = frozenset({"num_envs", "device"})
 #: The provider of every prefix.
 PROVIDERS = {
     "vmas": Provider(
-        partial(_vmas, None), NATIVE | {"actions"}, _vmas_names, _vmas_options, world_graph=True
+        partial(_vmas, None),
+        NATIVE | {"actions"},
+        _vmas_names,
+        _vmas_options,
+        True,
+        NATIVE | COPIES | {"actions", "scenario"},
     ),
     **{
         prefix: Provider(
-            _particle, NATIVE, partial(_particle_names, f"{prefix}/"), _particle_options
+            _particle,
+            NATIVE,
+            partial(_particle_names, f"{prefix}/"),
+            _particle_options,
+            reserved=NATIVE | COPIES,
         )
         for prefix in ("mpe", "navigation")
     },
-    "games": Provider(_game, NATIVE - {"graph"}, _game_names, _game_options),
+    "games": Provider(
+        _game, NATIVE - {"graph"}, _game_names, _game_options, reserved=NATIVE | COPIES
+    ),
     **{
         prefix: Provider(
             partial(_pettingzoo, None),
@@ -226,7 +241,9 @@ PROVIDERS = {
 #: The provider of import paths to PettingZoo environments.
 IMPORTED = Provider(partial(_pettingzoo, None), PETTINGZOO, options=_pettingzoo_options)
 #: The provider of import paths to batched environments, whose factory takes ``num_envs``.
-BATCHED = Provider(partial(_batched, ""), frozenset({"graph"}), options=_pettingzoo_options)
+BATCHED = Provider(
+    partial(_batched, ""), frozenset({"graph"}), options=_pettingzoo_options, reserved=COPIES
+)
 
 
 def task_names() -> tuple[str, ...]:

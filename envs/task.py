@@ -108,6 +108,13 @@ class Task:
         provider = find_provider(self.name)
         if unread := self._unread(provider):
             raise _not_read(self, unread[0])
+        for name in self.kwargs:
+            if name in provider.reserved:
+                setting = f"task.{name}" if hasattr(self, name) else name
+                raise UserError(
+                    f"task.kwargs.{name} is no option of the environment {self.name!r}; set "
+                    f"{setting}={self.kwargs[name]} instead"
+                )
         if not self.graph:
             return provider.make(self, num_envs, device)
         options = graph_options(self.graph)

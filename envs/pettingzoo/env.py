@@ -67,6 +67,7 @@ def make(
     workers: int = 0,
     state: bool = False,
     mortal: bool | None = None,
+    options: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> PettingZooEnv:
     """Returns copies of the task ``name``.
@@ -82,12 +83,14 @@ def make(
         state: whether to observe the environment's ``state()``.
         mortal: whether agents may be absent; None for False where the task is known to keep
             all its agents, else True.
-        kwargs: go to the environment.
+        options: go to the environment, whatever their names; None for none.
+        kwargs: go to the environment too.
 
     Raises:
         UserError: an unknown environment, unusable spaces, arguments it does not take, or a
             missing package, with the command that installs it.
     """
+    kwargs |= options or {}
     factory = factories.factory(name, **kwargs)
     if mortal is None:
         mortal = not factories.IMMORTAL.match(name)

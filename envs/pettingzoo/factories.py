@@ -72,7 +72,7 @@ def names() -> tuple[str, ...]:
     )
 
 
-def factory(name: str, **kwargs: Any) -> Factory:
+def factory(name: str, /, **kwargs: Any) -> Factory:
     """Returns a picklable factory of a task's environment.
 
     Args:
@@ -130,14 +130,14 @@ def task_options(name: str) -> Iterator[Option]:
 # ---------------------------------------------------------------------- called in the workers too
 
 
-def make_mpe2(name: str, function: str, **kwargs: Any) -> Any:
+def make_mpe2(name: str, function: str, /, **kwargs: Any) -> Any:
     """Makes the mpe2 environment of a module's name, such as ``simple_spread_v3``, by that module's
     ``parallel_env`` or ``env``."""
     with package_errors(f"mpe2/{name}", every=True):
         return getattr(importlib.import_module(f"mpe2.{name}"), function)(**kwargs)
 
 
-def make_registered(interface: Any, identifier: str, **kwargs: Any) -> Any:
+def make_registered(interface: Any, identifier: str, /, **kwargs: Any) -> Any:
     """Makes the environment of PettingZoo's registry, ``parallel`` or ``aec``; raises UserError
     where its package is missing."""
     import pettingzoo
@@ -156,7 +156,7 @@ def make_registered(interface: Any, identifier: str, **kwargs: Any) -> Any:
         ) from error
 
 
-def make_imported(path: str, **kwargs: Any) -> Any:
+def make_imported(path: str, /, **kwargs: Any) -> Any:
     """Makes the environment of an import path, ``module:factory`` or ``file.py:factory``."""
     with package_errors(path):
         return _load(path)(**kwargs)

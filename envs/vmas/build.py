@@ -66,11 +66,17 @@ def build(
     """
     from vmas.simulator.environment import Environment
 
-    _check_read(scenario, extra)
-    env, new = object.__new__(Environment), scenarios.new(scenario)
     # The constructor without its decorator, which would draw from, and advance, the random state
     # that all VMAS environments of a process share.
     construct = inspect.unwrap(Environment.__init__)
+    for name in extra:
+        if name in inspect.signature(construct).parameters:
+            raise UserError(
+                f"{name}={extra[name]} is an argument of VMAS's environment, not of the scenario "
+                f"{scenarios.name_of(scenario)}; leave it out"
+            )
+    _check_read(scenario, extra)
+    env, new = object.__new__(Environment), scenarios.new(scenario)
     options = {"continuous_actions": actions == "continuous"}
     options["multidiscrete_actions"] = actions == "multidiscrete"
     try:

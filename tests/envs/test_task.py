@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from marl.algorithms.mappo import MAPPOConfig
 from marl.cli.compose import changed
@@ -17,6 +18,7 @@ from marl.experiment import Experiment
 from marl.networks.perceptron import Perceptron
 from marl.training.settings import Settings
 from tests.helpers.builders import CPU
+from tests.helpers.tiny_env import Tiny
 
 POSITIONS = {"positions": [0, 1]}
 DEAD = [  # a task, and options that would change nothing in it
@@ -85,3 +87,40 @@ def test_a_run_of_before_goes_on_without_what_it_ignored(tmp_path: Path) -> None
     loaded.run()
     with pytest.raises(UserError, match=r"task\.workers=3 changes nothing"):
         changed(loaded.task, ["task.workers=3"])(2, CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "setting"),
+    [
+        ("mpe/simple_spread", "max_steps", "task.max_steps"),
+        ("games/climbing", "device", "device"),
+        ("vmas/balance", "actions", "task.actions"),
+        ("tests.helpers.own_scenarios:Tiny", "num_envs", "num_envs"),
+        ("tests.helpers.toy_envs:identity", "num_envs", "num_envs"),
+    ],
+)
+def test_kwargs_do_not_set_what_the_task_or_run_sets(name: str, option: str, setting: str) -> None:
+    words = rf"task\.kwargs\.{option} is no option of the environment .*; set {setting}=3 instead"
+    with pytest.raises(UserError, match=words):
+        Task(name, kwargs={option: 3})(2, CPU)
+
+
+class Lengthy(Tiny):
+    """Has options of the names of the task's."""
+
+    def __init__(self, max_steps: int, device: str, name: str, path: str) -> None:
+        super().__init__()
+        self.length = max_steps
+
+
+def test_a_pettingzoo_environment_may_have_options_of_any_name() -> None:
+    kwargs = {"max_steps": 2, "device": "mine", "name": "a", "path": "b"}
+    env = Task("tests.envs.test_task:Lengthy", kwargs=kwargs)(2, CPU)
+    env.reset(0)
+    action = {"a": torch.zeros(2, 2, dtype=torch.int64)}
+    assert [bool(env.step(action).done.all()) for _ in range(4)] == [False, True, False, True]
+
+
+def test_what_vmas_itself_takes_is_no_option_of_a_scenario() -> None:
+    with pytest.raises(UserError, match="seed=3 is an argument of VMAS's environment, not of"):
+        Task("vmas/balance", kwargs={"seed": 3})(2, CPU)
