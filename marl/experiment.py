@@ -24,10 +24,10 @@ from marl.training import (
     starting,
 )  # fmt: skip
 from marl.training.build import MakeEnv
-from marl.training.callbacks import Callback, Callbacks
+from marl.training.callbacks import Callback, Callbacks, numbers_to_log
 from marl.training.evaluation import film
 from marl.training.evaluations import Evaluations
-from marl.training.logging import Log, Sink, build_sinks, drop_nonfinite, require_tensorboard
+from marl.training.logging import Log, Sink, build_sinks, require_tensorboard
 from marl.training.origin import naming_origin
 from marl.training.run_files import RunFiles
 from marl.training.run_metrics import log_iteration, read_metrics, timing
@@ -277,7 +277,8 @@ class Experiment:
             try:
                 self.stop.agree()
                 self.early_stop.agree()
-                if self.stop.signal is None and self.evaluations.is_due(self.frames):
+                due = self.evaluations.is_due(self.frames, ends=bool(self.ending))
+                if self.stop.signal is None and due:
                     self._evaluate()
                     self.stop.agree()
                     self.early_stop.agree()
@@ -351,9 +352,12 @@ class Experiment:
 
         Args:
             numbers: by name, such as ``mine/spread``; those that are not finite are left out.
+
+        Raises:
+            UserError: a name is ``frames`` or ``iteration``, which each line has.
         """
-        finite = drop_nonfinite({name: float(number) for name, number in numbers.items()})
-        self.log.log("metrics", {"frames": self.frames, "iteration": self.iteration, **finite})
+        about = {"frames": self.frames, "iteration": self.iteration}
+        self.log.log("metrics", {**about, **numbers_to_log(numbers, about)})
 
     def finish(self, why: str) -> None:
         """Ends the run at the end of its iteration, as a finished one; for callbacks.

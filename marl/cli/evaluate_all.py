@@ -14,7 +14,15 @@ from marl.cli import compose
 from marl.cli.evaluate import limit_of, print_whole, spread
 from marl.cli.progress import counting
 from marl.errors import UserError
-from marl.training import build, checkpoint, evaluation, provenance, report, run_directory
+from marl.training import (
+    build,
+    checkpoint,
+    evaluation,
+    loading,
+    provenance,
+    report,
+    run_directory,
+)
 from marl.training.agent_order import OrderedTask, arrange
 from marl.training.checkpoint import Checkpoints, CorruptCheckpoint, frames_of
 from marl.training.origin import naming_origin
@@ -64,6 +72,11 @@ def _check(options: Namespace) -> None:
         raise UserError(
             f"--all plays each checkpoint of a run, and {options.run!r} is one of them; give the "
             "run's directory, or leave out --all"
+        )
+    if file := loading.policies_of(Path(options.run)):
+        raise UserError(
+            f"--all plays each checkpoint of a run, and {str(file)!r} holds the best policies "
+            "alone; leave out --all"
         )
 
 

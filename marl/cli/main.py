@@ -73,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    except KeyboardInterrupt:  # training saves and returns this code by itself
+        print("marl: interrupted", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:  # as in `marl list tasks | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from argparse import Namespace
 from pathlib import Path
@@ -22,7 +23,7 @@ def new(options: Namespace) -> int:
     create(folder)
     for path in sorted(folder.iterdir()):
         print(f"written  {path}")
-    print(f"next     cd {folder}\n         python -m pytest")
+    print(f"next     cd {shlex.quote(str(folder))}\n         python -m pytest")
     print("         marl train task=./environment.py:meeting total_frames=1e5")
     return 0
 

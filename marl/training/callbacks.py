@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from marl.errors import UserError
+from marl.training.logging import drop_nonfinite
 from marl.types import Metrics, Rollout
 from marl.utils import distributed
 from marl.utils.process_state import ProcessState
@@ -80,3 +82,22 @@ class Callbacks(Callback):
             with self.process.use():
                 for callback in self.callbacks:
                     method(callback)
+
+
+def numbers_to_log(numbers: Mapping[str, float], taken: Collection[str]) -> dict[str, float]:
+    """Returns the numbers of a callback as they are logged, without those that are not finite.
+
+    Args:
+        numbers: by name; also scalar tensors and arrays.
+        taken: names that every line of ``metrics.jsonl`` has of its own.
+
+    Raises:
+        UserError: a name is taken.
+    """
+    for name in numbers:
+        if name in taken:
+            raise UserError(
+                f"callbacks: {name!r} is logged by the run itself; take another name for a "
+                f"callback's number, such as 'mine/{name}'"
+            )
+    return drop_nonfinite({name: float(number) for name, number in numbers.items()})

@@ -37,9 +37,10 @@ class Evaluations:
         self.metrics: list[str] = []  # all names so far, for later evaluations keep them
         self.best: dict[str, float] = {}  # best mean return so far of each team that learns
 
-    def is_due(self, frames: int) -> bool:
-        """Returns whether to evaluate after ``frames`` frames of training."""
-        if frames >= self.settings.total_frames:
+    def is_due(self, frames: int, ends: bool) -> bool:
+        """Returns whether to evaluate after ``frames`` frames of training, at which the run
+        ``ends``."""
+        if ends:
             return self.last_frame != frames
         return self.settings.evaluation_interval > 0 and frames >= self.next
 

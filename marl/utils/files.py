@@ -163,7 +163,10 @@ FULL = {
     errno.EROFS: ("the file system is read-only", "make it writable"),
 }
 # Errors that are explained only if they name a file.
-DENIED = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+DENIED = (
+    errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG,
+    errno.ELOOP,
+)  # fmt: skip
 
 
 @contextmanager

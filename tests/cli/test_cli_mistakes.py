@@ -221,3 +221,15 @@ def test_code_that_fails_when_it_is_imported(
         code, _, err = called(capsys, "train", f"{key}=./mine.py:f")
         assert code == 2 and "cannot import" in err and said in err and "mine.py, line 2)" in err
         assert err.startswith("marl: ") and err.count("\n") == 1, err
+
+
+def test_ctrl_c_ends_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(listing, "names", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        main(["list", "tasks"])
+    assert capsys.readouterr().err == "marl: interrupted\n"

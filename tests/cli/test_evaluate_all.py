@@ -37,6 +37,7 @@ def test_every_checkpoint_is_played(capsys: pytest.CaptureFixture[str], tmp_path
         (["run", "--all", "--best"], "leave out --all or --best"),
         (["run", "--all", "--versus", "other"], "leave out --all or --versus"),
         (["run/checkpoints/a.pt", "--all"], "is one of them; give the run's directory"),
+        (["zoo:mpe/spread/hasac", "--all"], "holds the best policies alone; leave out --all"),
         (["run", "--all"], "run directory 'run' does not exist"),
     ],
 )

@@ -23,16 +23,17 @@ SHORT = "total_frames=100 num_envs=4 steps=25 evaluation_episodes=2 video=false 
 def test_its_tests_pass_and_a_second_one_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert new(Namespace(folder=str(tmp_path / "mine"))) == 0
-    assert f"cd {tmp_path / 'mine'}" in capsys.readouterr().out
+    folder = tmp_path / "my own"
+    assert new(Namespace(folder=str(folder))) == 0
+    assert f"cd '{folder}'" in capsys.readouterr().out
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     tests = subprocess.run(
-        command, cwd=tmp_path / "mine", env={**os.environ, "PYTHONPATH": path}, capture_output=True
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True
     )
     assert tests.returncode == 0 and b"2 passed" in tests.stdout, tests.stdout.decode()
     with pytest.raises(UserError, match="exists and is not empty"):
-        create(tmp_path / "mine")
+        create(folder)
 
 
 @pytest.mark.parametrize("name", ["environment.py", "algorithm.py", "callbacks.py"])

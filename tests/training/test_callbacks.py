@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ import torch
 from marl import Callback, Experiment
 from marl.errors import UserError
 from marl.training import own_callbacks, run_outcome
+from marl.training.callbacks import numbers_to_log
 from marl.types import Metrics, Rollout
 from marl.utils.jsonl import read_jsonl
 from tests.helpers.experiments import equal, experiment, outcome
@@ -149,20 +151,27 @@ def test_named_callbacks_log_save_and_are_made_again(tmp_path: Path) -> None:
 
 class Ends(Callback):
     def on_update(self, run: Experiment, stats: Mapping[str, Metrics]) -> None:
-        if run.frames >= 80:
+        if run.frames >= 40:
             run.finish("enough")
 
 
 def test_a_callback_ends_the_run(tmp_path: Path) -> None:
     run = run_with(tmp_path, Ends())
     run.run()
-    assert run.frames == 80 and run_outcome.read(run.directory) == ("finished", "enough")
+    assert run.frames == 40 and run_outcome.read(run.directory) == ("finished", "enough")
+    assert read_jsonl(run.directory / "evaluations.jsonl")[-1]["frames"] == 40  # of the last policy
     again = Experiment.load(run.directory)
     again.run()
-    assert again.frames == 80 and again.ending == "enough"
+    assert again.frames == 40 and again.ending == "enough"
     longer = Experiment.load(run.directory, total_frames=160)
     longer.run()
     assert longer.frames == 160
+
+
+def test_a_number_does_not_take_the_place_of_the_runs_own() -> None:
+    assert numbers_to_log({"mine/x": 2, "mine/nan": math.nan}, ("frames",)) == {"mine/x": 2.0}
+    with pytest.raises(UserError, match="such as 'mine/frames'"):
+        numbers_to_log({"frames": 3}, ("frames",))
 
 
 @pytest.mark.parametrize(

@@ -125,4 +125,6 @@ def test_other_commands_say_it_too(capsys, monkeypatch) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["list", "tasks"])
     assert capsys.readouterr().err == "marl: cannot write: no space is left; free some\n"
+    error = FileExistsError(errno.EEXIST, "File exists", "file")  # mkdir, of a folder for results
+    assert explanation(error).startswith("cannot write: file exists (file); ")
     assert explanation(FileNotFoundError(errno.ENOENT, "none", "x")) == ""
