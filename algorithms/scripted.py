@@ -120,7 +120,8 @@ class FunctionPolicy(FixedPolicy):
 class FrozenConfig:
     """A team with the policy of an earlier run, which does not learn any further."""
 
-    #: Directory of the earlier run, or one of its checkpoint files; required.
+    #: Directory of the earlier run, one of its checkpoint files, or a name of the zoo
+    #: (``zoo:mpe/spread/mappo``); required.
     checkpoint: str = field(default="", metadata=REFERENCE)
     #: Team of that run whose policy it plays; empty for the one with the same groups.
     source: str = ""
@@ -133,7 +134,8 @@ class FrozenConfig:
                 "algorithm frozen needs checkpoint=RUN, the directory of an earlier run or one of "
                 "its checkpoint files"
             )
-        self.checkpoint = str(Path(self.checkpoint).absolute())  # valid in every working directory
+        if not self.checkpoint.startswith("zoo:"):
+            self.checkpoint = str(Path(self.checkpoint).absolute())  # valid in every directory
 
     def policy(self, context: Context) -> Policy:
         assert context.load_policy is not None, "a run's context loads policies"

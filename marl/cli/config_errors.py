@@ -134,6 +134,8 @@ def _expected(text: str) -> str:
     for pattern, words in EXPECTED.items():
         if match := re.fullmatch(pattern, text, re.DOTALL):
             value = re.sub(r" of type '\w+'$", "", match[1]).removeprefix("Value ")
+            if value == "str":  # of a list of texts, perhaps
+                words = "a list in brackets, such as [A,B]"
             value = value.replace("DictConfig", "a mapping")
             return f"expected {words}, not {value}"
     return ""

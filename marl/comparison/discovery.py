@@ -14,22 +14,35 @@ CONFIG = "config.json"  # the file that makes a folder a run directory
 SKIPPED = ("checkpoints", "wandb", "tensorboard", "node_modules", "__pycache__")
 
 
-def find_runs(folder: str) -> Iterator[str]:
+def find_runs(folder: str, links: frozenset[str] = frozenset()) -> Iterator[str]:
     """Yields every run directory in a folder, the folder itself included, sorted by name.
 
     Hidden folders are skipped, and no run directory is searched for others.
+
+    Args:
+        folder: the folder.
+        links: real paths of the symbolic links on the way to it, which are followed once.
     """
     if os.path.exists(os.path.join(folder, CONFIG)):
         yield folder
         return
     with os.scandir(folder) as entries:
-        names = sorted(e.name for e in entries if e.is_dir() and not _skipped(e.name))
-    for name in names:
-        yield from find_runs(os.path.join(folder, name))
+        folders = sorted((e.name, e.is_symlink()) for e in entries if _is_searched(e))
+    for name, is_link in folders:
+        path = os.path.join(folder, name)
+        if not is_link:
+            yield from find_runs(path, links)
+        elif (real := os.path.realpath(path)) not in links and not _is_above(real, folder):
+            yield from find_runs(path, links | {real})
 
 
-def _skipped(name: str) -> bool:
-    return name.startswith(".") or name in SKIPPED
+def _is_above(real: str, folder: str) -> bool:
+    """Returns whether a link from ``folder`` to ``real`` leads round in a circle."""
+    return os.path.commonpath([real, os.path.realpath(folder)]) == real
+
+
+def _is_searched(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir() and not entry.name.startswith(".") and entry.name not in SKIPPED
 
 
 def runs_of(places: Iterable[str]) -> list[Path]:
@@ -61,6 +74,11 @@ def _folders(place: str) -> list[str]:
         return [place]
     if os.path.exists(place):
         raise UserError(f"{place!r} is a file; expected a run directory or a folder with runs")
+    if place.startswith("zoo:"):
+        raise UserError(
+            f"{place!r} names a policy; give the folder of its records, as in "
+            f"results/{place.removeprefix('zoo:')}"
+        )
     if glob.has_magic(place):
         return [path for path in sorted(glob.glob(place, recursive=True)) if os.path.isdir(path)]
     raise UserError(

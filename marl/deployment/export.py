@@ -131,6 +131,7 @@ def _onnx(actor: GroupActor, folder: Path) -> Exported:
             f"group {actor.name!r} cannot be written as ONNX: {reason}; take --format torch"
         ) from None
     assert program is not None
+    _name_batch(program.model.graph)
     program.save(path)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
@@ -141,12 +142,18 @@ def _onnx(actor: GroupActor, folder: Path) -> Exported:
     return _checked(actor, path, play)
 
 
+def _name_batch(graph: Any) -> None:
+    """Calls the first axis of inputs and outputs B, as the documentation does."""
+    for value in (*graph.inputs, *graph.outputs):
+        value.shape[0] = "B"
+
+
 def _safetensors(actor: GroupActor, folder: Path) -> Exported:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     path = _file(actor, folder, "safetensors")
     weights = {name: x.contiguous().clone() for name, x in actor.policy.state_dict().items()}
-    save_file(weights, path, {"format": "pt", "group": actor.name})
+    path.write_bytes(save(weights, {"format": "pt", "group": actor.name}))  # readable by others
     read = load_file(path)
     assert read.keys() == weights.keys() and all(torch.equal(read[k], weights[k]) for k in read)
     return Exported(path, None)

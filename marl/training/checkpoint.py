@@ -139,6 +139,11 @@ class Checkpoints:
         raise self._none_usable()
 
     def _none_usable(self) -> UserError:
+        if (self.folder.parent / "SHA256SUMS").exists():
+            return UserError(
+                f"{str(self.folder.parent)!r} is a record without a policy; 'marl list zoo' names "
+                "those with one, or give the run that was recorded"
+            )
         best = any(self.folder.glob("best-*.pt"))
         hint = "; it holds best policies, which --best plays" if best else ""
         return UserError(f"{str(self.folder)!r} holds no usable checkpoint{hint}")

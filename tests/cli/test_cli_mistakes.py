@@ -36,6 +36,7 @@ from tests.helpers.cli import PLAIN, TOY, called, refused
         (["algorithm.gamma=high"], "algorithm.gamma: expected a number, not 'high'"),
         (["steps=1.5"], "steps: expected a whole number, not '1.5'"),
         (["model.hidden=64"], "model.hidden: expected a list, such as [64,64], not int"),
+        (["callbacks=./mine.py:Mine"], "callbacks: expected a list in brackets, such as [A,B]"),
         (["--lr", "3"], "unknown flag '--lr'; settings are KEY=VALUE without dashes"),
         (["num_envs=0"], "num_envs=0 is out of range"),
         (["algorithm.critic=al"], "unknown critic 'al'; did you mean 'all'?"),

@@ -165,3 +165,14 @@ def test_the_last_line_of_a_file(tmp_path: Path) -> None:
     ]:  # fmt: skip
         path.write_text(text)
         assert last_line(path, 16) == expected
+
+
+def test_a_link_to_a_folder_above_is_followed_once(runs: Path, capsys) -> None:
+    before = names(listed(capsys))
+    (runs / "sweep/up").symlink_to("..")
+    assert names(listed(capsys)) == before
+
+
+def test_a_policy_of_the_zoo_is_no_run(capsys) -> None:
+    code, _, err = called(capsys, "compare", "zoo:mpe/spread/hasac")
+    assert code == 2 and "names a policy; give the folder of its records" in err

@@ -78,6 +78,7 @@ def test_onnx_gives_the_policys_actions(runs: Any, tmp_path: Path, name: str) ->
     card = json.loads((tmp_path / "card.json").read_text())["groups"]
     for file in files:
         session = onnxruntime.InferenceSession(str(file.path))
+        assert all(x.shape[0] == "B" for x in (*session.get_inputs(), *session.get_outputs()))
         assert [x.name for x in session.get_inputs()] == list(card[file.path.stem]["inputs"])
         assert [x.name for x in session.get_outputs()] == card[file.path.stem]["outputs"]
 

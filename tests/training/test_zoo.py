@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import marl
+from marl.algorithms.scripted import FrozenConfig
 from marl.cli.zoo import listed
 from marl.errors import UserError
 from marl.training import build, joint_evaluation, loading, policy_file, run_directory, zoo
@@ -87,7 +88,14 @@ def test_a_copied_record_is_a_policy(tmp_path: Path) -> None:
         marl.load_policy(tmp_path, checkpoint="last")
 
 
+def test_a_name_stays_what_it_is_in_settings() -> None:
+    assert FrozenConfig("zoo:mpe/spread/hasac").checkpoint == "zoo:mpe/spread/hasac"
+
+
 def test_errors_name_what_there_is() -> None:
+    record = Path(loading.policies_of(Path("zoo:mpe/spread/hasac")) or "").parents[1] / "seed_1"
+    with pytest.raises(UserError, match="seed_1' is a record without a policy; "):
+        loading.load_checkpoint(record, CPU)
     with pytest.raises(UserError, match="did you mean 'mpe/spread/hasac'"):
         marl.load_policy("zoo:mpe/spred/hasac")
     with pytest.raises(UserError, match="unknown team 'tem'"):
