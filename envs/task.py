@@ -15,7 +15,13 @@ from marl.envs.gymnasium.registry import imported_module
 from marl.envs.providers import IMPORTED, PROVIDERS, Provider, find_provider, prefix_of
 from marl.envs.providers import task_names as task_names
 from marl.envs.vmas.scenario import import_path_of
-from marl.envs.wrapping import imports, parsed, with_absolute_files, wrap
+from marl.envs.wrapping import (
+    imports,
+    parsed,
+    with_absolute_files,
+    without_reward_wrappers,
+    wrap,
+)
 from marl.errors import UserError
 from marl.utils.field_docs import Option
 from marl.utils.user_files import absolute
@@ -91,8 +97,9 @@ class Task:
     def for_evaluation(self) -> Task:
         """Returns the task whose environments give the environment's own rewards, in spite of
         ``wrappers``."""
+        others = without_reward_wrappers(self.wrappers)
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return _Evaluated(**values) if self.wrappers else self
+        return _Evaluated(**values) if others is None else Task(**{**values, "wrappers": others})
 
     def stacked_observations(self) -> int:
         """Returns how many observations its wrappers stack; 1 where they do not, or where wrappers

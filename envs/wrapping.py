@@ -30,6 +30,8 @@ WRAPPERS: dict[str, Callable[..., VectorEnv]] = {
     "stack_observations": StackObservations,
     "metric": Metric,
 }
+#: Those that change nothing but rewards.
+OF_REWARDS = ("reward_scale", "reward_clip", "reward_function", "reward_potential")
 #: The key of an entry that names its wrapper, beside its options.
 KEY = "wrapper"
 
@@ -89,6 +91,13 @@ def parsed(entry: Any) -> tuple[str, Sequence[Any], Mapping[str, Any]]:
     if isinstance(value, Mapping):
         return name, [], value
     return name, value if isinstance(value, list | tuple) else [value], {}
+
+
+def without_reward_wrappers(entries: Sequence[Any]) -> list[Any] | None:
+    """Returns the entries that change more than rewards; None where one of them may read rewards
+    or change them, as metrics and users' wrappers do."""
+    others = [entry for entry in entries if parsed(entry)[0] not in OF_REWARDS]
+    return others if all(parsed(e)[0] == "stack_observations" for e in others) else None
 
 
 def with_absolute_files(value: Any) -> Any:

@@ -30,21 +30,21 @@ def check(options: Namespace) -> int:
     Raises:
         UserError: the environment cannot be made, fails, or breaks the contract.
     """
-    from marl.envs import survey
+    from marl.envs import survey, trials
     from marl.utils.device import find_device
 
     task, device = _task(options), find_device(options.device)
-    with survey.one_sentence(task.name, "its making"):
+    with trials.one_sentence(task.name, "its making"):
         env = task(options.copies, device)
     print(f"task     {task.name}", flush=True)
     _print(_interface(env))
-    with survey.one_sentence(task.name, "random play"), counting("steps", options.steps) as advance:
+    with trials.one_sentence(task.name, "random play"), counting("steps", options.steps) as advance:
         played = survey.play(env, options.steps, options.seed, advance)
         env.close()
     _print(_behaviour(played))
-    with survey.one_sentence(task.name, "repeated play"):
+    with trials.one_sentence(task.name, "repeated play"):
         _print(_exactness(task, device, options.seed))
-    with survey.one_sentence(task.name, "timed play"):
+    with trials.one_sentence(task.name, "timed play"):
         print(f"speed    {_speed(task, device)}", flush=True)
     print(f"picture  {_picture(task, device, options)}")
     return 0
@@ -178,9 +178,9 @@ def _episodes(played: Survey) -> str:
 
 
 def _exactness(task: Any, device: Any, seed: int) -> Iterator[tuple[str, str]]:
-    from marl.envs import survey
+    from marl.envs import trials
 
-    same = survey.repeats(task, device, seed)
+    same = trials.repeats(task, device, seed)
     yield (
         "seeds",
         "equal seeds play equal episodes"
@@ -188,7 +188,7 @@ def _exactness(task: Any, device: Any, seed: int) -> Iterator[tuple[str, str]]:
         else "EQUAL SEEDS PLAY DIFFERENT EPISODES: runs "
         "cannot be repeated; draw all random numbers from what reset(seed) seeds",
     )
-    restored = survey.restores(task, device, seed) if same else None
+    restored = trials.restores(task, device, seed) if same else None
     if restored is False:
         raise UserError(
             f"task {task.name!r} goes on otherwise from a saved state than before; state_dict must "
@@ -201,12 +201,12 @@ def _exactness(task: Any, device: Any, seed: int) -> Iterator[tuple[str, str]]:
 
 
 def _speed(task: Any, device: Any) -> str:
-    from marl.envs import survey
+    from marl.envs import trials
 
     parts = []
     for copies in SPEED_COPIES:
         env = task(copies, device)
-        parts.append(f"{survey.frames_per_second(env):,.0f} with {copies}")
+        parts.append(f"{trials.frames_per_second(env):,.0f} with {copies}")
         env.close()
     return f"{' and '.join(parts)} copies (frames per second of random play)"
 

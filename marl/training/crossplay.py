@@ -126,7 +126,8 @@ def _check_comparable(paths: Sequence[Path], configs: Sequence[dict[str, Any]]) 
             "a task with at least two, such as mpe/simple_tag"
         )
     for path, config in zip(paths[1:], others, strict=True):
-        if config["task"] != first["task"]:
+        tasks = [build.for_evaluation(c["task"]) for c in (config, first)]
+        if tasks[0] != tasks[1]:
             raise UserError(
                 f"{str(path)!r} was trained in another task than {str(paths[0])!r}: "
                 f"{config['task']}, not {first['task']}"

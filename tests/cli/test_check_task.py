@@ -16,7 +16,7 @@ from torch import Tensor
 
 from marl.cli import check_task
 from marl.env import checked_steps
-from marl.envs import survey
+from marl.envs import survey, trials
 from marl.envs.task import Task
 from marl.types import Transition
 from tests.helpers.builders import CPU
@@ -64,7 +64,7 @@ def broken(num_envs: int, device: torch.device, fails: bool = False) -> Game:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(survey, "SECONDS", 0.01)
+    monkeypatch.setattr(trials, "SECONDS", 0.01)
     monkeypatch.setattr(check_task, "SPEED_COPIES", (1, 2))
     monkeypatch.chdir(tmp_path)
 
@@ -157,4 +157,4 @@ def test_a_fault_is_one_sentence(capsys, words: list[str], sentence: str) -> Non
 def test_unequal_episodes_of_one_seed_are_told(capsys) -> None:
     code, out, _ = called(capsys, "check", "tests.helpers.faulty_envs:Unseeded", "--steps", "3")
     assert code == 0 and "EQUAL SEEDS PLAY DIFFERENT EPISODES" in out
-    assert survey.repeats(Task("games/climbing"), CPU, 0)
+    assert trials.repeats(Task("games/climbing"), CPU, 0)

@@ -252,6 +252,11 @@ def test_evaluations_report_the_environments_own_rewards() -> None:
     expected = (torch.cat([r["agent"] for r in plain]) + 1) * 10
     assert torch.equal(torch.cat([r["agent"] for r in trained]), expected)
     assert Task("mpe/simple_spread").for_evaluation() == Task("mpe/simple_spread")
+    stack = {"stack_observations": 2}  # without reward wrappers the task is the one of other runs
+    task = Task("mpe/simple_spread", wrappers=[{"reward_clip": [0, 1]}, stack])
+    assert task.for_evaluation() == Task("mpe/simple_spread", wrappers=[stack])
+    plain = [t.reward for _, t in play(Task("mpe/simple_spread", wrappers=[stack])(3, CPU), 9)]
+    assert_same(plain, [t.reward for _, t in play(task.for_evaluation()(3, CPU), 9)])
 
 
 def test_a_run_with_wrappers_resumes_exactly(tmp_path: Path) -> None:
