@@ -20,10 +20,12 @@ from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings
 from marl.networks.perceptron import Perceptron
+from marl.training import stage_borders
 from marl.training.curriculum import changed_task
 from marl.training.fitting import flat
 from marl.training.run_directory import read_config
 from marl.utils.jsonl import read_jsonl
+from tests.helpers.distributed import cli_in_ranks
 
 TINY: dict[str, Any] = {
     "total_frames": 120, "num_envs": 2, "steps": 10, "evaluation_interval": 20,
@@ -104,6 +106,31 @@ def test_stages_change_the_task_and_are_resumed_exactly(tmp_path: Path, algorith
         for name, part in whole.teams["team"].state_dict().items():
             for key, tensor in flat(part).items():
                 assert torch.equal(tensor, flat(state[name])[key]), (name, key)
+
+
+@pytest.mark.parametrize("algorithm", [IPPO, IDDPG], ids=["ippo", "iddpg"])
+def test_what_was_learned_goes_on_at_a_border(tmp_path: Path, algorithm: Any) -> None:
+    """Weights, optimizers, counters and random numbers; only memories are of the new agents."""
+    short = run(tmp_path / "run", algorithm)
+    with short.process.use():
+        for _ in range(2):
+            short.learn(short.collector.collect()[0])
+        before = {name: clone(part) for name, part in short.teams["team"].state_dict().items()}
+        stage_borders.enter(short, 1)
+    after = short.teams["team"].state_dict()
+    assert short.collector.obs.groups["agent"].obs.shape[:2] == (2, 4)
+    assert before.keys() == after.keys() and any("optimizer" in name for name in after)
+    for name, part in after.items():
+        if name != "critic_carry":
+            assert clone(part).keys() == before[name].keys(), name
+            assert all(torch.equal(x, before[name][key]) for key, x in clone(part).items()), name
+    short.close()
+
+
+def clone(part: Any) -> dict[str, torch.Tensor]:
+    """Copies of the tensors of a part of a state; of a number itself."""
+    tensors = {"": torch.tensor(part)} if isinstance(part, int) else flat(part)
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
 def test_who_reads_the_run_plays_its_last_stage(tmp_path: Path) -> None:
@@ -204,3 +231,22 @@ def test_words_of_the_command_line(word: str) -> None:
     assert stages == [{"until": 2000, "task.kwargs.N": 3}, {}]
     with pytest.raises(UserError, match="put it in quotes"):
         compose.composed([f"curriculum={word}"])
+
+
+@pytest.mark.slow
+def test_two_ranks(tmp_path: Path) -> None:
+    """They enter each stage and end early at the same moments, and another resume goes on."""
+    stages = "[{until_return: -100}, {until: 120, task.kwargs.agents: 3}, {task.kwargs.agents: 4}]"
+    words = [
+        "task=tests.helpers.toy_envs:crowd", "algorithm=ippo", "model.hidden=[8]", "video=false",
+        f"curriculum={stages}", "num_envs=4", "steps=10", "evaluation_interval=40",
+        "evaluation_episodes=2", "total_frames=400", "stop_after_no_improvement=2",
+    ]  # fmt: skip
+    first, second = cli_in_ranks(tmp_path, 2, "train", *words, "directory=run")
+    assert first.code == second.code == 0, (first, second)
+    records = read_jsonl(tmp_path / "run" / "evaluations.jsonl")
+    assert [r["stage"] for r in records][:4] == [1, 2, 2, 2] and records[-1]["stage"] == 3
+    assert "finished team 'team' has not surpassed" in first.out and records[-1]["frames"] < 400
+    on = "stop_after_no_improvement=0"
+    assert [r.code for r in cli_in_ranks(tmp_path, 2, "resume", "run", on)] == [0, 0]
+    assert read_jsonl(tmp_path / "run" / "evaluations.jsonl")[-1]["frames"] == 400
