@@ -25,9 +25,10 @@ def compare(options: Namespace) -> int:
         raise UserError(f"--out {str(out)!r} is a run directory; name another folder")
     histories, faults = _read(runs_of(options.runs), options.sampled)
     made, remarks = groups.grouped(histories)
-    kind = ["these are the episodes with sampled actions"] * options.sampled
     if not made:
         raise UserError(f"there is nothing to compare: {'; '.join([*faults, *remarks][:3])}")
+    everything = ["these are the episodes with sampled actions"]
+    kind = everything if options.sampled else groups.sampled_alone(made)
     remarks = [*kind, *faults, *remarks, *groups.remarks_of(made)]
     comparison = report.Comparison(made, list(results.points(made)), results.finals(made), remarks)
     for title, rows in report.sections(comparison.finals).items():

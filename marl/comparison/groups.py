@@ -15,6 +15,8 @@ from marl.comparison.settings import (
 )
 from marl.training.run_outcome import FINISHED, PHRASES
 
+# Settings in which runs of one curve may differ: none changes an evaluation.
+WITHOUT_EFFECT = ("seed", "absolute_episodes", "evaluation_max_steps")
 MAX_LABEL = 60  # letters of a group's name in legends and tables
 
 
@@ -58,7 +60,7 @@ def grouped(histories: Sequence[History]) -> tuple[list[Group], list[str]]:
     """
     runs = [history.run for history in histories]
     differing = differences(runs, [settings_of(run) for run in runs])
-    differing = [{k: v for k, v in own.items() if k != "seed"} for own in differing]
+    differing = [{k: v for k, v in own.items() if k not in WITHOUT_EFFECT} for own in differing]
     groups: dict[tuple[str, ...], list[History]] = {}
     settings: dict[tuple[str, ...], dict[str, str]] = {}
     shown: dict[tuple[str, ...], dict[str, str]] = {}
@@ -115,6 +117,16 @@ def _one_per_seed(members: Sequence[History], remarks: list[str]) -> Iterator[Hi
                     f"{other.run.directory} is left out: it has the settings and seed {seed} of "
                     f"{best.run.directory}"
                 )
+
+
+def sampled_alone(groups: Sequence[Group]) -> Iterator[str]:
+    """Yields a sentence on each group whose runs have no evaluations with greedy actions."""
+    for group in groups:
+        if group.runs[0].run.config["settings"].get("evaluation") == "sampled":
+            yield (
+                f"{group.task}, {group.label}: these returns are of sampled actions, for the runs "
+                "have evaluation=sampled"
+            )
 
 
 def remarks_of(groups: Sequence[Group]) -> Iterator[str]:

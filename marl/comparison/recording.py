@@ -220,9 +220,18 @@ def _check_record(entry: Entry, folder: Path) -> None:
 def write(plan: Sequence[Entry], folder: Path) -> Iterator[Path]:
     """Writes the records and yields their folders.
 
+    The first seed of each task and algorithm brings its trained policy, as in the zoo.
+
     Args:
         plan: the runs and their places, which ``check`` accepted.
         folder: of the suite's records.
     """
+    first: dict[tuple[str, str], int] = {}
+    for cell in (entry.cell for entry in plan):
+        row = cell.task, cell.algorithm
+        first[row] = min(cell.seed, first.get(row, cell.seed))
     for entry in plan:
-        yield records.write(entry.run.directory, folder, entry.cell)
+        cell = entry.cell
+        beside = (folder / cell.folder).parent.glob(f"seed_*/{records.POLICY}")
+        policy = first[cell.task, cell.algorithm] == cell.seed and not any(beside)
+        yield records.write(entry.run.directory, folder, cell, policy)

@@ -129,6 +129,15 @@ def test_sampled_episodes_are_compared(runs: Path, undrawn: None, capsys) -> Non
     code, out, err = called(capsys, "compare", "runs", "alone", "--sampled")
     assert code == 0 and "3.000 [3.000, 3.000]" in out and "happo" in out and "ippo " not in out
     assert "left out: 'runs/ippo/0' has no evaluations with sampled actions" in err
+    _, _, err = called(capsys, "compare", "runs", "alone")
+    assert "toys/walk, happo: these returns are of sampled actions" in err
+
+
+def test_a_later_absolute_metric_makes_no_other_curve(runs: Path) -> None:
+    """As ``marl resume RUN absolute_episodes=320`` adds one to some of the seeds."""
+    toy_runs.run(Path("more"), "ippo", 5, settings={"absolute_episodes": 7})
+    made, remarks = read("runs/ippo", "more")
+    assert [len(group.runs) for group in made] == [3] and not remarks
 
 
 def test_every_task_and_team_has_a_table(runs: Path, undrawn: None, capsys) -> None:

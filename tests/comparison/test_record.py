@@ -27,11 +27,15 @@ def recorded(suite: str = "mine") -> list[str]:
 def test_runs_become_records_that_tables_read(capsys) -> None:
     for algorithm in ("mappo", "ippo"):
         for seed in (0, 1):
-            toy_runs.run(Path(f"runs/{algorithm}-{seed}"), algorithm, seed, {"team": 1.0 + seed})
+            run = Path(f"runs/{algorithm}-{seed}")
+            toy_runs.run(run, algorithm, seed, {"team": 1.0 + seed})
+            (run / records.POLICY).write_bytes(b"weights")
     code, out, _ = called(capsys, "record", "runs", "--suite", "mine")
     assert code == 0 and out.splitlines()[-1] == "tables   marl tables mine"
     places = [f"toys_walk/{name}/seed_{seed}" for name in ("ippo", "mappo") for seed in (0, 1)]
     assert recorded("results/mine") == places
+    policies = Path("results/mine").glob(f"*/*/*/{records.POLICY}")
+    assert sorted(path.parent.name for path in policies) == ["seed_0"] * 2  # of each row one
     assert called(capsys, "tables")[0] == 0
     assert "| mappo | 2 (preliminary) | 1.500 |" in Path("results/mine/tables.md").read_text()
 
