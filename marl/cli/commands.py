@@ -12,6 +12,7 @@ from typing import Any
 
 from marl.cli import compose, explain
 from marl.cli.config_errors import one_sentence
+from marl.cli.multirun import check_directory
 from marl.cli.overrides import overrides
 from marl.cli.run_report import print_run, random_returns, summarize
 from marl.errors import UserError
@@ -65,7 +66,11 @@ def _hydra(words: Sequence[str]) -> int:
     compose.register()
     flags, settings = split_flags(words)
     multirun = bool({"-m", "--multirun"} & set(flags))
-    sys.argv = ["marl", *flags, *overrides(settings, multirun)]
+    words = overrides(settings, multirun)
+    if multirun:
+        with one_sentence():
+            check_directory(words)
+    sys.argv = ["marl", *flags, *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach one_sentence below
 
     codes = [0]  # of every run; Hydra does not return them

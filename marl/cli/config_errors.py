@@ -108,6 +108,12 @@ def _sentence(error: Exception) -> str:
     key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
     owner = getattr(cause, "object_type", None)
     text = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    if several := re.fullmatch(r"Ambiguous value for argument '(.*?)=(.*)'", text):
+        key, values = several.groups()
+        return (
+            f"{key}={values} holds several values; add -m to train a run with each, or write a "
+            f"list as {key}=[{values}]"
+        )
     if "not in" in text and key is not None:
         return _unknown_key(str(key), owner)
     if key and (words := _expected(text)):

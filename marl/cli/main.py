@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 
@@ -48,10 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.path.append(os.getcwd())  # import paths like my_tasks:duel are looked up here last
+    from marl.cli import warning_lines
     from marl.errors import UserError
     from marl.utils import trust
     from marl.utils.files import explanation
 
+    warnings.formatwarning = warning_lines.line
     try:
         command, options = parse(words)
         _check_system(command)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
+
+from marl.errors import UserError
 
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
@@ -40,3 +42,17 @@ def count_runs(overrides: Iterable[str]) -> int:
     parser = OverridesParser.create()
     sweeps = [parser.parse_override(word) for word in overrides]
     return math.prod(len(list(one.sweep_iterator())) for one in sweeps if one.is_sweep_override())
+
+
+def check_directory(overrides: Sequence[str]) -> None:
+    """Checks that a multirun's runs do not share one directory.
+
+    Raises:
+        UserError: ``directory=`` names one for several runs.
+    """
+    own = [word for word in overrides if word.startswith("directory=")]
+    if own and count_runs(own) == 1 and (count := count_runs(overrides)) > 1:
+        raise UserError(
+            f"{own[-1]} is one directory for {count} runs; leave it out, and each has its own "
+            "below runs/"
+        )

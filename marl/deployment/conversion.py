@@ -71,6 +71,11 @@ class Converter:
         if isinstance(observations, Observation):
             first = next(iter(observations.groups.values())).obs
             return observations, Form(len(first), True, False, None)
+        if not isinstance(observations, Mapping | None):
+            raise UserError(
+                "observations are expected by agent or group, such as "
+                f"{{{next(iter(self.places))!r}: array}}, not {type(observations).__name__}"
+            )
         if self.others:
             observations = {k: x for k, x in observations.items() if k not in self.others}
         if not observations:

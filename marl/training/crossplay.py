@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,17 @@ def enter(
     return env, entrants
 
 
+def _difference(own: Any, first: Any) -> str:
+    """Returns in what two tasks differ, as ``vmas/balance, not mpe/simple_tag``."""
+    if type(own) is not type(first) or not is_dataclass(own):
+        return f"{own}, not {first}"
+    pairs = {f.name: (getattr(own, f.name), getattr(first, f.name)) for f in fields(own)}
+    names = pairs.pop("name", ("", ""))
+    if names[0] != names[1]:
+        return f"{names[0]}, not {names[1]}"
+    return "; ".join(f"task.{name} is {a}, not {b}" for name, (a, b) in pairs.items() if a != b)
+
+
 def _check_comparable(paths: Sequence[Path], configs: Sequence[dict[str, Any]]) -> None:
     first, *others = configs
     if len(first["teams"]) < 2:
@@ -130,7 +141,7 @@ def _check_comparable(paths: Sequence[Path], configs: Sequence[dict[str, Any]]) 
         if tasks[0] != tasks[1]:
             raise UserError(
                 f"{str(path)!r} was trained in another task than {str(paths[0])!r}: "
-                f"{config['task']}, not {first['task']}"
+                f"{_difference(*tasks)}"
             )
         groups = [{n: t.groups for n, t in c["teams"].items()} for c in (config, first)]
         if groups[0] != groups[1]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from marl.cli import commands, listing
+from marl.cli import commands, listing, warning_lines
 from marl.cli.main import main
 from marl.errors import UserError, unknown
 from tests.helpers.cli import PLAIN, TOY, called, refused
@@ -37,6 +37,8 @@ from tests.helpers.cli import PLAIN, TOY, called, refused
         (["steps=1.5"], "steps: expected a whole number, not '1.5'"),
         (["model.hidden=64"], "model.hidden: expected a list, such as [64,64], not int"),
         (["callbacks=./mine.py:Mine"], "callbacks: expected a list in brackets, such as [A,B]"),
+        (["seed=0,1"], "seed=0,1 holds several values; add -m to train a run with each"),
+        (["-m", "seed=0,1", "directory=x"], "directory=x is one directory for 2 runs; leave it"),
         (["--lr", "3"], "unknown flag '--lr'; settings are KEY=VALUE without dashes"),
         (["num_envs=0"], "num_envs=0 is out of range"),
         (["algorithm.critic=al"], "unknown critic 'al'; did you mean 'all'?"),
@@ -234,3 +236,10 @@ def test_ctrl_c_ends_in_one_line(
     with pytest.raises(SystemExit, match="130"):
         main(["list", "tasks"])
     assert capsys.readouterr().err == "marl: interrupted\n"
+
+
+def test_a_warning_of_this_package_is_a_line_without_its_code() -> None:
+    own = warning_lines.line("careful", UserWarning, warning_lines.__file__, 3, None)
+    assert own == "marl: warning: careful\n"
+    other = warning_lines.line("careful", UserWarning, "/elsewhere/theirs.py", 3, "x = 1")
+    assert other == "/elsewhere/theirs.py:3: UserWarning: careful\n  x = 1\n"

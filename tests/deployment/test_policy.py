@@ -298,6 +298,7 @@ def bad_calls() -> dict[str, tuple[Any, str]]:
         "name": ({"agent_9": zeros(18)}, "unknown agent or group 'agent_9' of this policy"),
         "few": ({"agent_0": zeros(18)}, "agent_1, agent_2 are missing"),
         "none": ({}, "there are no observations"),
+        "array": (np.zeros(3), "expected by agent or group, such as .* not ndarray"),
         "mask": (
             {"agent": {"observation": zeros((3, 18)), "action_mask": zeros((3, 5))}},
             "trained without action masks; leave them out",

@@ -87,7 +87,10 @@ def test_the_command_writes_a_table_a_record_and_a_picture(capsys, tags: Path) -
         (["seed0", "--versus", "seed0"], "must be different runs, and one is named twice"),
         (["seed0", "--versus", "seed1", "--side", "agnet"], "unknown team 'agnet'; did you mean"),
         (["spread", "--versus", "seed0"], "has one team, 'team'; cross-play needs a task"),
-        (["seed0", "--versus", "spread"], "was trained in another task than"),
+        (
+            ["seed0", "--versus", "spread"],
+            "was trained in another task than 'seed0': mpe/simple_spread, not mpe/simple_tag",
+        ),
         (["seed0", "--versus", "nowhere"], "run directory 'nowhere' does not exist"),
         (["seed0", "--versus", "seed1", "--video", "x.mp4"], "--video films one run"),
     ],
