@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def read_config(directory: Path) -> dict[str, Any]:
         UserError: as ``read_whole_config``.
     """
     config = read_whole_config(directory)
-    if stages := curriculum.parse(config["settings"].curriculum):
+    if stages := curriculum.parse(getattr(config["settings"], "curriculum", ())):
         config["task"] = curriculum.changed_task(config["task"], stages[-1].task)
     return config
 
@@ -66,8 +66,9 @@ def read_whole_config(directory: Path) -> dict[str, Any]:
 def _leave_unmeasured(config: Mapping[str, Any], plain: Mapping[str, Any]) -> None:
     """Turns off, in place, what a run of an older version did not measure, so that its records go
     on as they began."""
-    if "episodes" not in plain["settings"].get("selfplay", {}):
-        config["settings"].selfplay.episodes = 0
+    settings = config["settings"]
+    if isinstance(settings, Settings) and "episodes" not in plain["settings"].get("selfplay", {}):
+        settings.selfplay.episodes = 0
 
 
 def _objects(directory: Path, plain: Any) -> Any:
@@ -81,7 +82,7 @@ def _objects(directory: Path, plain: Any) -> Any:
     config = None
     try:
         config = from_plain(plain)
-        foreign = list(imports(config))
+        foreign = [*imports(config), *_imports_of_stages(config)]
     except Foreign as error:
         foreign = [error.path]
     if foreign:
@@ -91,6 +92,14 @@ def _objects(directory: Path, plain: Any) -> Any:
             "--trust (in Python: trust=True, or with marl.utils.trust.accept_all())"
         )
     return config
+
+
+def _imports_of_stages(config: Any) -> Iterator[str]:
+    """Yields the import paths that the stages of a curriculum give to the task."""
+    settings = config.get("settings") if isinstance(config, Mapping) else None
+    if isinstance(settings, Settings):
+        for stage in curriculum.parse(settings.curriculum):
+            yield from imports(curriculum.changed_task(config.get("task"), stage.task))
 
 
 def _with_moved_files(directory: Path, plain: Any) -> Any:

@@ -109,6 +109,18 @@ def test_what_a_strangers_run_names_is_not_imported(
     assert not (stranger / "stranger.imported").exists()
 
 
+def test_a_stage_of_a_curriculum_imports_nothing_either(stranger: Path, tmp_path: Path) -> None:
+    stages = [{"until": 40}, {"task.name": "tests.helpers.toy_envs:identity"}]
+    experiment(tmp_path / "run", curriculum=stages)
+    theirs = changed(
+        tmp_path / "run",
+        lambda config: config["settings"]["curriculum"][1].update({"task.name": "stranger:task"}),
+    )
+    with pytest.raises(UserError, match=r"would import .*'stranger:task'"):
+        read_config(theirs)
+    assert not (stranger / "stranger.imported").exists()
+
+
 def test_trust_imports_it(stranger: Path, tmp_path: Path, monkeypatch) -> None:
     run = theirs(changed(small(tmp_path / "run"), NAMES["stranger:Config"]))
     monkeypatch.setenv("PYTHONPATH", str(stranger))
