@@ -74,6 +74,7 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     exported = [WRITERS[format](actor, folder) for actor in actors]
     card = _card(directory, checkpoint, format, actors, exported)
+    card |= {"frames": policy.frames, "evaluation": _evaluation(directory, policy.frames)}
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     return exported
 
@@ -240,7 +241,6 @@ def _card(
         "checkpoint": checkpoint,
         "format": format,
         "versions": {"marl": marl.__version__, "torch": torch.__version__},
-        "evaluation": _evaluation(directory),
         "groups": {
             actor.name: {
                 **groups[actor.name],
@@ -271,15 +271,25 @@ def _meaning(actor: GroupActor) -> str:
             return "vector within low and high, in the environment's unit, [B, N, A] float32"
 
 
-def _evaluation(directory: Path) -> dict[str, Any] | None:
-    """Returns the run's absolute metric, or else its last evaluation; None if it has neither."""
-    if record := read_json(directory / "absolute.json"):
-        kind = "absolute metric"
-    elif records := read_jsonl(directory / "evaluations.jsonl"):
-        kind, record = "last evaluation", records[-1]
-    else:
+def _evaluation(directory: Path, frames: Mapping[str, int]) -> dict[str, Any] | None:
+    """Returns the mean returns of the exported policies: of the absolute metric that measured them,
+    or else of the evaluation at their frames; None where there is neither.
+
+    Args:
+        directory: of the run or record.
+        frames: frames of training of each team's policy.
+    """
+    kind, absolute = "absolute metric", read_json(directory / "absolute.json") or {}
+    best = {team: absolute[team] for team, n in frames.items() if _is_of(absolute.get(team), n)}
+    returns = {team: record["returns"][team] for team, record in best.items()}
+    if not returns:
+        kind, lines = "evaluation", read_jsonl(directory / "evaluations.jsonl")
+        at = {line["frames"]: line["returns"] for line in lines}
+        returns = {team: at[n][team] for team, n in frames.items() if n in at}
+    if not returns:
         return None
-    by_team = record.get("returns") or {
-        team: best["returns"][team] for team, best in record.items() if isinstance(best, dict)
-    }
-    return {"kind": kind, "mean return": {team: fmean(r) for team, r in by_team.items()}}
+    return {"kind": kind, "mean return": {team: fmean(x) for team, x in returns.items()}}
+
+
+def _is_of(record: Any, frames: int) -> bool:
+    return isinstance(record, dict) and record.get("frames") == frames

@@ -42,12 +42,14 @@ class LoadedPolicy:
     Attributes:
         groups: the groups that act, by name, with the agents, observations and actions of each.
         reads_graph: True if a policy reads a graph of entities.
+        frames: frames of training of each team's policy.
     """
 
     def __init__(
         self, teams: Mapping[str, Algorithm], interface: Interface, seed: int = 0, stack: int = 1
     ):
         self.teams, self.device = teams, interface.device
+        self.frames: dict[str, int] = {}
         self.groups: dict[str, AgentGroup] = {
             name: _of_one(group, stack)
             for name, group in interface.groups.items()
@@ -212,7 +214,12 @@ def load_policy(
             part = {name: teams[name]}
             loaded |= build.load_teams(interface, part, state["teams"], file, agents, version)
         stack = stacked_observations(config["task"])
-    return LoadedPolicy(loaded, interface, seed, stack)
+    policy = LoadedPolicy(loaded, interface, seed, stack)
+    policy.frames = {
+        name: state.get("frames_by_team", {}).get(name, state["frames"])
+        for name, (_, state) in states.items()
+    }
+    return policy
 
 
 def _interface(config: Mapping[str, Any], device: torch.device) -> Interface:

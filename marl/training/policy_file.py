@@ -74,7 +74,8 @@ def read(path: Path, device: torch.device) -> State:
         device: where the tensors are to be.
 
     Returns:
-        The state, with ``teams``, ``frames`` of the newest team's checkpoint, and ``spaces``.
+        The state, with ``teams``, ``frames`` of the newest team's checkpoint, ``frames_by_team``,
+        and ``spaces``.
 
     Raises:
         CorruptCheckpoint: the file is damaged, or not one of marl's.
@@ -96,6 +97,7 @@ def read(path: Path, device: torch.device) -> State:
     state = {
         "format": about["format"],
         "frames": max(about["frames"].values()),
+        "frames_by_team": about["frames"],
         "spaces": about["spaces"],
         "teams": teams,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,22 @@ def test_the_card_tells_what_a_reader_needs(runs: Any, tmp_path: Path) -> None:
     assert group["action"] == {"kind": "continuous", "low": [0.0] * 5, "high": [1.0] * 5}
     assert group["inputs"] == {"obs": [3, 18]} and group["checked_on"] == 100
     assert card["evaluation"]["mean return"].keys() == {"team"}
+
+
+def test_the_card_has_the_evaluation_of_these_policies(runs: Any, tmp_path: Path) -> None:
+    """Not of the run's last ones, nor the absolute metric of the best ones for others."""
+    run = tmp_path / "run"
+    shutil.copytree(runs("continuous"), run)
+    frames = load_policy(run).frames["team"]
+    lines = [{"frames": f, "returns": {"team": [r]}} for f, r in ((frames, 3.0), (9**9, 5.0))]
+    (run / "evaluations.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    for metric, expected in ((frames, ("absolute metric", 7.0)), (1, ("evaluation", 3.0))):
+        best = {"team": {"frames": metric, "returns": {"team": [7.0]}}}
+        (run / "absolute.json").write_text(json.dumps(best))
+        export(run, "safetensors", tmp_path)
+        card = json.loads((tmp_path / "card.json").read_text())
+        assert card["frames"] == {"team": frames}
+        assert card["evaluation"] == {"kind": expected[0], "mean return": {"team": expected[1]}}
 
 
 def test_mistakes_end_in_one_sentence(
