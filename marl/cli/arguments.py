@@ -71,7 +71,9 @@ def train(commands: Commands) -> None:
     parser = _command(
         commands, "train", "train one or several teams", texts.TRAIN, texts.TRAIN_EXAMPLES
     )
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings to change")
+    parser.add_argument(
+        "settings", nargs="*", default=[], metavar="KEY=VALUE", help="settings to change"
+    )
     _trust(parser)
 
 
@@ -82,7 +84,7 @@ def resume(commands: Commands) -> None:
     _trust(parser)
     add = parser.add_argument
     add("run", metavar="RUN", help="a run directory")
-    add("settings", nargs="*", metavar="KEY=VALUE",
+    add("settings", nargs="*", default=[], metavar="KEY=VALUE",
         help="settings to change: total_frames, absolute_episodes, evaluation_max_steps, "
         "stop_at_return, stop_after_no_improvement, stop_team, progress, threads, "
         "device")  # fmt: skip
@@ -96,7 +98,7 @@ def evaluate(commands: Commands) -> None:
     add = parser.add_argument
     add("run", metavar="RUN",
         help="a run directory, a checkpoint file, or a name of 'marl list zoo'")  # fmt: skip
-    add("settings", nargs="*", metavar="task.KEY=VALUE",
+    add("settings", nargs="*", default=[], metavar="task.KEY=VALUE",
         help="options of the task to change, such as the number of agents")  # fmt: skip
     add("--episodes", type=positive, default=32, help="episodes to play (default 32)")
     add("--max-steps", type=positive, metavar="STEPS",
@@ -151,7 +153,13 @@ def listing(commands: Commands) -> None:
     words = "list runs, tasks, algorithms, models, experiments, benchmarks, sweeps, the zoo"
     add = _command(commands, "list", words, texts.LIST, texts.LIST_EXAMPLES).add_argument
     add("what", choices=LISTS, help="the kind of names")
-    add("settings", nargs="*", metavar="FILTER", help="of runs: KEY=VALUE, a text, or a folder")
+    add(
+        "settings",
+        nargs="*",
+        default=[],
+        metavar="FILTER",
+        help="of runs: KEY=VALUE, a text, or a folder",
+    )
     add("--json", action="store_true", help="print the runs as JSON")
 
 
@@ -184,7 +192,7 @@ def check(commands: Commands) -> None:
     words = "check an environment, and print what it is and does"
     add = _command(commands, "check", words, texts.CHECK, texts.CHECK_EXAMPLES).add_argument
     add("task", nargs="?", metavar="TASK", help="a name of 'marl list tasks', or an import path")
-    add("settings", nargs="*", metavar="task.KEY=VALUE", help="options of the task")
+    add("settings", nargs="*", default=[], metavar="task.KEY=VALUE", help="options of the task")
     add("--steps", type=positive, default=200, help="steps of random play (default 200)")
     add("--copies", type=positive, default=32, help="copies that play them (default 32)")
     add("--seed", type=natural, default=0, help="seed of the episodes and actions (default 0)")
@@ -199,7 +207,7 @@ def speed(commands: Commands) -> None:
     parser = _command(commands, "speed", words, texts.SPEED, texts.SPEED_EXAMPLES)
     _trust(parser)
     add = parser.add_argument
-    add("settings", nargs="*", metavar="KEY=VALUE", help="settings, as for train")
+    add("settings", nargs="*", default=[], metavar="KEY=VALUE", help="settings, as for train")
     add("--environment", action="store_true", help="time the environment alone, random actions")
     add("--iterations", type=positive, default=3, help="iterations to time (default 3)")
     add("--warmup", type=positive, default=1, help="iterations before that (default 1)")
@@ -239,7 +247,7 @@ def tables(commands: Commands) -> None:
     """Adds ``marl tables``."""
     words = "write tables, plots and the page from the records"
     add = _command(commands, "tables", words, texts.TABLES, texts.TABLES_EXAMPLES).add_argument
-    add("suites", nargs="*", metavar="SUITE", help="folders of records (default: all)")
+    add("suites", nargs="*", default=[], metavar="SUITE", help="folders of records (default: all)")
     add("--results", metavar="DIRECTORY", default="results",
         help="folder of the suites (default results)")  # fmt: skip
     add("--check", action="store_true",
@@ -256,7 +264,7 @@ def sweep(commands: Commands) -> None:
     _trust(parser, "the file, and another user's run directories,")
     add = parser.add_argument
     add("file", metavar="FILE", help="a .yaml file, or a name of 'marl list sweeps'")
-    add("settings", nargs="*", metavar="KEY=VALUE", help="settings of all runs")
+    add("settings", nargs="*", default=[], metavar="KEY=VALUE", help="settings of all runs")
     _parallel(parser)
     add("--count", type=positive, metavar="K", help="number of runs (default: run_cap)")
     add("--seed", type=natural, default=0, help="seed of the sampled points (default 0)")

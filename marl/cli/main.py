@@ -114,7 +114,7 @@ def parse(words: Sequence[str]) -> tuple[str, Namespace]:
     if others:
         root.error(f"unrecognized arguments: {' '.join(others)}")
     if changes:
-        options.settings += [words[i] for i in changes]
+        options.settings = [*options.settings, *(words[i] for i in changes)]
     return options.command, options
 
 

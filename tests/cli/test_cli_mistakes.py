@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -243,3 +244,10 @@ def test_a_warning_of_this_package_is_a_line_without_its_code() -> None:
     assert own == "marl: warning: careful\n"
     other = warning_lines.line("careful", UserWarning, "/elsewhere/theirs.py", 3, "x = 1")
     assert other == "/elsewhere/theirs.py:3: UserWarning: careful\n  x = 1\n"
+
+
+@pytest.mark.parametrize("command", ["resume", "evaluate", "sweep", "list"])
+def test_settings_are_not_required(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command])
+    assert re.search(r"are required: \w+\n", capsys.readouterr().err)
