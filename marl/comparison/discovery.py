@@ -17,7 +17,8 @@ SKIPPED = ("checkpoints", "wandb", "tensorboard", "node_modules", "__pycache__")
 def find_runs(folder: str, links: frozenset[str] = frozenset()) -> Iterator[str]:
     """Yields every run directory in a folder, the folder itself included, sorted by name.
 
-    Hidden folders are skipped, and no run directory is searched for others.
+    Hidden folders and those that may not be read are skipped, and no run directory is searched for
+    others.
 
     Args:
         folder: the folder.
@@ -26,8 +27,11 @@ def find_runs(folder: str, links: frozenset[str] = frozenset()) -> Iterator[str]
     if os.path.exists(os.path.join(folder, CONFIG)):
         yield folder
         return
-    with os.scandir(folder) as entries:
-        folders = sorted((e.name, e.is_symlink()) for e in entries if _is_searched(e))
+    try:
+        with os.scandir(folder) as entries:
+            folders = sorted((e.name, e.is_symlink()) for e in entries if _is_searched(e))
+    except PermissionError:  # another user's
+        return
     for name, is_link in folders:
         path = os.path.join(folder, name)
         if not is_link:

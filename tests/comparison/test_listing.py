@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -176,3 +177,18 @@ def test_a_link_to_a_folder_above_is_followed_once(runs: Path, capsys) -> None:
 def test_a_policy_of_the_zoo_is_no_run(capsys) -> None:
     code, _, err = called(capsys, "compare", "zoo:mpe/spread/hasac")
     assert code == 2 and "names a policy; give the folder of its records" in err
+
+
+def test_a_folder_that_may_not_be_read_is_passed_over(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    before, scandir = names(listed(capsys)), os.scandir
+    (runs / "private").mkdir()
+
+    def refuse(path: str) -> Any:
+        if path.endswith("private"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert names(listed(capsys)) == before
