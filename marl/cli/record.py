@@ -19,9 +19,11 @@ def record(options: Namespace) -> int:
     folder = recording.suite_folder(Path(options.results), options.suite, names())
     runs = [overview.read(directory) for directory in runs_of(options.runs)]
     plan = recording.entries(runs, options.task, options.algorithm)
-    recording.check(plan, folder)
-    for path in recording.write(plan, folder):
+    todo = recording.check(plan, folder)
+    for path in recording.write(todo, folder):
         print(f"record   {path}")
+    if recorded := len(plan) - len(todo):
+        print(f"before   {recorded} of these {len(plan)} runs were recorded already")
     where = "" if options.results == "results" else f" --results {options.results}"
     print(f"tables   marl tables {options.suite}{where}")
     return 0

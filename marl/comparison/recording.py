@@ -120,17 +120,21 @@ def suite_folder(results: Path, name: str, package_suites: Sequence[str]) -> Pat
     return results / name
 
 
-def check(plan: Sequence[Entry], folder: Path) -> None:
+def check(plan: Sequence[Entry], folder: Path) -> list[Entry]:
     """Checks that every run can be a record of the suite, before any is written.
 
     Args:
         plan: the runs and their places.
         folder: of the suite's records.
 
+    Returns:
+        Those that have no record yet, so that a command which was cut off can be repeated.
+
     Raises:
         UserError: one cannot.
     """
     places: dict[Cell, Entry] = {}
+    todo = [entry for entry in plan if not _is_recorded(entry, folder)]
     for entry in plan:
         _check_run(entry.run)
         if other := places.get(entry.cell):
@@ -139,15 +143,29 @@ def check(plan: Sequence[Entry], folder: Path) -> None:
                 f"{str(other.run.directory)!r}; leave one of them out"
             )
         places[entry.cell] = entry
-        if records.exists(folder / entry.cell.folder):
+        if entry in todo and records.exists(folder / entry.cell.folder):
             raise UserError(
                 f"{str(folder / entry.cell.folder)!r} holds a record already; remove it to record "
                 f"{str(entry.run.directory)!r} in its place, or name an --algorithm"
             )
         _check_beside(entry, folder)
     with tempfile.TemporaryDirectory() as temporary:
-        for entry in plan:
+        for entry in todo:
             _check_record(entry, Path(temporary))
+    return todo
+
+
+def _is_recorded(entry: Entry, folder: Path) -> bool:
+    """Returns whether the record in a run's place is of this very run."""
+    record = folder / entry.cell.folder
+    return records.exists(record) and all(
+        _bytes(record / name) == _bytes(entry.run.directory / name) is not None
+        for name in ("evaluations.jsonl", ABSOLUTE)
+    )
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def _check_run(run: Overview) -> None:

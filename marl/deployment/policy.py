@@ -70,6 +70,11 @@ class LoadedPolicy:
         self._size = 0  # environments of the last call; 0 before the first and after a reset of all
         self._start = self._no_start = torch.ones(0, dtype=torch.bool, device=self.device)
 
+    def __repr__(self) -> str:
+        kinds = (type(team.policy).__name__ for team in self.teams.values())
+        agents = (agent for group in self.groups.values() for agent in group.agents)
+        return f"LoadedPolicy({', '.join(kinds)} of {', '.join(agents)})"
+
     def reset(self, mask: Any = None) -> None:
         """Begins episodes: memories are zeros at the next call.
 

@@ -50,7 +50,7 @@ def measure(directory: Path, env: VectorEnv, specs: Mapping[str, Team], settings
         results[name] = {"frames": state["frames"], **greedy, "sampled": random["returns"]}
     if states:
         spaces = groups_to_plain(env.groups, env.state_size)
-        policy_file.write(directory / policy_file.NAME, states, spaces)
+        policy_file.write(directory / policy_file.NAME, states, spaces, specs)
     checkpoint.write_atomic(path, (json.dumps(results) + "\n").encode())
 
 

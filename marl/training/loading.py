@@ -80,7 +80,9 @@ def _load_policies(file: Path, device: torch.device, best: str | None) -> dict[s
     state = policy_file.read(file, device)
     if best and best not in state["teams"]:
         raise unknown("team", best, state["teams"], where=f" in {str(file)!r}")
-    others = {name: {} for name in read_config(file.parent)["teams"]}
+    specs = read_config(file.parent)["teams"]
+    policy_file.check_beside(file, state, specs)
+    others = {name: {} for name in specs}
     return {**state, "teams": others | state["teams"]}
 
 

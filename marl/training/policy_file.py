@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from marl.errors import UserError
-from marl.training import checkpoint, checkpoint_formats
+from marl.training import checkpoint_formats
 from marl.training.checkpoint import CorruptCheckpoint
 from marl.training.checkpoint_formats import FORMAT, State
+from marl.training.teams import Team
 from marl.utils.files import write_atomic
 
 NAME = "policy.safetensors"
@@ -27,13 +28,19 @@ NAME = "policy.safetensors"
 ABOUT = "marl"
 
 
-def write(path: Path, states: Mapping[str, State], spaces: Mapping[str, Any]) -> None:
+def write(
+    path: Path,
+    states: Mapping[str, State],
+    spaces: Mapping[str, Any],
+    specs: Mapping[str, Team],
+) -> None:
     """Writes the policies of a run, atomically.
 
     Args:
         path: the file.
         states: state of each team's best checkpoint, by team.
         spaces: the environment's groups (``stored_groups.groups_to_plain``).
+        specs: the teams, whose algorithms are named in the file.
     """
     from safetensors.torch import save
 
@@ -47,23 +54,30 @@ def write(path: Path, states: Mapping[str, State], spaces: Mapping[str, Any]) ->
         "format": FORMAT,
         "frames": {name: state["frames"] for name, state in states.items()},
         "spaces": spaces,
+        "algorithms": {name: type(specs[name].algorithm).__name__ for name in states},
     }
     # One key, for safetensors writes several in a random order, and equal runs leave equal files.
     write_atomic(path, save(tensors, {ABOUT: json.dumps(about)}))
 
 
-def write_best(directory: Path, spaces: Mapping[str, Any]) -> None:
-    """Writes ``policy.safetensors`` of a run from its teams' best checkpoints, if it has any.
+def check_beside(path: Path, state: State, specs: Mapping[str, Team]) -> None:
+    """Checks that a policy file lies beside the configuration that it was trained with.
 
     Args:
-        directory: directory of the run.
-        spaces: the environment's groups (``stored_groups.groups_to_plain``).
+        path: the file.
+        state: what ``read`` returned.
+        specs: the teams of the configuration.
+
+    Raises:
+        UserError: other algorithms trained it.
     """
-    checkpoints = checkpoint.Checkpoints(directory / "checkpoints")
-    best = checkpoints.all_best()
-    if best:
-        states = {name: checkpoint.load(file, torch.device("cpu")) for name, file in best.items()}
-        write(directory / NAME, states, spaces)
+    for name, kind in state["algorithms"].items():
+        here = type(specs[name].algorithm).__name__ if name in specs else "nothing"
+        if here != kind:
+            raise UserError(
+                f"{str(path)!r} holds what {kind} has trained of team {name!r}, and config.json "
+                f"beside it is of {here}; keep the file with its own config.json"
+            )
 
 
 def read(path: Path, device: torch.device) -> State:
@@ -100,6 +114,7 @@ def read(path: Path, device: torch.device) -> State:
         "frames_by_team": about["frames"],
         "spaces": about["spaces"],
         "teams": teams,
+        "algorithms": about.get("algorithms", {}),
     }
     return checkpoint_formats.read(state, path)
 

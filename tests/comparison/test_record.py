@@ -106,7 +106,10 @@ def test_a_record_is_never_replaced_or_joined_by_other_settings(capsys) -> None:
     words = ["--suite", "mine", "--results", "."]
     assert called(capsys, "record", "runs/0", *words)[0] == 0
     assert called(capsys, "record", "runs/1", *words)[0] == 0
-    assert "holds a record already" in called(capsys, "record", "runs/1", *words)[2]
+    code, out, _ = called(capsys, "record", "runs/0", "runs/1", *words)  # a repeated command
+    assert code == 0 and "2 of these 2 runs were recorded already" in out
+    toy_runs.run(Path("runs/again"), seed=1, options={"gamma": 0.9}, ends={"team": 6.0})
+    assert "holds a record already" in called(capsys, "record", "runs/again", *words)[2]
     err = called(capsys, "record", "runs/2", *words)[2]
     assert "was trained with algorithm.gamma=0.9 (not 0.95)" in err
     assert recorded() == ["toys_walk/mappo/seed_0", "toys_walk/mappo/seed_1"]

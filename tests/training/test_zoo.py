@@ -11,11 +11,13 @@ import pytest
 import torch
 
 import marl
+from marl.algorithms.mappo import MAPPOConfig
 from marl.algorithms.scripted import FrozenConfig
 from marl.cli.zoo import listed
 from marl.errors import UserError
 from marl.training import build, joint_evaluation, loading, policy_file, run_directory, zoo
 from marl.training.agent_order import OrderedTask, arrange
+from marl.training.teams import Team
 from marl.utils.seeding import evaluation_seed
 from tests.helpers.builders import CPU
 
@@ -25,10 +27,11 @@ STATES = {
     "a/b": {"frames": 10, "teams": {"a/b": {"policy": {"net.0": torch.rand(2, 3)}}}},
     "a": {"frames": 20, "teams": {"a": {"policy": {"n": torch.tensor(3)}, "other": 1}}},
 }
+SPECS = {name: Team(None, MAPPOConfig()) for name in STATES}
 
 
 def test_each_team_gets_its_own_weights_back(tmp_path: Path) -> None:
-    policy_file.write(tmp_path / policy_file.NAME, STATES, SPACES)
+    policy_file.write(tmp_path / policy_file.NAME, STATES, SPACES, SPECS)
     state = policy_file.read(tmp_path / policy_file.NAME, CPU)
     assert state["frames"] == 20 and state["spaces"] == SPACES
     assert list(state["teams"]) == ["a/b", "a"]
@@ -42,7 +45,7 @@ def test_each_team_gets_its_own_weights_back(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_called_so(tmp_path: Path) -> None:
     path = tmp_path / policy_file.NAME
-    policy_file.write(path, STATES, SPACES)
+    policy_file.write(path, STATES, SPACES, SPECS)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="not a policy file of this program, or it is damaged"):
         policy_file.read(path, CPU)
@@ -84,6 +87,10 @@ def test_a_copied_record_is_a_policy(tmp_path: Path) -> None:
     }
     expected = marl.load_policy("zoo:bayes/coordination/ippo")(obs)
     assert all(torch.equal(action, expected[name]) for name, action in policy(obs).items())
+    other = zoo.find("zoo:mpe/spread/hasac").parent
+    shutil.copy(other / policy_file.NAME, tmp_path)
+    with pytest.raises(UserError, match=r"what HASACConfig has trained .* is of IPPOConfig"):
+        marl.load_policy(tmp_path)
     with pytest.raises(UserError, match="holds best policies only"):
         marl.load_policy(tmp_path, checkpoint="last")
 
