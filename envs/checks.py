@@ -71,3 +71,19 @@ def options_of(function: Callable[..., Any]) -> list[str]:
     """Returns the arguments that ``function`` takes by name."""
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [n for n, p in inspect.signature(function).parameters.items() if p.kind in by_name]
+
+
+def check_factory_options(name: str, options: Iterable[str], factory: Callable[..., Any]) -> None:
+    """Raises UserError for the first option that a user's factory of batched environments does not
+    take; one that takes ``**kwargs`` takes any.
+
+    Args:
+        name: the task, for the error.
+        options: names of the options to check.
+        factory: takes ``num_envs``, ``device`` and the options.
+    """
+    kinds = {p.kind for p in inspect.signature(factory).parameters.values()}
+    known = [option for option in options_of(factory) if option not in ("num_envs", "device")]
+    for option in options:
+        if option not in known and inspect.Parameter.VAR_KEYWORD not in kinds:
+            raise unknown("option", option, known, where=f" of task {name!r}")

@@ -12,7 +12,7 @@ from marl.env import VectorEnv, check_observation, check_teams, check_transition
 from marl.envs.drawing import NO_RENDER
 from marl.envs.wrappers import Wrapper, cannot_draw
 from marl.errors import UserError
-from marl.types import AgentGroup, Observation, Transition
+from marl.types import ActionSpec, AgentGroup, Observation, Transition
 
 MEMBERS = (
     *("num_envs", "device", "groups", "teams", "state_size"),
@@ -93,3 +93,8 @@ def _check_groups(groups: Any) -> None:
     )
     for name, group in groups.items():
         assert isinstance(group, AgentGroup), f"group {name!r} is {group!r}, expected an AgentGroup"
+        assert group.agents, f"group {name!r} has no agents, expected at least one"
+        assert isinstance(group.action, ActionSpec), (
+            f"the actions of group {name!r} are {group.action!r}, expected a marl.Discrete, "
+            "MultiDiscrete or Continuous"
+        )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from marl.env import VectorEnv
+from marl.envs.checks import check_factory_options
 from marl.envs.first_step import FirstStepCheck
 from marl.envs.graph import WORLD, graph_options
 from marl.envs.vmas.scenario import is_scenario
@@ -140,7 +141,9 @@ def _batched(path: str, task: Task, num_envs: int, device: torch.device) -> Vect
     from marl.envs.pettingzoo.package_errors import package_errors
 
     with package_errors(task.name):
-        env = import_path(path)(num_envs=num_envs, device=device, **task.kwargs)
+        factory = import_path(path)
+        check_factory_options(task.name, task.kwargs, factory)
+        env = factory(num_envs=num_envs, device=device, **task.kwargs)
     return FirstStepCheck(env, task.name, num_envs)
 
 

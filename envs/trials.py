@@ -12,11 +12,14 @@ from torch import Tensor
 
 from marl.env import VectorEnv, checked_steps, random_action
 from marl.errors import UserError
-from marl.types import Observation, tree_tensors
+from marl.types import Observation, Transition, tree_tensors
 
 MakeEnv = Callable[[int, torch.device], VectorEnv]
-#: Steps of an environment that are repeated with its seed, and from its saved state.
-REPEATED = 10
+#: Steps of an environment before its state is saved: a prime number, for an episode's time that
+#: starts again from 0 must not agree with it by chance.
+BEFORE = 7
+#: Steps that are repeated after the first end of an episode, with a seed and from a saved state.
+AFTER = 5
 #: For how long the speed is measured, at least.
 SECONDS = 0.5
 
@@ -59,35 +62,46 @@ def _place(error: Exception) -> str:
     return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
 
 
-def repeats(make: MakeEnv, device: torch.device, seed: int) -> bool:
-    """Returns whether two environments of one seed play the same under the same actions."""
-    one, other = (_played(make, device, seed) for _ in range(2))
+def repeats(make: MakeEnv, device: torch.device, seed: int, steps: int = 200) -> bool:
+    """Returns whether two environments of one seed play the same under the same actions, until
+    shortly after an episode has ended, or for ``steps`` steps."""
+    one, other = (_played(make, device, seed, steps) for _ in range(2))
     return _same(one, other)
 
 
-def restores(make: MakeEnv, device: torch.device, seed: int) -> bool | None:
-    """Returns whether another environment goes on from a saved state as the first one does; None
-    where the environment cannot save its state."""
+def restores(make: MakeEnv, device: torch.device, seed: int, steps: int = 200) -> bool | None:
+    """Returns whether another environment goes on from a saved state as the first one does, until
+    shortly after an episode has ended, or for ``steps`` steps; None where the environment cannot
+    save its state."""
     first, second = make(2, device), make(2, device)
     try:
-        steps = list(checked_steps(first, REPEATED, seed))
+        obs = [t.obs for _, _, t in checked_steps(first, BEFORE, seed)][-1]
         if (state := first.state_dict()) is None:
             return None
         second.reset(seed + 1)
         second.load_state_dict(state)
-        random, obs = torch.Generator(device).manual_seed(seed), steps[-1][2].obs
-        for _ in range(REPEATED):
-            action = _random(first, obs, random)
-            one, two = (
-                env.step({n: x.clone() for n, x in action.items()}) for env in (first, second)
-            )
-            if not _same(one, two):
-                return False
-            obs = one.obs
-        return True
+        return _go_on_equally(first, second, obs, seed, steps)
     finally:
         first.close()
         second.close()
+
+
+def _go_on_equally(
+    first: VectorEnv, second: VectorEnv, obs: Observation, seed: int, steps: int
+) -> bool:
+    random, left = torch.Generator(first.device).manual_seed(seed), steps
+    while left > 0:
+        action = _random(first, obs, random)
+        one, two = (env.step({n: x.clone() for n, x in action.items()}) for env in (first, second))
+        if not _same(one, two):
+            return False
+        obs, left = one.obs, _left(left, one)
+    return True
+
+
+def _left(left: int, transition: Transition) -> int:
+    """Returns how many steps follow: a few after the end of an episode."""
+    return min(left - 1, AFTER) if transition.done.any() else left - 1
 
 
 def frames_per_second(env: VectorEnv, seed: int = 0) -> float:
@@ -112,14 +126,19 @@ def _random(env: VectorEnv, obs: Observation, generator: torch.Generator) -> dic
     return {n: random_action(g, obs.groups[n], generator) for n, g in env.groups.items()}
 
 
-def _played(make: MakeEnv, device: torch.device, seed: int) -> list[Any]:
-    env = make(2, device)
+def _played(make: MakeEnv, device: torch.device, seed: int, steps: int) -> list[Any]:
+    env, played, left = make(2, device), [], steps
     try:
-        return list(checked_steps(env, REPEATED, seed))
+        for step in checked_steps(env, steps, seed):
+            played.append(step)
+            if not (left := _left(left, step[2])):
+                break
+        return played
     finally:
         env.close()
 
 
 def _same(one: Any, other: Any) -> bool:
-    pairs = zip(tree_tensors(one), tree_tensors(other), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
+    """Returns whether all tensors of two steps, or of two plays, are equal."""
+    these, those = list(tree_tensors(one)), list(tree_tensors(other))
+    return len(these) == len(those) and all(map(torch.equal, these, those))

@@ -24,6 +24,8 @@ from marl.envs.pettingzoo.layout import Agent
 from marl.envs.pettingzoo.masks import MASK
 from marl.errors import EnvironmentFault, UserError
 
+STEP = ("observation", "reward", "terminated", "truncated", "info")
+
 
 def _foraging_limit(env: Any) -> bool:
     return env.current_step >= env._max_episode_steps and bool(env.field.any())
@@ -111,6 +113,11 @@ class TupleAgents:
         present = self.agents
         joint = [actions.get(a, idle) for a, idle in zip(self.possible_agents, self._idle)]  # noqa: B905
         result = self.env.step(tuple(joint) if self._is_tuple else joint[0])
+        if not isinstance(result, tuple | list) or len(result) != len(STEP):
+            raise EnvironmentFault(
+                f"step() of {self.env} returned something else than {len(STEP)} values; expected "
+                + ", ".join(STEP)
+            )
         observation, reward, terminated, truncated, info = result
         rewards = self._by_agent(reward, "rewards", shared=True)
         terminations = self._by_agent(terminated, "terminated flags", shared=True)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from marl.errors import EnvironmentFault
+
 MASK = "action_mask"
 
 
@@ -35,7 +37,7 @@ def write_mask(value: Any, nvec: tuple[int, ...], out: np.ndarray) -> bool:
         False where some choice had no allowed action.
 
     Raises:
-        ValueError: the mask has another number of entries.
+        EnvironmentFault: the mask has another number of entries.
     """
     if value is None:
         out[...] = True
@@ -43,7 +45,9 @@ def write_mask(value: Any, nvec: tuple[int, ...], out: np.ndarray) -> bool:
     if isinstance(value, list | tuple):  # one mask per choice, of different lengths
         value = np.concatenate([np.ravel(part) for part in value])
     if np.size(value) != out.size:
-        raise ValueError(f"an action mask has {np.size(value)} entries; expected {out.size}")
+        raise EnvironmentFault(
+            f"an action mask has {np.size(value)} entries; expected {out.size}, one for each choice"
+        )
     out[...] = np.ravel(value) != 0
     offset, possible = 0, True
     for n in nvec:

@@ -112,7 +112,7 @@ def _values(env: Any, name: str, result: Any, expected: tuple[str, ...]) -> Any:
     """Returns what a method of an environment returned.
 
     Raises:
-        UserError: it is not as many values as PettingZoo's parallel environments return.
+        UserError: it is not as many dicts as PettingZoo's parallel environments return.
     """
     number = len(result) if isinstance(result, tuple | list) else 1
     if number != len(expected):
@@ -120,6 +120,12 @@ def _values(env: Any, name: str, result: Any, expected: tuple[str, ...]) -> Any:
             f"{name}() of {env} returned {number} value{'s' if number > 1 else ''}; expected "
             f"{len(expected)}, each a dict by agent: {', '.join(expected)}"
         )
+    for word, value in zip(expected, result, strict=True):
+        if not isinstance(value, Mapping):
+            raise UserError(
+                f"{name}() of {env} returned {word} as a {type(value).__name__}; expected a dict "
+                "by agent"
+            )
     return result
 
 

@@ -43,7 +43,7 @@ def check(options: Namespace) -> int:
         env.close()
     _print(_behaviour(played))
     with trials.one_sentence(task.name, "repeated play"):
-        _print(_exactness(task, device, options.seed))
+        _print(_exactness(task, device, options))
     with trials.one_sentence(task.name, "timed play"):
         print(f"speed    {_speed(task, device)}", flush=True)
     print(f"picture  {_picture(task, device, options)}")
@@ -177,10 +177,11 @@ def _episodes(played: Survey) -> str:
 # --------------------------------------------------------------------- exactness, speed, picture
 
 
-def _exactness(task: Any, device: Any, seed: int) -> Iterator[tuple[str, str]]:
+def _exactness(task: Any, device: Any, options: Namespace) -> Iterator[tuple[str, str]]:
     from marl.envs import trials
 
-    same = trials.repeats(task, device, seed)
+    seed, steps = options.seed, options.steps
+    same = trials.repeats(task, device, seed, steps)
     yield (
         "seeds",
         "equal seeds play equal episodes"
@@ -188,7 +189,7 @@ def _exactness(task: Any, device: Any, seed: int) -> Iterator[tuple[str, str]]:
         else "EQUAL SEEDS PLAY DIFFERENT EPISODES: runs "
         "cannot be repeated; draw all random numbers from what reset(seed) seeds",
     )
-    restored = trials.restores(task, device, seed) if same else None
+    restored = trials.restores(task, device, seed, steps) if same else None
     if restored is False:
         raise UserError(
             f"task {task.name!r} goes on otherwise from a saved state than before; state_dict must "

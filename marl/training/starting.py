@@ -17,7 +17,7 @@ from marl.errors import UserError
 from marl.networks.by_group import module_key
 from marl.training import fitting, loading, run_directory, zoo
 from marl.training.checkpoint_formats import State
-from marl.training.fitting import Fit
+from marl.training.fitting import Difference, Fit
 from marl.training.start_from import StartFrom
 from marl.training.start_table import Start, shape_text
 from marl.training.teams import Team
@@ -198,18 +198,24 @@ def _load_policy(team: Algorithm, state: State, name: str, file: Path) -> None:
     new = policy.state_dict()
     fit = fitting.fit_layers(new, state["policy"])
     if (worst := fitting.nothing_fits(fit, new)) is not None:
-        advice = "take the run's model (its config.json has it), and a task with observations or "
-        advice += "actions of the same size"
-        axes = len(worst.there or ()) - len(worst.here or ())
-        if worst.there and worst.here and axes:
-            sharing = "per_agent" if axes > 0 else "shared"
-            advice = f"the run's model has sharing={sharing}; set model.sharing={sharing}"
         raise UserError(
             f"start_from: nothing of the policy in {str(file)!r} fits team {name!r}: "
             f"{worst.tensor} is {shape_text(worst.there)} there and {shape_text(worst.here)} "
-            f"here; {advice}"
+            f"here; {advice(worst)}"
         )
     policy.load_state_dict(fit.state)
+
+
+def advice(worst: Difference) -> str:
+    """Returns what to do where no layer of a policy fits, of which ``worst`` is one."""
+    axes = len(worst.there or ()), len(worst.here or ())
+    if axes[0] != axes[1] and min(axes) >= 2:  # a vector belongs to another kind of layer
+        sharing = "per_agent" if axes[0] > axes[1] else "shared"
+        return f"the run's model has sharing={sharing}; set model.sharing={sharing}"
+    return (
+        "take the run's model (its config.json has it), and a task with observations or actions of "
+        "the same size"
+    )
 
 
 def _load(team: Algorithm, saved: State, optimizers: bool) -> dict[str, Fit]:

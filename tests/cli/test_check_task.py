@@ -36,6 +36,13 @@ class Forgetful(Game):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+class Timeless(Game):
+    """Its saved state lacks the time of its episodes, which matters at their end only."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"time": torch.zeros_like(self.time)}
+
+
 class Broken(Game):
     """Ends episodes without an end of its agents, or fails, from the second step on."""
 
@@ -54,6 +61,10 @@ class Broken(Game):
 
 def forgetful(num_envs: int, device: torch.device) -> Game:
     return Forgetful(num_envs, device, PAIR, Rules())
+
+
+def timeless(num_envs: int, device: torch.device) -> Game:
+    return Timeless(num_envs, device, PAIR, Rules(length=25, end=0.0))
 
 
 def broken(num_envs: int, device: torch.device, fails: bool = False) -> Game:
@@ -138,6 +149,7 @@ def test_it_prints_what_an_environment_does(capsys, words: list[str], lines: lis
             [f"{HERE}:forgetful"],
             "goes on otherwise from a saved state than before; state_dict must",
         ),
+        ([f"{HERE}:timeless"], "goes on otherwise from a saved state than before"),
         (
             [f"{HERE}:broken"],
             "breaks the contract of environments in random play: left: where an ep",

@@ -13,7 +13,7 @@ from marl.envs.drawing import NO_RENDER
 from marl.envs.first_step import FirstStepCheck
 from marl.envs.task import Task
 from marl.errors import UserError
-from marl.types import Transition
+from marl.types import Discrete, Transition
 from tests.helpers.builders import CPU
 from tests.helpers.cli import called
 from tests.helpers.experiments import WORDS
@@ -76,6 +76,30 @@ def test_what_is_no_batched_environment_is_refused() -> None:
         Task(f"{__name__}:nothing")(3, CPU)
     with pytest.raises(UserError, match="num_envs is 1, expected 3"):
         Task(f"{__name__}:fewer")(3, CPU)
+
+
+def empty(num_envs: int, device: torch.device, members: int = 0) -> Game:
+    return Game(num_envs, device, {"left": (members, Discrete(3))}, Rules())
+
+
+def plain_actions(num_envs: int, device: torch.device) -> Game:
+    game = identity(num_envs, device)
+    game.groups = {n: replace(group, action=3) for n, group in game.groups.items()}  # pyright: ignore
+    return game
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "words"),
+    [
+        ("empty", {}, "group 'left' has no agents, expected at least one"),
+        ("plain_actions", {}, "the actions of group 'left' are 3, expected a marl.Discrete"),
+        ("empty", {"member": 1}, "unknown option 'member' of task '.*'; did you mean 'members'"),
+        ("plain_actions", {"n": 1}, "unknown option 'n' of task .* none exists to choose from"),
+    ],
+)
+def test_what_a_factory_makes_is_checked(name: str, kwargs: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        Task(f"{__name__}:{name}", kwargs=kwargs)(3, CPU)
 
 
 def test_training_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

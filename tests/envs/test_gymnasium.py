@@ -181,6 +181,14 @@ class Short(Crossing):
         return observed, rewards[:2], *rest
 
 
+class FourValues(Crossing):
+    """Steps as environments of gym before 0.26 do."""
+
+    def step(self, action: Any) -> Any:
+        observed, rewards, terminated, _, info = super().step(action)
+        return observed, rewards, terminated, info
+
+
 @pytest.mark.parametrize(
     ("make_env", "words"),
     [
@@ -191,6 +199,7 @@ class Short(Crossing):
         (lambda: make("gymnasium/CartPole-v1", 1, speed=3), "does not take .*speed"),
         (lambda: Task("gymnasium/CartPole-v1", state=True)(1, CPU), "task.state=True changes"),
         (lambda: PettingZooEnv(Uneven, 1), "expected tuples with one space for each agent"),
+        (lambda: PettingZooEnv(FourValues, 1), "else than 5 values; expected observation, rew"),
         (lambda: PettingZooEnv(Short, 1), "there are 2 rewards; expected 3, by agent"),
     ],
 )

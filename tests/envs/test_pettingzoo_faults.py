@@ -26,6 +26,7 @@ from tests.helpers.faulty_envs import (
     FourValues,
     GlobalNumpy,
     LateInfo,
+    ListOfRewards,
     Silent,
     Unpaid,
     Unseeded,
@@ -156,6 +157,7 @@ def test_a_reward_that_is_not_one_number_is_named() -> None:
     ("make", "words"),
     [
         (FourValues, r"step\(\) of .* returned 4 values; expected 5, each a dict by agent: obs"),
+        (ListOfRewards, r"step\(\) of .* returned rewards as a list; expected a dict by agent"),
         (Unpaid, "gave no reward to agent 'a_1', which acted; step"),
     ],
 )

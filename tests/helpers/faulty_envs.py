@@ -87,6 +87,14 @@ class FourValues(Tiny):
         return observations, rewards, terminations, infos
 
 
+class ListOfRewards(Tiny):
+    """Pays by a list in the order of the agents."""
+
+    def step(self, actions: dict) -> Any:
+        observations, rewards, *others = super().step(actions)
+        return observations, list(rewards.values()), *others
+
+
 class Unpaid(Tiny):
     """Pays a_0 only."""
 

@@ -18,10 +18,10 @@ from marl.errors import UserError
 from marl.experiment import Experiment, Settings
 from marl.networks.perceptron import Perceptron
 from marl.training import zoo
-from marl.training.fitting import flat
+from marl.training.fitting import Difference, flat
 from marl.training.run_directory import read_config
 from marl.training.start_from import StartFrom
-from marl.training.starting import fingerprint
+from marl.training.starting import advice, fingerprint
 from tests.helpers.toy_envs import crowd
 
 TINY: dict[str, Any] = {
@@ -170,6 +170,8 @@ def test_layers_that_do_not_fit_begin_anew(tmp_path: Path) -> None:
     }  # fmt: skip
     with pytest.raises(UserError, match=r"body.0.weight is \[8, 3\] there and \[4, 3\] here"):
         run(tmp_path / "no", None, start, model=Perceptron(hidden=[4, 4]))
+    norm = Difference("networks.agent.body.0.weight", (6,), (8, 2))  # input_norm there, not here
+    assert advice(norm).startswith("take the run's model")
     assert not (tmp_path / "no").exists()
 
 
