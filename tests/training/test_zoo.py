@@ -82,6 +82,7 @@ def test_a_copied_record_is_a_policy(tmp_path: Path) -> None:
     for name in ("config.json", policy_file.NAME):
         shutil.copy(source / name, tmp_path)
     policy = marl.load_policy(tmp_path)
+    assert repr(policy).startswith("LoadedPolicy(IndependentPolicy of ")
     obs = {
         name: torch.zeros(len(g.agents), *g.observation.shape) for name, g in policy.groups.items()
     }
