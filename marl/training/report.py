@@ -163,14 +163,24 @@ def write_video(frames: list[np.ndarray], path: Path, fps: int = 15) -> Path:
         The path.
 
     Raises:
-        UserError: the ending is another one, or the directory does not exist.
+        UserError: the ending is another one, or no file can be written there.
     """
-    import imageio.v2 as imageio
-
     check_video(path)
     images = [frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames]
+    try:
+        path.unlink(missing_ok=True)  # of an old video nobody should think that it is the new one
+        _write_images(images, path, fps)
+    except OSError as error:
+        raise UserError(f"the video {str(path)!r} cannot be written: {error}") from error
+    if not path.is_file() or not path.stat().st_size:  # ffmpeg fails without an error
+        raise UserError(f"the video {str(path)!r} cannot be written there; choose another folder")
+    return path
+
+
+def _write_images(images: list[np.ndarray], path: Path, fps: int) -> None:
+    import imageio.v2 as imageio
+
     if path.suffix == ".gif":
         imageio.mimsave(path, images, duration=1000 / fps, loop=0)  # type: ignore[arg-type]
     else:
         imageio.mimsave(path, images, fps=fps, macro_block_size=2, quality=7)  # type: ignore[arg-type]
-    return path

@@ -197,6 +197,20 @@ def test_videos_that_cannot_be_written(tmp_path: Path, name: str) -> None:
         report.write_video([], tmp_path / name)
 
 
+def test_a_video_that_was_not_written_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ffmpeg prints that it cannot write, and imageio raises nothing; an old file goes too."""
+    frames = [np.zeros((32, 32, 3), dtype=np.uint8)]
+    (tmp_path / "film.mp4").write_text("old")
+    (tmp_path / "folder.mp4").mkdir()
+    monkeypatch.setattr(imageio, "mimsave", lambda *_, **__: None)
+    with pytest.raises(UserError, match="cannot be written there; choose another folder"):
+        report.write_video(frames, tmp_path / "film.mp4")
+    with pytest.raises(UserError, match=r"folder.mp4' cannot be written: "):
+        report.write_video(frames, tmp_path / "folder.mp4")
+
+
 # -------------------------------------------------------------------------------- configs and seeds
 
 
