@@ -165,7 +165,8 @@ def _stage(number: int, entry: Any) -> Stage:
     for key in entry:
         if key not in known and not str(key).startswith("task."):
             keys = [*known, f"task.{key}"] if re.match(r"kwargs\.|max_steps$", str(key)) else known
-            raise unknown("key", key, keys, where=f" in stage {number} of curriculum")
+            where = f" in stage {number} of curriculum, beside options of the task (task.KEY)"
+            raise unknown("key", key, keys, where=where)
     return Stage(
         task={k.removeprefix("task."): v for k, v in entry.items() if k.startswith("task.")},
         settings={k: v for k, v in entry.items() if k in SETTINGS},

@@ -198,7 +198,7 @@ def test_a_replay_of_the_same_shapes_stays(tmp_path: Path) -> None:
         (IPPO, [{"until": 30}, {"until": 30}, {}], "more than the 30 at which it begins"),
         (IPPO, [{"until": 120}, {}], "total_frames=120"),
         (IPPO, [{"until": "soon"}, {}], "until='soon' of stage 1 is no number"),
-        (IPPO, [{"untl": 3}, {}], "unknown key 'untl' in stage 1 of curriculum; did you mean"),
+        (IPPO, [{"untl": 3}, {}], "unknown key 'untl' in stage 1 of curriculum, beside options"),
         (IPPO, [{"until_return": "high"}, {}], "is no bound"),
         (IPPO, [{"until": 30}, {"kwargs.N": 3}], "did you mean 'task.kwargs.N'"),
         (IPPO, [{"until": 30}, {"task.max_steps": "a"}], "task.max_steps='a' is of a wrong type"),
