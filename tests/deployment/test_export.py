@@ -23,7 +23,7 @@ from marl.types import GroupObservation, Observation
 from tests.deployment.test_policy import RUNS, run
 from tests.helpers.cli import refused
 
-NEEDS_MORE = ("entities", "mortal", "choices")  # masks or a graph
+NEEDS_MORE = ("entities", "mortal", "choices", "stacked")  # masks, a graph, or the whole stack
 FAST = ("memory", "continuous", "mortal")
 
 
