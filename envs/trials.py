@@ -37,7 +37,7 @@ def one_sentence(task: str, doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
+    except (UserError, BrokenPipeError):  # of a reader of the output that has gone
         raise
     except AssertionError as error:
         if not str(error):

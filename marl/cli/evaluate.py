@@ -34,7 +34,7 @@ def evaluate(options: Namespace) -> int:
     Returns:
         The exit code.
     """
-    from marl.training import build, joint_evaluation, loading, report, run_directory
+    from marl.training import build, loading, report, run_directory
     from marl.training.agent_order import OrderedTask, arrange
     from marl.training.origin import naming_origin
     from marl.utils.seeding import evaluation_seed
@@ -63,11 +63,7 @@ def evaluate(options: Namespace) -> int:
     teams = build.load_teams(env, *parts)
     seed = evaluation_seed(options.seed, "evaluate")
     limit = limit_of(options, config["settings"], "evaluation")
-    total = options.episodes * (2 if joint_evaluation.ablations(teams) else 1)
-    with counting("episodes", total) as advance:
-        result = joint_evaluation.play(
-            env, teams, options.episodes, seed, options.sample, limit, advance
-        )
+    result = _played(env, teams, options, seed, limit)
     env.close()
     if options.json:
         print(json.dumps({"checkpoint": str(path), "frames": state["frames"], **result}))
@@ -77,6 +73,19 @@ def evaluate(options: Namespace) -> int:
         env = make(1, device)
         _write_video(env, build.load_teams(env, *parts), seed, Path(options.video))
     return 0
+
+
+def _played(
+    env: VectorEnv, teams: Teams, options: Namespace, seed: int, limit: Limit
+) -> dict[str, Any]:
+    """Plays the command's episodes, with progress; along a graph of agents also without it."""
+    from marl.training import joint_evaluation
+
+    total = options.episodes * (2 if joint_evaluation.ablations(teams) else 1)
+    with counting("episodes", total) as advance:
+        return joint_evaluation.play(
+            env, teams, options.episodes, seed, options.sample, limit, advance
+        )
 
 
 def _write_video(env: VectorEnv, teams: Teams, seed: int, path: Path) -> None:

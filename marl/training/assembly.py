@@ -106,7 +106,7 @@ class Assembly:
 
     def _open_run(self, resume: bool, numbered: bool, sinks: Sequence[Sink]) -> None:
         """Creates the run directory, or reads the run's state from it."""
-        self.start = starting.Start()
+        self.start, self.last_env = starting.Start(), self.env
         if not resume or early_stop.is_set(self.settings):
             early_stop.check(self.settings, self.teams, resume)
         if not resume:
@@ -119,7 +119,6 @@ class Assembly:
         self.files = RunFiles(self.directory, self.settings)
         self.checkpoints, self.jsonl = self.files.checkpoints, self.files.jsonl
         self.resumed = resume
-        self.last_env = self.env
         self.changes: dict[str, Any] = {}  # of the settings, for ``run`` to write
         if resume:
             self._resume()

@@ -103,20 +103,25 @@ def read(path: Path, device: torch.device) -> State:
         with safe_open(path, "pt", device="cpu") as file:
             about = json.loads((file.metadata() or {})[ABOUT])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError, RecursionError):
+        state = _state(about, tensors, device)
+    except (SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError,
+            RecursionError):  # fmt: skip
         raise CorruptCheckpoint(
             f"{str(path)!r} is not a policy file of this program, or it is damaged"
         ) from None
-    teams = {team: {"policy": _policy(tensors, _prefix(team), device)} for team in about["frames"]}
-    state = {
-        "format": about["format"],
-        "frames": max(about["frames"].values()),
-        "frames_by_team": about["frames"],
-        "spaces": about["spaces"],
-        "teams": teams,
-        "algorithms": about.get("algorithms", {}),
-    }
     return checkpoint_formats.read(state, path)
+
+
+def _state(about: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> State:
+    frames = {team: int(count) for team, count in about["frames"].items()}
+    return {
+        "format": int(about["format"]),
+        "frames": max(frames.values()),
+        "frames_by_team": frames,
+        "spaces": about["spaces"],
+        "teams": {team: {"policy": _policy(tensors, _prefix(team), device)} for team in frames},
+        "algorithms": dict(about.get("algorithms", {})),
+    }
 
 
 def _policy(tensors: Mapping[str, Tensor], prefix: str, device: torch.device) -> State:

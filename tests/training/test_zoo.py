@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 import marl
 from marl.algorithms.mappo import MAPPOConfig
@@ -49,6 +50,10 @@ def test_a_damaged_file_is_called_so(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="not a policy file of this program, or it is damaged"):
         policy_file.read(path, CPU)
+    for about in ("{}", "[]", '{"frames": {}, "format": 2, "spaces": {}}', '{"frames": 3}'):
+        path.write_bytes(save({"a/b": torch.zeros(1)}, {policy_file.ABOUT: about}))
+        with pytest.raises(UserError, match="not a policy file of this program"):
+            policy_file.read(path, CPU)
     with pytest.raises(UserError, match="does not exist"):
         policy_file.read(tmp_path / "none.safetensors", CPU)
 
