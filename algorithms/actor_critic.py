@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,12 +21,12 @@ from marl.learning.replay import ReplayBatch
 from marl.learning.sequential import update_order
 from marl.learning.target_networks import TargetNetwork, target_copy
 from marl.policies.agent import AgentPolicy, agent_policies
-from marl.policies.base import DifferentiablePolicy, Policy, encoded_actions
+from marl.policies.base import DifferentiablePolicy, Policy, encode, encoded_actions
 from marl.types import Noise, Observation, Stats
 from marl.utils.compilation import compile_function
 
 
-class ActorCritic(ReplayLearner):
+class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]]):
     """K critics of the joint action with target networks, and actors below them.
 
     Actors are updated together or, with ``sequential``, one after the other
@@ -51,6 +52,8 @@ class ActorCritic(ReplayLearner):
             updated one after the other.
     """
 
+    #: How many times the policy's noise is drawn for each batch.
+    noise_draws = 2
     #: Names of the statistics that ``update_actors`` returns, in the order of checkpoints.
     actor_stat_names: tuple[str, ...] = ("policy_loss",)
 
@@ -104,6 +107,37 @@ class ActorCritic(ReplayLearner):
 
     def networks(self) -> list[nn.Module]:
         return [self.policy, self.critic]
+
+    # -------------------------------------------------------------------------------------- batches
+
+    def next_batch(self) -> tuple[ReplayBatch, list[Noise]]:
+        """Samples transitions of the replay, and ``noise_draws`` times the noise of their actions.
+        Counts one update."""
+        generator = self.context.generator
+        index = self.replay.draw(self.batch_size, generator)
+        batch = self.read(index, self.replay.successors.rows)
+        stored = {f"{n}/{k}": value for n, aux in batch.aux.items() for k, value in aux.items()}
+        self.updates += 1
+        return batch, [
+            {**self.policy.noise(self.batch_size, generator), **stored}
+            for _ in range(self.noise_draws)
+        ]
+
+    def read(self, index: Tensor, rows: Observation | None = None) -> ReplayBatch:
+        """Returns the transitions that begin at frames ``index``, with encoded actions.
+
+        Args:
+            index: frames of the replay, ``[M]``.
+            rows: the stored successors, as in ``Replay.transitions``.
+
+        Returns:
+            Transitions of ``n_step`` steps, with actions as critics read them, ``[M, N, A]``.
+        """
+        config = self.config
+        batch = self.replay.transitions(
+            index, config.n_step, config.gamma, self.team, self.scheme, rows
+        )
+        return replace(batch, action=encode(self.context.everyone, batch.action, batch.obs))
 
     # -------------------------------------------------------------------------------------- critics
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,26 +15,27 @@ from torch import Tensor, nn
 from marl.algorithm import Context
 from marl.critics.inputs import SCOPES
 from marl.errors import UserError
-from marl.learning.replay import ReplayBatch
 from marl.learning.rewards import REWARDS, team_alive
 from marl.learning.target_networks import TargetNetwork
 from marl.networks.base import Model, per_agent
 from marl.networks.observation_norm import observe
-from marl.policies.base import DifferentiablePolicy, act, encode
+from marl.policies.base import DifferentiablePolicy, act
 from marl.policies.dag import BayesianNetworkConfig
 from marl.policies.random import RandomPolicy
 from marl.types import Carry, Metrics, Noise, Observation, PolicyStep, Rollout
 from marl.utils import distributed
 from marl.utils.validation import check_range, check_word
 
+Config = TypeVar("Config", bound="ReplayConfig")
+Batch = TypeVar("Batch")  # what one gradient step learns from
+
 
 @dataclass
-class OffPolicyConfig:
-    """Hyperparameters of every off-policy algorithm.
+class ReplayConfig:
+    """Hyperparameters of every algorithm that learns from a replay.
 
-    The defaults of ``actor_lr``, ``critic_lr``, ``gamma``, ``tau``, ``warmup`` and
-    ``frames_per_update`` are those of HARL (Liu et al. 2024) on MPE, whose batches have 1,000
-    transitions and whose returns sum 20 steps.
+    The defaults of ``gamma``, ``tau``, ``warmup`` and ``frames_per_update`` are those of HARL (Liu
+    et al. 2024) on MPE, whose batches have 1,000 transitions and whose returns sum 20 steps.
     """
 
     #: True: the run allocates a replay, and ``Context.replay`` is it.
@@ -45,27 +46,15 @@ class OffPolicyConfig:
     #: What a return sums: each agent's ``own`` rewards, or the team's ``team_sum`` or
     #: ``team_mean``.
     reward: str = "team_mean"
-    #: Whether the agents' policies are updated one after the other in a random order, each against
-    #: the new policies of those before it; each agent then has weights of its own.
-    sequential: bool = False
-    #: Learning rate of the actors; usual 1e-4 to 1e-2.
-    actor_lr: float = 5e-4
-    #: Learning rate of the critics; usual 1e-4 to 1e-2.
-    critic_lr: float = 5e-4
     #: Added to the root of Adam's second moment; usual 1e-8 to 1e-5.
     adam_eps: float = 1e-8
     #: Norm to which the gradient of every optimizer (critics, actors) is clipped; usual 0.5 to 10.
     max_grad_norm: float = 10.0
     #: Discount of future rewards, per step; usual 0.95 to 0.999.
     gamma: float = 0.99
-    #: Steps of rewards that a target sums before it adds the critic's value; usual 1 to 20.
-    n_step: int = 1
     #: Share of the new weights that a target network takes over at each of its updates; usual 0.005
     #: to 0.01.
     tau: float = 0.005
-    #: Critic updates for each update of the actors and the target networks; 1, or 2 for delayed
-    #: actors (MATD3).
-    actor_interval: int = 1
     #: Transitions of one gradient step; must divide over the ranks. Usual 256 to 1,024.
     batch_size: int = 256
     #: Frames collected for each gradient step of the critics; usual 1 (HASAC with few environments)
@@ -73,20 +62,54 @@ class OffPolicyConfig:
     frames_per_update: float = 20.0
     #: Frames of uniformly random actions before the first gradient step; usual 10,000 to 25,600.
     warmup: int = 10_000
+    #: Steps of each sequence that is learned from, of which a batch has ``batch_size`` in all;
+    #: usual the length of an episode. Read where networks have a memory.
+    sequence_length: int = 16
+    #: Steps before each sequence, from which memories build up without gradient; usual 0 to the
+    #: length of an episode, from which on memories are exact. Read where networks have a memory.
+    burn_in: int = 16
     #: Whether sampling a batch, the critics' step and each actor's step are compiled into one graph
     #: each: a minute at the start, faster afterwards.
     compile: bool = False
-    #: The Bayesian network of the team's policies; only with ``sequential=false``.
-    joint: BayesianNetworkConfig = field(default_factory=BayesianNetworkConfig)
 
     def __post_init__(self) -> None:
         check_word("critic", self.critic, SCOPES)
         check_word("reward", self.reward, REWARDS)
         check_range(
-            self, actor_lr=(0, 1), critic_lr=(0, 1), adam_eps=(0, 1), max_grad_norm=(0, math.inf),
-            gamma=(0, 1), n_step=(1, 1000), tau=(0, 1), actor_interval=(1, 1000),
+            self, adam_eps=(0, 1), max_grad_norm=(0, math.inf), gamma=(0, 1), tau=(0, 1),
             batch_size=(1, math.inf), frames_per_update=(1e-3, math.inf), warmup=(0, math.inf),
+            sequence_length=(1, math.inf), burn_in=(0, math.inf),
         )  # fmt: skip
+
+    def first_update(self) -> int:
+        """Returns the frames after which the first gradient step is due."""
+        return math.ceil(self.warmup + self.frames_per_update)
+
+
+@dataclass
+class OffPolicyConfig(ReplayConfig):
+    """Hyperparameters of every off-policy actor-critic."""
+
+    #: Whether the agents' policies are updated one after the other in a random order, each against
+    #: the new policies of those before it; each agent then has weights of its own.
+    sequential: bool = False
+    #: Learning rate of the actors; usual 1e-4 to 1e-2, 5e-4 in HARL.
+    actor_lr: float = 5e-4
+    #: Learning rate of the critics; usual 1e-4 to 1e-2, 5e-4 in HARL.
+    critic_lr: float = 5e-4
+    #: Steps of rewards that a target sums before it adds the critic's value; usual 1 to 20.
+    n_step: int = 1
+    #: Critic updates for each update of the actors and the target networks; 1, or 2 for delayed
+    #: actors (MATD3).
+    actor_interval: int = 1
+    #: The Bayesian network of the team's policies; only with ``sequential=false``.
+    joint: BayesianNetworkConfig = field(default_factory=BayesianNetworkConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(
+            self, actor_lr=(0, 1), critic_lr=(0, 1), n_step=(1, 1000), actor_interval=(1, 1000)
+        )
         if self.joint.graph != "none" and self.sequential:
             raise UserError(
                 f"joint.graph={self.joint.graph}: agents of a joint policy do not move one by one; "
@@ -102,21 +125,18 @@ class OffPolicyConfig:
                 "own reward; set reward=own"
             )
 
-    def first_update(self) -> int:
-        """Returns the frames after which the first gradient step is due."""
-        return math.ceil(self.warmup + self.frames_per_update)
-
     def model(self, context: Context) -> Model:
         """Returns the policies' network; each agent has weights of its own where they are updated
         one after the other."""
         return per_agent(context.model) if self.sequential else context.model
 
 
-class ReplayLearner:
+class ReplayLearner(Generic[Config, Batch]):
     """Acts at random during the warm-up, then by its policy, and learns from the run's replay.
 
-    A subclass takes one gradient step for each of the ``batches`` of a rollout in its ``update``,
-    and extends ``parts`` by what has a state of its own.
+    A subclass reads its batches in ``next_batch``, takes one gradient step for each of the
+    ``batches`` of a rollout in its ``update``, and extends ``parts`` by what has a state of its
+    own.
 
     Args:
         config: hyperparameters.
@@ -124,10 +144,7 @@ class ReplayLearner:
         policy: the team's.
     """
 
-    #: How many times the policy's noise is drawn for each batch.
-    noise_draws = 2
-
-    def __init__(self, config: OffPolicyConfig, context: Context, policy: DifferentiablePolicy):
+    def __init__(self, config: Config, context: Context, policy: DifferentiablePolicy):
         assert context.replay is not None, "an off-policy algorithm needs the run's replay"
         self.config, self.context, self.team = config, context, context.team
         self.replay, self.policy = context.replay, policy
@@ -137,6 +154,7 @@ class ReplayLearner:
         self.agents = [(name, row) for name, g in self.team.items() for row in range(g.size)]
         self.target_networks: list[TargetNetwork] = []
         self.batch_size = distributed.share("batch_size", config.batch_size)  # of this rank
+        self.warmup: float = config.warmup  # frames before the first update
         self.frames = self.updates = 0  # of all ranks together
 
     # --------------------------------------------------------------------------------------- acting
@@ -168,7 +186,7 @@ class ReplayLearner:
             noise = self.exploration_noise(self.policy.noise(len(start), generator))
         step = self.policy.act(obs, carry, start, noise)
         aux = {n: {key: step.aux[n][key] for key in self.policy.aux_keys} for n in self.team}
-        if explore and self.frames < self.config.warmup:
+        if explore and self.frames < self.warmup:
             random = act(self.random_policy, obs, {}, start, generator, explore)
             return replace(step, action=random.action, aux=aux)
         return replace(step, aux=aux)
@@ -190,43 +208,32 @@ class ReplayLearner:
         """
         raise NotImplementedError
 
-    def batches(self, rollout: Rollout) -> Iterator[tuple[ReplayBatch, list[Noise]]]:
-        """Yields a batch with its noise for each gradient step that is due after the rollout."""
+    def batches(self, rollout: Rollout) -> Iterator[Batch]:
+        """Yields a batch for each gradient step that is due after the rollout."""
         config = self.config
         self.frames += rollout.frames * distributed.size()
         self.observe(rollout.obs)
-        due = int((self.frames - config.warmup) / config.frames_per_update) - self.updates
+        due = int((self.frames - self.warmup) / config.frames_per_update) - self.updates
         for _ in range(due):
             yield self.next_batch()
 
-    def next_batch(self) -> tuple[ReplayBatch, list[Noise]]:
-        """Samples transitions of the replay, and ``noise_draws`` times the noise of their actions.
-        Counts one update."""
-        generator = self.context.generator
-        index = self.replay.draw(self.batch_size, generator)
-        batch = self.read(index, self.replay.successors.rows)
-        stored = {f"{n}/{k}": value for n, aux in batch.aux.items() for k, value in aux.items()}
-        self.updates += 1
-        return batch, [
-            {**self.policy.noise(self.batch_size, generator), **stored}
-            for _ in range(self.noise_draws)
-        ]
+    def next_batch(self) -> Batch:
+        """Reads the batch of the next gradient step from the replay, and counts one update."""
+        raise NotImplementedError
 
-    def read(self, index: Tensor, rows: Observation | None = None) -> ReplayBatch:
-        """Returns the transitions that begin at frames ``index``, with encoded actions.
+    def draw_sequences(self, length: int, burn_in: int) -> Tensor:
+        """Draws the sequences of one gradient step.
 
         Args:
-            index: frames of the replay, ``[M]``.
-            rows: the stored successors, as in ``Replay.transitions``.
+            length: steps of each sequence to learn from.
+            burn_in: steps before them.
 
         Returns:
-            Transitions of ``n_step`` steps, with actions as critics read them, ``[M, N, A]``.
+            Indices of frames, ``[burn_in + length, M]``, of which M sequences have about
+            ``batch_size`` frames to learn from.
         """
-        config = self.config
-        batch = self.replay.transitions(
-            index, config.n_step, config.gamma, self.team, self.scheme, rows
-        )
-        return replace(batch, action=encode(self.context.everyone, batch.action, batch.obs))
+        count = max(1, self.batch_size // length)
+        return self.replay.draw_windows(count, burn_in + length, self.context.generator)
 
     def alive(self, obs: Observation) -> Tensor | None:
         """Returns 1.0 where an agent of the team is alive, ``[M, N]``; None where all always

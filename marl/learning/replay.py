@@ -13,7 +13,7 @@ from marl.learning.frames import unpack
 from marl.learning.replay_storage import ReplayStorage
 from marl.learning.returns import n_step
 from marl.learning.rewards import RewardScheme
-from marl.types import AgentGroup, Aux, Observation, Rollout, register, take
+from marl.types import AgentGroup, Aux, Observation, register, take
 
 
 @register
@@ -36,6 +36,33 @@ class ReplayBatch:
     discount: Tensor
     #: Entries named by the policies' ``aux_keys``, ``[M, N, ...]`` by group and name.
     aux: Aux
+
+
+@register
+@dataclass(frozen=True)
+class Sequences:
+    """``M`` sequences of ``T`` consecutive steps, for all groups.
+
+    Episodes may end and begin inside a sequence. H is the number of the team's agents under ``own``
+    rewards, and else 1.
+    """
+
+    #: What the agents acted on, ``[T, M, ...]``.
+    obs: Observation
+    #: True successors, as the team's critics are to value them, ``[T, M, ...]``.
+    next_obs: Observation
+    #: Actions by group, ``[T, M, N, *action shape]``.
+    action: Mapping[str, Tensor]
+    #: Entries named by the policies' ``aux_keys``, ``[T, M, N, ...]`` by group and name.
+    aux: Aux
+    #: Rewards, ``[T, M, H]``.
+    reward: Tensor
+    #: True where a return ends for good, ``[T, M, H]``.
+    terminated: Tensor
+    #: True where a trace stops, ``[T, M, H]``.
+    done: Tensor
+    #: True where an episode begins, ``[T, M]``.
+    start: Tensor
 
 
 class Replay(ReplayStorage):
@@ -141,19 +168,37 @@ class Replay(ReplayStorage):
         return slot * self.num_envs + start % self.num_envs
 
     def sequences(
-        self, count: int, length: int, burn_in: int, generator: torch.Generator
-    ) -> Rollout:
-        """Samples sequences of consecutive steps of one copy each.
-
-        Episodes may begin inside a sequence (``start``).
+        self,
+        index: Tensor,
+        team: Mapping[str, AgentGroup],
+        scheme: RewardScheme,
+        rows: Observation | None = None,
+    ) -> Sequences:
+        """Returns sequences of consecutive steps as a team learns from them.
 
         Args:
-            count: number of sequences.
-            length: steps to learn from.
-            burn_in: steps before them, from which memories build up.
-            generator: random numbers, on the replay's device.
-
-        Returns:
-            ``[burn_in + length, count, ...]``.
+            index: indices of frames, ``[T, M]``, from ``draw_windows``.
+            team: the groups of the team.
+            scheme: how the team is rewarded.
+            rows: rows of ``successors``, as in ``transitions``.
         """
-        return self.take(self.draw_windows(count, burn_in + length, generator))
+        rows = rows or self.successors.all_rows()
+        frames = unpack(take(self._storage(), index))
+        frames = replace(frames, next_obs=self._next_obs(index, rows))
+        return Sequences(
+            obs=frames.obs,
+            next_obs=scheme.successor(frames, team),
+            action=frames.action,
+            aux=frames.aux,
+            reward=scheme.reward(frames, team),
+            terminated=scheme.terminated(frames, team),
+            done=_stop_before_starts(scheme.done(frames, team), frames.start),
+            start=frames.start,
+        )
+
+
+def _stop_before_starts(done: Tensor, start: Tensor) -> Tensor:
+    """Returns ``done [T, M, H]``, True also before a step that starts an episode although none
+    ended, in a resumed run that could only start new episodes; ``start`` is ``[T, M]``."""
+    next_start = torch.cat([start[1:], torch.zeros_like(start[:1])])
+    return done | next_start.unsqueeze(-1)

@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from marl.errors import UserError
 from marl.networks.encoders import Convolutions, Flat
 from marl.networks.observation_norm import ObservationNorm
-from marl.types import AgentGroup, EntityGraph, TensorSpec
+from marl.types import AgentGroup, EntityGraph, TensorSpec, tree_map
 
 
 class Model(Protocol):
@@ -76,6 +77,32 @@ class Network(nn.Module):
         """
         raise NotImplementedError
 
+    def unroll(
+        self, x: Tensor, carry: Tensor | None, start: Tensor | None, **graph: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Computes the outputs of all agents, and their memories after each step.
+
+        Args:
+            x: ``[T, B, N, *shape]``.
+            carry: memories before the first step, ``[B, N, H]``; None without memory.
+            start: ``[T, B]`` bool, True where an episode begins; None without memory.
+            graph: what ``forward`` takes beside them.
+
+        Returns:
+            The outputs ``[T, B, N, outputs]``, and the memories after each step
+            ``[T, B, N, H]``; None without memory.
+        """
+        if not self.carry_size:
+            return self(x, carry, start, **graph)[0], None
+        assert carry is not None and start is not None, "a recurrent network needs carry and start"
+        outputs, memories = [], []
+        for t in range(len(x)):
+            at_t = tree_map(lambda value, t=t: value[t : t + 1], (x, start, graph))
+            out, carry = self(at_t[0], carry, at_t[1], **at_t[2])
+            outputs.append(out)
+            memories.append(carry)
+        return torch.cat(outputs), torch.stack(memories)
+
 
 def build_for(
     model: Model, group: AgentGroup, outputs: int, gain: float = 1.0, more: int = 0
@@ -133,6 +160,11 @@ class NormalizedNetwork(Network):
     ) -> tuple[Tensor, Tensor | None]:
         return self.network(self.norm(x), carry, start, **graph)
 
+    def unroll(
+        self, x: Tensor, carry: Tensor | None, start: Tensor | None, **graph: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        return self.network.unroll(self.norm(x), carry, start, **graph)
+
 
 def observation_norm(group: AgentGroup) -> ObservationNorm:
     """Builds the running normalisation of a group's observations.
@@ -180,3 +212,20 @@ def apply_network(
     if getattr(network, "reads_graph", False):
         return network(x, carry, start, graph=graph)
     return network(x, carry, start)
+
+
+def unroll_network(
+    network: nn.Module,
+    x: Tensor,
+    graph: EntityGraph | None,
+    carry: Tensor | None,
+    start: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Computes a network's outputs and its memories after each step (``Network.unroll``).
+
+    Arguments are those of ``apply_network``.
+    """
+    assert isinstance(network, Network)
+    if network.reads_graph:
+        return network.unroll(x, carry, start, graph=graph)
+    return network.unroll(x, carry, start)

@@ -131,7 +131,7 @@ class GRU(nn.Module):
             start: ``[T, B]`` bool, True where an episode begins.
 
         Returns:
-            The features ``[T, B, N, H]``, and the memories after the last step ``[B, N, H]``.
+            The features ``[T, B, N, H]``, and the memories after each step ``[T, B, N, H]``.
         """
         assert carry is not None and start is not None, "a recurrent network needs carry and start"
         gates = self.of_input(x)  # all steps at once: [T, B, N, 3H]
@@ -140,7 +140,8 @@ class GRU(nn.Module):
         for t in range(x.shape[0]):
             carry = self.cell(gates[t], carry * keep[t])
             outputs.append(carry)
-        return self.norm(torch.stack(outputs)), carry
+        memories = torch.stack(outputs)
+        return self.norm(memories), memories
 
     def cell(self, gates: Tensor, carry: Tensor) -> Tensor:
         """Computes one step: reset gate r, update gate z, candidate n; h' = (1 - z) n + z h.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -126,14 +127,20 @@ class PerceptronNetwork(Network):
     def forward(
         self, x: Tensor, carry: Tensor | None = None, start: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        features = self.encoder(x)
+        out, memories = self.unroll(x, carry, start)
+        return out, carry if memories is None else memories[-1]
+
+    def unroll(
+        self, x: Tensor, carry: Tensor | None, start: Tensor | None, **graph: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        features, memories = self.encoder(x), None
         if self.agent_id is not None:
             ids = self.agent_id.expand(*features.shape[:-1], -1)
             features = torch.cat([features, ids], dim=-1)
         features = self.body(features)
         if self.gru is not None:
-            features, carry = self.gru(features, carry, start)
-        return self.head(features), carry
+            features, memories = self.gru(features, carry, start)
+        return self.head(features), memories
 
 
 def mlp(model: Perceptron, size: int, stacked: int | None) -> tuple[nn.Sequential, int]:

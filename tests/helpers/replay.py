@@ -117,7 +117,7 @@ class Looking(Scripted):
         replay, random, team = self.context.replay, self.context.generator, self.context.team
         assert replay is not None
         batch = replay.transitions(replay.draw(16, random), 3, 0.9, team, REWARDS["own"])
-        window = replay.sequences(3, 4, 2, random)
+        window = replay.take(replay.draw_windows(3, 6, random))
         sums = [x.double().sum() for seen in window.obs.groups.values() for x in [seen.obs]]
         return {
             "reward": batch.reward.mean(),

@@ -123,7 +123,7 @@ def test_frames_are_drawn_uniformly(history: list[int]) -> None:
 @pytest.mark.parametrize("history", HISTORIES)
 def test_sequences_are_consecutive_steps_of_one_copy(history: list[int]) -> None:
     replay, expected = filled(history)
-    window = replay.sequences(500, 3, 2, generator())
+    window = replay.take(replay.draw_windows(500, 5, generator()))
     stamp = stamps(window.obs)
     assert stamp.shape == (5, 500)
     assert torch.equal(stamp - stamp[0], torch.arange(5.0).unsqueeze(-1).expand(5, 500))
@@ -135,7 +135,7 @@ def test_sequences_are_consecutive_steps_of_one_copy(history: list[int]) -> None
 def test_sequences_need_enough_steps() -> None:
     replay, _ = filled([4])
     with pytest.raises(UserError, match=r"windows of 5 steps .* holds 4"):
-        replay.sequences(1, 3, 2, generator())
+        replay.draw_windows(1, 5, generator())
 
 
 # -------------------------------------------------------------------------------------- transitions
@@ -245,7 +245,9 @@ def test_a_restored_ring_goes_on_as_the_first(history: list[int]) -> None:
         assert torch.equal(index, other.draw(50, generator()))
         three = [r.transitions(index, 3, 0.9, GROUPS, REWARDS["own"]) for r in (one, other)]
         assert same(*three)
-        assert same(*(r.sequences(9, 3, 1, generator()) for r in (one, other)))
+        index = one.draw_windows(9, 4, generator())
+        assert torch.equal(index, other.draw_windows(9, 4, generator()))
+        assert same(*(r.sequences(index, GROUPS, REWARDS["own"]) for r in (one, other)))
         one.append(after)
         other.append(after)
 
