@@ -14,10 +14,13 @@ from marl.envs.checks import check_count, check_options
 from marl.envs.games.aloha import Aloha
 from marl.envs.games.byzantine import Byzantine
 from marl.envs.games.coordination import Coordination
+from marl.envs.games.cue import Cue
 from marl.envs.games.game import Game, Play, Scene
-from marl.envs.games.matrix import Climbing, Matrix, Penalty, Random
+from marl.envs.games.matrix import Climbing, Matrix, Penalty, Qplex, Qtran, Random
+from marl.envs.games.mmdp import TwoStateMdp
 from marl.envs.games.render import draw
 from marl.envs.games.spectrum import Spectrum
+from marl.envs.games.two_step import TwoStep
 from marl.envs.groups import find_groups, find_teams
 from marl.envs.native import Measures, check_copies, check_index, for_all_agents, restart_where
 from marl.errors import UserError, unknown
@@ -40,10 +43,15 @@ GAMES: dict[str, type[Game[Any]]] = {
     "byzantine": Byzantine,
     "climbing": Climbing,
     "coordination": Coordination,
+    "cue": Cue,
     "matrix": Matrix,
+    "mmdp": TwoStateMdp,
     "penalty": Penalty,
+    "qplex": Qplex,
+    "qtran": Qtran,
     "random": Random,
     "spectrum": Spectrum,
+    "two_step": TwoStep,
 }
 
 
@@ -60,8 +68,6 @@ class GameEnv:
         groups: group -> agents, in place of groups by name.
     """
 
-    state_size = None
-
     def __init__(
         self,
         name: str,
@@ -75,7 +81,7 @@ class GameEnv:
         self.max_steps = game.length if max_steps is None else max_steps
         check_count("max_steps", self.max_steps)
         self.name, self.game, self.num_envs = name, game, num_envs
-        self.device = torch.device(device)
+        self.state_size, self.device = game.state_size, torch.device(device)
         self._final = game.final and self.max_steps == game.length
         game.bind(self.device)
         self._random = torch.Generator(self.device)
@@ -194,9 +200,8 @@ class GameEnv:
 
     def _observation(self, play: Play) -> Observation:
         obs = self.game.observe(play.state)
-        return Observation(
-            {name: GroupObservation(obs[:, rows]) for name, rows in self._rows.items()}
-        )
+        groups = {name: GroupObservation(obs[:, rows]) for name, rows in self._rows.items()}
+        return Observation(groups, self.game.global_state(play.state))
 
     def _find_groups(self, override: Mapping[str, Sequence[str]] | None) -> None:
         game, names = self.game, list(self.game.agents)

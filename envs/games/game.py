@@ -73,6 +73,8 @@ class Game(Generic[S]):
     choices: Sequence[int]
     #: O, the length of an agent's observation.
     obs_size: int
+    #: S, the length of the state that critics may read; None in games that give none.
+    state_size: int | None = None
     #: Steps of an episode, unless ``task.max_steps`` is set.
     length: int
     #: Whether the game itself ends after ``length`` steps (a termination); else it is truncated.
@@ -107,6 +109,10 @@ class Game(Generic[S]):
     def observe(self, state: S) -> Tensor:
         """Returns the agents' observations, ``[B, N, O]`` float32."""
         raise NotImplementedError
+
+    def global_state(self, state: S) -> Tensor | None:
+        """Returns what critics may read, ``[B, S]`` float32; None in games that give none."""
+        return None
 
     def picture(self, scene: Scene) -> Table:
         """Returns a table that shows the last step."""

@@ -1,16 +1,20 @@
-"""Cooperative matrix games ``games/matrix``, ``climbing``, ``penalty`` and ``random``.
+"""Matrix games: ``games/matrix``, ``climbing``, ``penalty``, ``qtran``, ``qplex`` and ``random``.
 
 - **Task**: all agents choose once, at the same time, and earn the same payoff.
-- **Agents**: ``agent_0`` to ``agent_{N-1}``; two in climbing and penalty.
+- **Agents**: ``agent_0`` to ``agent_{N-1}``; two in all but matrix and random.
 - **Observation**, ``[1]``: index 0 is the constant 1.
 - **Actions**: Discrete, as many as the payoff tensor's axis of the agent has entries.
 - **Reward**: ``payoff[a_0][a_1]...``, shared by all.
 - **Episode**: one step, then a termination; with more ``task.max_steps`` the same game is repeated,
   without memory of its own, and truncated at the end.
 
-The best return is the largest payoff. Sources: climbing and penalty are from Claus & Boutilier
-1998, "The dynamics of reinforcement learning in cooperative multiagent systems"; the payoffs are
-theirs.
+The best return is the largest payoff, times ``task.max_steps`` where the game is repeated.
+
+Sources: climbing and penalty are from Claus & Boutilier 1998, "The dynamics of reinforcement
+learning in cooperative multiagent systems"; the payoffs are theirs. The package matrix-games, which
+EPyMARL plays over 25 steps, has both with other names of actions and agents: the rows of its
+climbing are columns here, and its penalty counts one agent's actions backwards. What can be earned
+is the same.
 """
 
 from __future__ import annotations
@@ -32,6 +36,8 @@ from marl.types import register
 MAX_PAYOFFS = 10_000_000  # entries of a payoff tensor
 
 CLIMBING = ((11, -30, 0), (-30, 7, 6), (0, 0, 5))
+QTRAN = ((8, -12, -12), (-12, 0, 0), (-12, 0, 0))
+QPLEX = ((8, -12, -12), (-12, 6, 0), (-12, 0, 6))
 
 
 @register
@@ -140,6 +146,32 @@ class Penalty(Matrix):
     def __init__(self, penalty: float = -100.0) -> None:
         check_number("penalty", penalty, high=0)
         super().__init__(((10, 0, penalty), (0, 2, 0), (penalty, 0, 10)))
+
+
+class Qtran(Matrix):
+    """The matrix game of QTRAN (Son et al. 2019): 8 in a corner beside -12, and 0 elsewhere.
+
+    Equilibria are (0, 0) with 8, and every joint action of 1 and 2 with 0. Uniform play earns -40/9
+    in the mean. On uniform data the nearest sum of utilities (VDN) is lowest in (0, 0), and its
+    greedy actions earn 0. The nearest monotone function earns 8 (squared error 288 over the nine
+    payoffs), but QMIX usually learns another one, that of the other order of actions, which earns 0
+    (320).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(QTRAN)
+
+
+class Qplex(Matrix):
+    """The second matrix game of QPLEX (Wang et al. 2021): 8 in a corner beside -12, and two 6.
+
+    Equilibria are (0, 0) with 8, and (1, 1) and (2, 2) with 6. Uniform play earns -28/9 in the
+    mean. On uniform data the greedy actions of the nearest monotone function earn 6 (squared error
+    344 over the nine payoffs), and those of the nearest sum of utilities no more (580.44).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(QPLEX)
 
 
 class Random(Matrix):

@@ -25,7 +25,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("games/byzantine", {"history": False}),
     ("games/spectrum", {"N": 4, "K": 3, "primary": True, "snr_weighted": True}),
 ]
-DRAWS = ("games/coordination", "games/byzantine")  # begin by chance
+DRAWS = ("games/coordination", "games/byzantine", "games/cue")  # begin by chance
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -153,6 +153,8 @@ def test_tasks_know_the_games() -> None:
         ("games/random", {"seed": -1}, "seed=-1 must be a whole number of at least 0"),
         ("games/coordination", {"N": 1}, "N=1 must be a whole number of at least 2"),
         ("games/coordination", {"N": 3, "l": 3}, "l=3 must be less than N=3"),
+        ("games/cue", {"cues": 1}, "cues=1 must be a whole number of at least 2"),
+        ("games/two_step", {"length": 3}, "unknown option .length. of games/two_step"),
         ("games/coordination", {"slip": 0.7}, "slip=0.7 is out of range; .* is 0.5"),
         ("games/aloha", {"arrival": -0.1}, "arrival=-0.1 is out of range; .* is 0"),
         ("games/aloha", {"wrap": 1}, "wrap=1 must be true or false"),
