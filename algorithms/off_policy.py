@@ -40,9 +40,6 @@ class ReplayConfig:
 
     #: True: the run allocates a replay, and ``Context.replay`` is it.
     needs_replay: ClassVar[bool] = True
-    #: What the critics read: the observations and actions of each ``agent`` alone, of the ``team``,
-    #: of ``all`` teams, or the environment's ``state`` with the actions of all teams.
-    critic: str = "team"
     #: What a return sums: each agent's ``own`` rewards, or the team's ``team_sum`` or
     #: ``team_mean``.
     reward: str = "team_mean"
@@ -73,7 +70,6 @@ class ReplayConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        check_word("critic", self.critic, SCOPES)
         check_word("reward", self.reward, REWARDS)
         check_range(
             self, adam_eps=(0, 1), max_grad_norm=(0, math.inf), gamma=(0, 1), tau=(0, 1),
@@ -90,6 +86,9 @@ class ReplayConfig:
 class OffPolicyConfig(ReplayConfig):
     """Hyperparameters of every off-policy actor-critic."""
 
+    #: What the critics read: the observations and actions of each ``agent`` alone, of the ``team``,
+    #: of ``all`` teams, or the environment's ``state`` with the actions of all teams.
+    critic: str = "team"
     #: Whether the agents' policies are updated one after the other in a random order, each against
     #: the new policies of those before it; each agent then has weights of its own.
     sequential: bool = False
@@ -107,6 +106,7 @@ class OffPolicyConfig(ReplayConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_word("critic", self.critic, SCOPES)
         check_range(
             self, actor_lr=(0, 1), critic_lr=(0, 1), n_step=(1, 1000), actor_interval=(1, 1000)
         )

@@ -3,9 +3,12 @@
 from marl.algorithms.haddpg import HADDPGConfig, HATD3Config
 from marl.algorithms.happo import HAA2CConfig, HAPPOConfig
 from marl.algorithms.hasac import HASACConfig, ISACConfig, MASACConfig
+from marl.algorithms.iql import IQLConfig
 from marl.algorithms.maddpg import IDDPGConfig, MADDPGConfig, MATD3Config
 from marl.algorithms.mappo import IPPOConfig, MAPPOConfig
+from marl.algorithms.qmix import QMIXConfig
 from marl.algorithms.scripted import FrozenConfig, RandomConfig, ScriptedConfig
+from marl.algorithms.vdn import VDNConfig
 
 #: Configuration class of every algorithm, by its name on the command line.
 ALGORITHMS = {
@@ -21,6 +24,9 @@ ALGORITHMS = {
     "matd3": MATD3Config,
     "haddpg": HADDPGConfig,
     "hatd3": HATD3Config,
+    "iql": IQLConfig,
+    "vdn": VDNConfig,
+    "qmix": QMIXConfig,
     "random": RandomConfig,
     "scripted": ScriptedConfig,
     "frozen": FrozenConfig,

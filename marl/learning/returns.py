@@ -53,6 +53,38 @@ def gae(
     return advantage, advantage + value
 
 
+def lambda_returns(
+    reward: Tensor, next_value: Tensor, terminated: Tensor, done: Tensor, gamma: float, lam: float
+) -> Tensor:
+    """Computes lambda-returns, TD(lambda) (Sutton and Barto 2018, section 12.1).
+
+    In formulas::
+
+        G_t = r_t + gamma (1 - terminated_t) ((1 - c_t) V(s'_t) + c_t G_{t+1})
+        c_t = lam (1 - done_t), and 0 in the last step
+
+    Args:
+        reward: r, ``[T, ...]``.
+        next_value: V(s'), the value of the true successor, of the same shape.
+        terminated: True where a return ends for good, of the same shape.
+        done: True where a trace stops, of the same shape.
+        gamma: discount.
+        lam: lambda; 0 for one-step targets, 1 for discounted sums.
+
+    Returns:
+        G, ``[T, ...]``.
+    """
+    discount = gamma * (~terminated).to(reward.dtype)
+    if lam == 0:
+        return reward + discount * next_value
+    share = lam * (~done).to(reward.dtype)
+    returns = [reward[-1] + discount[-1] * next_value[-1]]
+    for t in range(len(reward) - 2, -1, -1):
+        rest = torch.lerp(next_value[t], returns[-1], share[t])
+        returns.append(reward[t] + discount[t] * rest)
+    return torch.stack(returns[::-1])
+
+
 def n_step(
     reward: Tensor, terminated: Tensor, done: Tensor, valid: Tensor, gamma: float
 ) -> tuple[Tensor, Tensor, Tensor]:

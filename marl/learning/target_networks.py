@@ -30,7 +30,8 @@ class TargetNetwork:
     @torch.no_grad()
     def update(self, tau: float) -> None:
         """Moves the target by the share ``tau`` of the way, from 0 to 1."""
-        torch._foreach_lerp_(self.target, self.parameters, tau)  # type: ignore[reportPrivateImportUsage]  # the one fused call for it
+        if self.target:
+            torch._foreach_lerp_(self.target, self.parameters, tau)  # type: ignore[reportPrivateImportUsage]  # the one fused call for it
 
     @torch.no_grad()
     def copy_buffers(self) -> None:

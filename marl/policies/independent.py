@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from torch import Tensor
 
-from marl.networks.base import Model, apply_network, build_for
+from marl.networks.base import Model, Network, apply_network, build_for, unroll_network
 from marl.policies.base import EMPTY
 from marl.policies.distributions import Distribution, distribution
 from marl.policies.network import NetworkPolicy
@@ -43,10 +44,20 @@ class IndependentPolicy(NetworkPolicy):
         model: Model,
         make: Callable[[ActionSpec], Distribution] = distribution,
     ):
-        super().__init__(groups, make, lambda group, size: build_for(model, group, size, gain=0.01))
+        super().__init__(groups, make, partial(self.build_network, model))
+
+    def build_network(self, model: Model, group: AgentGroup, outputs: int) -> Network:
+        """Builds the network of a group, whose small last weights make first actions even.
+
+        Args:
+            model: hyperparameters of the network.
+            group: the agents.
+            outputs: P, the parameters of an agent's distribution.
+        """
+        return build_for(model, group, outputs, gain=0.01)
 
     def act(self, obs: Observation, carry: Carry, start: Tensor, noise: Noise | None) -> PolicyStep:
-        params, new_carry = self._step_params(obs, carry, start)
+        params, new_carry = self.step_params(obs, carry, start)
         if noise is None and self.only_acts:
             modes = {
                 name: self.distributions[name].mode(x, obs.groups[name].action_mask)
@@ -61,11 +72,19 @@ class IndependentPolicy(NetworkPolicy):
             )
         return PolicyStep(action, log_prob, new_carry, aux)
 
-    def _step_params(
+    def step_params(
         self, obs: Observation, carry: Carry, start: Tensor
     ) -> tuple[dict[str, Tensor], Carry]:
-        """Returns the distributions' parameters of one step ``[B, N, P]``, and the memories after
-        it."""
+        """Computes the parameters of the action distributions in one step.
+
+        Args:
+            obs: ``[B, N, *shape]`` by group.
+            carry: the memories before the step, ``[B, N, H]`` by group.
+            start: ``[B]`` bool, True where the step is the first of an episode.
+
+        Returns:
+            Parameters ``[B, N, P]`` and the memories after the step ``[B, N, H]``, by group.
+        """
         graph = tree_map(lambda x: x.unsqueeze(0), obs.graph)
         params, new_carry = {}, {}
         for name in self.groups:
@@ -77,6 +96,28 @@ class IndependentPolicy(NetworkPolicy):
             if memory is not None:
                 new_carry[name] = memory
         return params, new_carry
+
+    def unroll(
+        self, obs: Observation, carry: Carry, start: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Computes the parameters of the action distributions along sequences, with gradient.
+
+        Args:
+            obs: ``[T, B, N, *shape]`` by group.
+            carry: the memories before the first step, ``[B, N, H]`` by group.
+            start: ``[T, B]`` bool, True where an episode begins.
+
+        Returns:
+            Parameters ``[T, B, N, P]`` and, of groups with a memory, the memories after each step
+            ``[T, B, N, H]``, by group.
+        """
+        params, memories = {}, {}
+        for name in self.groups:
+            x, network = obs.groups[name].obs, self.networks[name]
+            params[name], memory = unroll_network(network, x, obs.graph, carry.get(name), start)
+            if memory is not None:
+                memories[name] = memory
+        return params, memories
 
     def distribution_params(self, obs: Observation, noise: Noise = EMPTY) -> dict[str, Tensor]:
         return {

@@ -1,0 +1,400 @@
+"""Value decomposition: the base of IQL, VDN, QMIX, QPLEX and weighted QMIX.
+
+Every agent i has utilities q_i(o_i, .) of its own choices, by which it plays; a mixer gives the
+team's value Q_tot from the utilities of the actions taken. With target networks (marked ')::
+
+    loss   (Q_tot(s, q_1(o_1, a_1) .. q_n(o_n, a_n)) - y)^2
+    y      the lambda-return of rewards and of the successors' values
+           V(s') = Q'_tot(s', q'_1(o'_1, a*_1) .. q'_n(o'_n, a*_n)),  a*_i = argmax q_i(o'_i, .)
+
+The mixers of the variants differ: none for IQL, the sum for VDN (``marl.algorithms.vdn``), networks
+in ``marl.algorithms.qmix``. Sources: Watkins 1989; Sunehag et al. 2018; Rashid et al. 2018; van
+Hasselt et al. 2016 for a*, which online networks choose and target networks value.
+
+A batch holds sequences of consecutive steps, from memories that the replay stored or zeros, which
+build up over ``burn_in`` steps (Kapturowski et al. 2019).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from marl.algorithm import Context
+from marl.algorithms.off_policy import ReplayConfig, ReplayLearner
+from marl.critics.mixers import Mixer
+from marl.errors import UserError
+from marl.learning.losses import masked_mean, mean_stats
+from marl.learning.optimizer import Optimizer
+from marl.learning.replay import Sequences
+from marl.learning.returns import lambda_returns
+from marl.learning.rewards import REWARDS
+from marl.learning.target_networks import TargetNetwork, target_copy
+from marl.networks.observation_norm import ObservationNorm, moments
+from marl.policies.greedy import CARRY, GreedyPolicy
+from marl.types import (
+    Carry,
+    Metrics,
+    Observation,
+    PolicyStep,
+    Rollout,
+    Stats,
+    TensorSpec,
+    tree_map,
+    zero_absent,
+)
+from marl.utils import distributed
+from marl.utils.compilation import compile_function
+from marl.utils.validation import check_range
+
+Config = TypeVar("Config", bound="ValueDecompositionConfig")
+Outputs = Mapping[str, Tensor]  # group -> utilities [..., N, P]
+
+
+@dataclass
+class ValueDecompositionConfig(ReplayConfig):
+    """Hyperparameters of value decomposition.
+
+    Learning rate, Adam and clipping are those of EPyMARL (Papoudakis et al. 2021), batches of 32
+    sequences of 25 steps and exploration those of PyMARL (Samvelyan et al. 2019).
+    """
+
+    #: Learning rate; usual 1e-4 to 1e-3.
+    lr: float = 5e-4
+    #: Share of the new weights that target networks take over at each of their updates; 1 copies
+    #: them. Usual 0.01 with ``target_interval`` 1, or 1 with 200.
+    tau: float = 0.01
+    #: Gradient steps for each update of the target networks; usual 1, or 25 to 200 with ``tau`` 1.
+    target_interval: int = 1
+    #: Whether online networks choose the successors' actions and target networks value them;
+    #: false lets target networks do both, which overestimates.
+    double: bool = True
+    #: Lambda of the targets' returns: 0 for one step, 1 for discounted sums of rewards up to the
+    #: sequence's end; usual 0 to 0.8.
+    td_lambda: float = 0.0
+    #: Whether rewards are standardised by their running mean and deviation, which also changes what
+    #: ending early is worth.
+    standardise_rewards: bool = False
+    #: Probability of a random action at the run's start.
+    epsilon: float = 1.0
+    #: Probability of a random action from ``epsilon_frames`` on; usual 0.01 to 0.05.
+    last_epsilon: float = 0.05
+    #: Frames over which the probability falls linearly; usual 50,000 to 500,000.
+    epsilon_frames: int = 50_000
+    #: Values for each dimension of Continuous actions, evenly spaced between its bounds; usual 3.
+    bins: int = 3
+    #: Transitions of one gradient step; must divide over the ranks. Usual 800 (32 episodes of 25
+    #: steps) with memory, 128 to 512 without.
+    batch_size: int = 800
+    #: Frames collected for each gradient step; usual one episode, or eight where many environments
+    #: run side by side.
+    frames_per_update: float = 50.0
+    #: Frames of uniformly random actions before the first gradient step; usual 1,000 to 10,000.
+    warmup: int = 2_000
+    #: Steps of each sequence that is learned from, of which a batch has ``batch_size`` in all;
+    #: usual the length of an episode. Read where networks have a memory, or with ``td_lambda``.
+    sequence_length: int = 25
+    #: Steps before each sequence, from which memories build up without gradient; usual 0 with
+    #: ``stored_carries``, and else the length of an episode. Read where networks have a memory.
+    burn_in: int = 0
+    #: Whether the replay stores the memories that agents acted with, from which sequences begin;
+    #: false lets them begin from zeros, and ``burn_in`` build memories up. Read where networks
+    #: have a memory.
+    stored_carries: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(
+            self, lr=(0, 1), target_interval=(1, math.inf), td_lambda=(0, 1), epsilon=(0, 1),
+            last_epsilon=(0, 1), epsilon_frames=(0, math.inf), bins=(2, 1000),
+        )  # fmt: skip
+
+    def policy(self, context: Context) -> GreedyPolicy:
+        policy = GreedyPolicy(
+            context.team, context.model, bins=self.bins, store_carry=self.stored_carries
+        )
+        return policy.to(context.device)
+
+    def build(self, context: Context) -> ValueDecomposition[Any]:
+        raise NotImplementedError
+
+
+def check_team_reward(reward: str) -> None:
+    """Raises UserError where agents have rewards of their own, which no mixer can value."""
+    if REWARDS[reward].per_agent:
+        raise UserError(
+            f"reward={reward!r}: a mixer values the team's one return; set reward=team_mean or "
+            "team_sum, or take algorithm=iql"
+        )
+
+
+class Choice(NamedTuple):
+    """Utilities of a team's choices; N counts the agents of all its groups, E the members.
+
+    Absent agents have utilities of 0.
+    """
+
+    #: Utilities of the choices, ``[..., N, E]``.
+    q: Tensor
+    #: The largest utilities of allowed choices, ``[..., N, E]``.
+    best: Tensor
+    #: The choices of all agents as one-hot vectors side by side.
+    action: Tensor
+
+
+class ValueDecomposition(ReplayLearner[Config, Sequences]):
+    """Q-learning of a team's value from its agents' utilities.
+
+    Differences from PyMARL: sequences begin anywhere in an episode, with stored memories, and
+    continue in the next episode; truncated episodes bootstrap from their true successor; the
+    optimizer is Adam.
+
+    Args:
+        config: hyperparameters.
+        context: what the run gives an algorithm; with a replay.
+        mixer: the team's, a module.
+
+    Raises:
+        UserError: the replay cannot hold a sequence.
+    """
+
+    def __init__(self, config: Config, context: Context, mixer: Mixer):
+        policy = config.policy(context)
+        super().__init__(config, context, policy)
+        assert isinstance(mixer, nn.Module)
+        self.policy: GreedyPolicy = policy
+        self.mixer = mixer.to(context.device)
+        self.target_policy, self.target_mixer = target_copy(policy), target_copy(self.mixer)
+        self.target_networks += [
+            TargetNetwork(self.target_policy, policy),
+            TargetNetwork(self.target_mixer, self.mixer),
+        ]
+        self.optimizer = Optimizer(
+            {"": [*policy.parameters(), *self.mixer.parameters()]},
+            {"": config.lr},
+            config.adam_eps,
+            config.max_grad_norm,
+        )
+        recurrent = bool(policy.initial_carry(1))
+        self.burn_in = config.burn_in if recurrent else 0
+        self.length = config.sequence_length if recurrent or config.td_lambda else 1
+        self.warmup = max(self.warmup, self._frames_of_sequences())
+        heads = self.scheme.heads(self.team)
+        self.reward_norm = ObservationNorm(TensorSpec((heads,)), None).to(context.device)
+        self._compile()
+
+    def _frames_of_sequences(self) -> int:
+        """Returns how many frames of all ranks the replay must hold for one sequence."""
+        steps = self.burn_in + self.length
+        frames = steps * self.context.num_envs * distributed.size()
+        if steps > self.replay.capacity:
+            raise UserError(
+                f"sequences of {steps} steps (algorithm.burn_in + sequence_length) do not fit into "
+                f"a replay of {self.replay.capacity} steps of every environment; set "
+                f"replay_size={frames} or more, or shorter sequences"
+            )
+        return frames
+
+    def _compile(self) -> None:
+        if self.config.compile:
+            self.read = compile_function(self.read)
+            self.update_utilities = compile_function(self.update_utilities)
+
+    def networks(self) -> list[nn.Module]:
+        return [self.policy, self.mixer]
+
+    # --------------------------------------------------------------------------------------- acting
+
+    def act(
+        self,
+        obs: Observation,
+        carry: Carry,
+        start: Tensor,
+        generator: torch.Generator,
+        explore: bool = True,
+    ) -> PolicyStep:
+        """Acts for one step, at random with probability epsilon; see ``ReplayLearner.act``."""
+        if explore:
+            self.policy.epsilon.fill_(self.epsilon)
+        return super().act(obs, carry, start, generator, explore)
+
+    @property
+    def epsilon(self) -> float:
+        """Probability of a random action now."""
+        config = self.config
+        share = min(1.0, self.frames / config.epsilon_frames) if config.epsilon_frames else 1.0
+        return config.epsilon + share * (config.last_epsilon - config.epsilon)
+
+    # ------------------------------------------------------------------------------------- learning
+
+    def update(self, rollout: Rollout) -> Metrics:
+        """Takes the gradient steps that are due (Rashid et al. 2018, section 4.2).
+
+        Args:
+            rollout: the newest frames, ``[T, B]``, which the replay holds already.
+
+        Returns:
+            The means of the steps' statistics; empty where no step was due.
+        """
+        if self.config.standardise_rewards:
+            self.reward_norm.add(moments(self.scheme.reward(rollout, self.team), None))
+        steps: list[Stats] = []
+        for batch in self.batches(rollout):
+            steps.append(self.update_utilities(batch))
+            if self.updates % self.config.target_interval == 0:
+                self.update_targets()
+        return {**mean_stats(steps), "epsilon": self.policy.epsilon.clone()} if steps else {}
+
+    def next_batch(self) -> Sequences:
+        index = self.draw_sequences(self.length, self.burn_in)
+        self.updates += 1
+        return self.read(index, self.replay.successors.rows)
+
+    def read(self, index: Tensor, rows: Observation | None = None) -> Sequences:
+        """Returns the sequences of frames ``index [T, M]``; ``rows`` as in ``Replay.sequences``."""
+        return self.replay.sequences(index, self.team, self.scheme, rows)
+
+    def update_utilities(self, batch: Sequences) -> Stats:
+        """Takes a gradient step on ``(Q_tot - y)^2``.
+
+        Args:
+            batch: M sequences of ``burn_in + length`` steps.
+
+        Returns:
+            ``loss``, ``q``, the mean value of the actions taken, and ``target``, the mean of y.
+        """
+        batch, carry, target_carry = self.after_burn_in(batch)
+        utilities, memory = self.policy.unroll(batch.obs, carry, batch.start)
+        value = self.mix(self.mixer, batch.obs, self.taken(utilities, batch))
+        y = self.targets(batch, memory, target_carry)
+        mask = self.mask(batch)
+        loss = masked_mean((value - y).square(), mask)
+        self.optimizer.step(loss)
+        return {
+            "loss": loss.detach(),
+            "q": masked_mean(value.detach(), mask),
+            "target": masked_mean(y.expand_as(value), mask),
+        }
+
+    @torch.no_grad()
+    def after_burn_in(self, batch: Sequences) -> tuple[Sequences, Carry, Carry]:
+        """Returns the steps to learn from, and the memories before them.
+
+        Args:
+            batch: M sequences of ``burn_in + length`` steps.
+
+        Returns:
+            The last ``length`` steps, and the memories ``[M, N, H]`` of online and target networks
+            by group.
+        """
+        zeros = self.policy.initial_carry(batch.start.shape[1])
+        stored = {n: batch.aux[n][CARRY][0] for n in zeros} if self.policy.aux_keys else zeros
+        if not self.burn_in:
+            return batch, stored, stored
+        first, rest = (
+            tree_map(lambda x, steps=steps: x[steps], batch)
+            for steps in (slice(self.burn_in), slice(self.burn_in, None))
+        )
+        carries = []
+        for policy in (self.policy, self.target_policy):
+            _, memory = policy.unroll(first.obs, stored, first.start)
+            carries.append({n: values[-1] for n, values in memory.items()})
+        return rest, carries[0], carries[1]
+
+    @torch.no_grad()
+    def targets(self, batch: Sequences, memory: Carry, target_carry: Carry) -> Tensor:
+        """Computes y, the lambda-returns that values are fitted to, without gradient.
+
+        Args:
+            batch: M sequences of T steps.
+            memory: the online networks' memories after each step, ``[T, M, N, H]`` by group.
+            target_carry: the target networks' memories before the first step.
+
+        Returns:
+            ``[T, M, H]``, H as in ``mix``.
+        """
+        _, target_memory = self.target_policy.unroll(batch.obs, target_carry, batch.start)
+        target = self.next_utilities(self.target_policy, batch, target_memory)
+        online = target
+        if self.config.double:
+            online = self.next_utilities(self.policy, batch, memory)
+        choice = self.best(online, target, batch.next_obs)
+        value = self.mix(self.target_mixer, batch.next_obs, choice)
+        return self.returns(batch, value)
+
+    def returns(self, batch: Sequences, next_value: Tensor) -> Tensor:
+        """Computes the lambda-returns of a batch, ``[T, M, H]``, from its successors' values."""
+        config = self.config
+        reward = self.reward_norm(batch.reward) if config.standardise_rewards else batch.reward
+        reward, terminated, done = (
+            x.expand_as(next_value) for x in (reward, batch.terminated, batch.done)
+        )
+        return lambda_returns(reward, next_value, terminated, done, config.gamma, config.td_lambda)
+
+    def next_utilities(self, policy: GreedyPolicy, batch: Sequences, memory: Carry) -> Outputs:
+        """Computes utilities of the true successors, each with the memory after its step.
+
+        Args:
+            policy: online or target.
+            batch: M sequences of T steps.
+            memory: that policy's memories after each step, ``[T, M, N, H]`` by group.
+
+        Returns:
+            ``[T, M, N, P]`` by group.
+        """
+        shape = batch.start.shape
+        obs, carry = tree_map(lambda x: x.flatten(0, 1), (batch.next_obs, dict(memory)))
+        no_start = torch.zeros_like(batch.start).flatten()
+        params, _ = policy.step_params(obs, carry, no_start)
+        return {n: values.unflatten(0, shape) for n, values in params.items()}
+
+    # --------------------------------------------------------------------------- utilities, mixed
+
+    def taken(self, utilities: Outputs, batch: Sequences) -> Choice:
+        """Returns the utilities of the actions taken, with gradient, from those of all choices."""
+        index = {n: self.policy.utilities[n].index(batch.action[n]) for n in self.team}
+        return self._choice(index, utilities, batch.obs)
+
+    def best(self, online: Outputs, target: Outputs, obs: Observation) -> Choice:
+        """Returns the utilities ``target`` of the choices that ``online`` prefers."""
+        index = {
+            n: self.policy.utilities[n].greedy(online[n], obs.groups[n].action_mask)
+            for n in self.team
+        }
+        return self._choice(index, target, obs)
+
+    def _choice(self, index: Outputs, utilities: Outputs, obs: Observation) -> Choice:
+        q, best, action = [], [], []
+        for name, values in utilities.items():
+            group, of = obs.groups[name], self.policy.utilities[name]
+            largest = of.taken(values, of.greedy(values, group.action_mask))
+            q.append(zero_absent(of.taken(values, index[name]), group.alive))
+            best.append(zero_absent(largest, group.alive))
+            action.append(of.one_hot(index[name]).flatten(-2))
+        return Choice(torch.cat(q, -2), torch.cat(best, -2), torch.cat(action, -1))
+
+    def mix(self, mixer: Mixer, obs: Observation, choice: Choice) -> Tensor:
+        """Returns a mixer's values of choices, ``[..., H]``: H is 1, or N without a mixer."""
+        q, best = choice.q.squeeze(-1), choice.best.squeeze(-1)
+        return mixer(obs, q, best, choice.action)
+
+    def mask(self, batch: Sequences) -> Tensor | None:
+        """Returns which values count, 1.0 or 0.0, ``[T, M, H]``; None where all do."""
+        return self.scheme.mask(self.alive(batch.obs))
+
+    # ---------------------------------------------------------------------------------------- state
+
+    def parts(self) -> dict[str, Any]:
+        return {
+            **super().parts(),
+            "mixer": self.mixer,
+            "target_policy": self.target_policy,
+            "target_mixer": self.target_mixer,
+            "optimizer": self.optimizer,
+            "reward_norm": self.reward_norm,
+        }
