@@ -22,6 +22,7 @@ from marl.training.evaluation import evaluate
 from marl.training.teams import RunShape, Team, resolve_teams
 from marl.utils.capabilities import needs_replay
 from tests.helpers.builders import CPU, SMALL
+from tests.helpers.off_policy import VALUE
 from tests.helpers.toy_envs import KINDS
 
 LEARNERS = [name for name in ALGORITHMS if name not in ("random", "scripted", "frozen")]
@@ -35,6 +36,10 @@ MODELS = {
 
 
 def configured(name: str) -> Any:
+    if name in VALUE:
+        return ALGORITHMS[name](
+            warmup=0, batch_size=16, frames_per_update=20, sequence_length=4, burn_in=1
+        )
     if name in REPLAYING:
         return ALGORITHMS[name](warmup=0, batch_size=16, frames_per_update=20)
     return ALGORITHMS[name](epochs=2, minibatch_size=30, chunk_length=5)
@@ -44,7 +49,7 @@ def refusal(name: str, kind: str, model: str) -> str | None:
     """What an algorithm says of what it cannot do."""
     if name in ("isac", "iddpg") and kind == "images":
         return "reads no images"
-    if name in REPLAYING and model == "gru":
+    if name in REPLAYING and name not in VALUE and model == "gru":
         return "have no memory yet"
     return "images are not supported" if name in SEQUENTIAL and kind == "images" else None
 
@@ -56,8 +61,8 @@ def teams(env: Any, algorithm: Any, model: Perceptron, replay: Replay) -> dict[s
 
 
 def parts(algorithm: Algorithm) -> list[nn.Module]:
-    found = [algorithm.policy, getattr(algorithm, "critic", None)]
-    return [part for part in found if isinstance(part, nn.Module)]
+    found = [algorithm.policy, *(getattr(algorithm, name, None) for name in ("critic", "mixer"))]
+    return [p for p in found if isinstance(p, nn.Module) and list(p.parameters())]
 
 
 def step(kind: str, config: Any, model: Perceptron) -> dict[str, Algorithm]:
@@ -99,7 +104,7 @@ def test_one_update(name: str, kind: str, model: str) -> None:
 @pytest.mark.parametrize("name", LEARNERS)
 def test_one_update_with_a_graph(name: str, sharing: str) -> None:
     """Of an encoder before actors and critics: all of it moves."""
-    gru = 0 if name in REPLAYING else 4
+    gru = 0 if name in REPLAYING and name not in VALUE else 4
     model = InforMARL(**SMALL, sharing=sharing, gru=gru)
     config = configured(name)
     before, after = (graph_step(config, model, learn) for learn in (False, True))

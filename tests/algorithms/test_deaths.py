@@ -17,10 +17,11 @@ from marl.policies.dag import BayesianNetworkConfig
 from marl.types import Rollout, tree_tensors
 from marl.utils.capabilities import needs_replay
 from tests.helpers.builders import mappo, rollout_of, weights
-from tests.helpers.off_policy import FAST, Play
+from tests.helpers.off_policy import FAST, FAST_VALUE, VALUE, Play
 from tests.helpers.toy_envs import mortal
 
 OFF_POLICY: dict[str, Any] = {**FAST, "warmup": 128, "batch_size": 32}
+VALUE_BASED = {**FAST_VALUE, "warmup": 128, "batch_size": 32, "frames_per_update": 16}
 
 
 SCOPES: list[dict[str, Any]] = [
@@ -41,8 +42,12 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("maddpg", {"gumbel": "soft"}),
     ("maddpg", {"inference": True}),
     ("maddpg", {"inference": True, "reward": "own", "critic": "team"}),
+    ("iql", {"reward": "own"}),
+    ("iql", {"reward": "team_mean"}),
+    ("vdn", {"reward": "team_sum"}),
+    ("qmix", {"critic": "all", "td_lambda": 0.5}),
 ]
-LEARNERS = [name for name in ALGORITHMS if name not in ("random", "scripted", "frozen")]
+LEARNERS = [name for name in ALGORITHMS if name not in ("random", "scripted", "frozen", *VALUE)]
 ON_POLICY: dict[str, Any] = {"epochs": 3, "minibatch_size": 64, "chunk_length": 4}
 
 
@@ -64,9 +69,8 @@ def check_the_dead(name: str, options: dict[str, Any]) -> None:
     for seed in (None, 1):
         config: Any = ALGORITHMS[name]
         off = needs_replay(config)
-        play = Play(
-            mortal, config(**(OFF_POLICY if off else ON_POLICY), **options), Perceptron([16]), 16
-        )
+        base = ON_POLICY if not off else VALUE_BASED if name in VALUE else OFF_POLICY
+        play = Play(mortal, config(**base, **options), Perceptron([16]), 16)
         metrics: Any = {}
         for _ in range(3):
             rollout, _ = play.collector.collect()

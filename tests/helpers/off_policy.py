@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from marl.algorithms.actor_critic import ActorCritic
+from marl.algorithms.registry import ALGORITHMS
+from marl.algorithms.value_decomposition import ValueDecompositionConfig
 from marl.learning.replay import Replay, ReplayBatch
 from marl.networks.perceptron import Perceptron
 from marl.training.build import build_teams
@@ -24,6 +26,15 @@ FAST: dict[str, Any] = {
     "actor_lr": 3e-3, "critic_lr": 3e-3, "gamma": 0.9, "tau": 0.02, "batch_size": 64,
     "frames_per_update": 16, "warmup": 256,
 }  # fmt: skip
+#: The same for value decomposition.
+FAST_VALUE: dict[str, Any] = {
+    "lr": 1e-2, "gamma": 0.9, "tau": 0.05, "batch_size": 64, "frames_per_update": 64,
+    "warmup": 256, "epsilon_frames": 2000, "sequence_length": 4,
+}  # fmt: skip
+#: Names of the algorithms that decompose values.
+VALUE = [
+    name for name, config in ALGORITHMS.items() if issubclass(config, ValueDecompositionConfig)
+]
 
 
 def gradient_step(algorithm: Any) -> dict[str, Tensor]:
