@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from marl.algorithm import Context
 from marl.algorithms.value_decomposition import (
@@ -73,7 +73,7 @@ class QMIXConfig(MixerConfig):
             hyper_layers=self.hyper_layers,
         )
 
-    def build(self, context: Context) -> QMIX[QMIXConfig]:
+    def build(self, context: Context) -> ValueDecomposition[Any]:
         return QMIX(self, context)
 
 

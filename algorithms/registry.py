@@ -7,8 +7,10 @@ from marl.algorithms.iql import IQLConfig
 from marl.algorithms.maddpg import IDDPGConfig, MADDPGConfig, MATD3Config
 from marl.algorithms.mappo import IPPOConfig, MAPPOConfig
 from marl.algorithms.qmix import QMIXConfig
+from marl.algorithms.qplex import QPLEXConfig
 from marl.algorithms.scripted import FrozenConfig, RandomConfig, ScriptedConfig
 from marl.algorithms.vdn import VDNConfig
+from marl.algorithms.wqmix import CWQMIXConfig, OWQMIXConfig
 
 #: Configuration class of every algorithm, by its name on the command line.
 ALGORITHMS = {
@@ -27,6 +29,9 @@ ALGORITHMS = {
     "iql": IQLConfig,
     "vdn": VDNConfig,
     "qmix": QMIXConfig,
+    "qplex": QPLEXConfig,
+    "cwqmix": CWQMIXConfig,
+    "owqmix": OWQMIXConfig,
     "random": RandomConfig,
     "scripted": ScriptedConfig,
     "frozen": FrozenConfig,

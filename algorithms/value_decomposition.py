@@ -8,8 +8,9 @@ team's value Q_tot from the utilities of the actions taken. With target networks
            V(s') = Q'_tot(s', q'_1(o'_1, a*_1) .. q'_n(o'_n, a*_n)),  a*_i = argmax q_i(o'_i, .)
 
 The mixers of the variants differ: none for IQL, the sum for VDN (``marl.algorithms.vdn``), networks
-in ``marl.algorithms.qmix``. Sources: Watkins 1989; Sunehag et al. 2018; Rashid et al. 2018; van
-Hasselt et al. 2016 for a*, which online networks choose and target networks value.
+in ``marl.algorithms.qmix``, ``qplex`` and ``wqmix``. Sources: Watkins 1989; Sunehag et al. 2018;
+Rashid et al. 2018; van Hasselt et al. 2016 for a*, which online networks choose and target networks
+value.
 
 A batch holds sequences of consecutive steps, from memories that the replay stored or zeros, which
 build up over ``burn_in`` steps (Kapturowski et al. 2019).
@@ -136,7 +137,7 @@ def check_team_reward(reward: str) -> None:
 class Choice(NamedTuple):
     """Utilities of a team's choices; N counts the agents of all its groups, E the members.
 
-    Absent agents have utilities of 0.
+    Absent agents have utilities of 0, and zeros for a choice.
     """
 
     #: Utilities of the choices, ``[..., N, E]``.
@@ -375,7 +376,7 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
             largest = of.taken(values, of.greedy(values, group.action_mask))
             q.append(zero_absent(of.taken(values, index[name]), group.alive))
             best.append(zero_absent(largest, group.alive))
-            action.append(of.one_hot(index[name]).flatten(-2))
+            action.append(zero_absent(of.one_hot(index[name]), group.alive).flatten(-2))
         return Choice(torch.cat(q, -2), torch.cat(best, -2), torch.cat(action, -1))
 
     def mix(self, mixer: Mixer, obs: Observation, choice: Choice) -> Tensor:

@@ -149,7 +149,7 @@ class DuplexMixer(nn.Module):
         return (plain + extra).sum(-1, keepdim=True)
 
     def importance(self, state: Tensor, action: Tensor) -> Tensor:
-        """Computes lambda_i, a sum over heads of |key| sigmoid(agent_i) sigmoid(action_i).
+        """Computes lambda_i, a sum over heads of abs(key) sigmoid(agent_i) sigmoid(action_i).
 
         Args:
             state: the joint observation, ``[..., F]``.

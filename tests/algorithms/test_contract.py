@@ -25,8 +25,11 @@ from tests.helpers.builders import CPU, SMALL
 from tests.helpers.off_policy import VALUE
 from tests.helpers.toy_envs import KINDS
 
-LEARNERS = [name for name in ALGORITHMS if name not in ("random", "scripted", "frozen")]
-REPLAYING = [name for name in LEARNERS if needs_replay(ALGORITHMS[name])]
+NAMES = [name for name in ALGORITHMS if name not in ("random", "scripted", "frozen")]
+REPLAYING = [name for name in NAMES if needs_replay(ALGORITHMS[name])]
+# OW-QMIX is CW-QMIX with other weights of errors.
+SLOW = {"owqmix": pytest.mark.slow}
+LEARNERS = [pytest.param(name, marks=SLOW.get(name, ())) for name in NAMES]
 SEQUENTIAL = ("happo", "haa2c", "hasac", "haddpg", "hatd3")  # agents move one by one
 MODELS = {
     "mlp": Perceptron(**SMALL),

@@ -46,6 +46,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("iql", {"reward": "team_mean"}),
     ("vdn", {"reward": "team_sum"}),
     ("qmix", {"critic": "all", "td_lambda": 0.5}),
+    ("qplex", {"importance_layers": 1}),
+    ("cwqmix", {}),
 ]
 LEARNERS = [name for name in ALGORITHMS if name not in ("random", "scripted", "frozen", *VALUE)]
 ON_POLICY: dict[str, Any] = {"epochs": 3, "minibatch_size": 64, "chunk_length": 4}
