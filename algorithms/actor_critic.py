@@ -12,17 +12,32 @@ from torch import Tensor, nn
 
 from marl.algorithm import Context
 from marl.algorithms.off_policy import OffPolicyConfig, ReplayLearner
-from marl.critics.action_value import Actions, joint_actions, q_critics, replace_action
+from marl.critics.action_value import q_critics
 from marl.critics.inputs import SCOPES
+from marl.critics.joint_actions import Actions, joint_actions, replace_action
 from marl.errors import UserError
 from marl.learning.losses import masked_mean
 from marl.learning.optimizer import Optimizer
+from marl.learning.recurrent import (
+    SequenceBatch,
+    carry_before,
+    next_policy_carry,
+    params_of,
+    q_of_stored,
+    sequence_batch,
+)
 from marl.learning.replay import ReplayBatch
 from marl.learning.sequential import update_order
 from marl.learning.target_networks import TargetNetwork, target_copy
 from marl.policies.agent import AgentPolicy, agent_policies
-from marl.policies.base import DifferentiablePolicy, Policy, encode, encoded_actions
-from marl.types import Noise, Observation, Stats
+from marl.policies.base import (
+    DifferentiablePolicy,
+    Policy,
+    encode,
+    encoded_actions,
+    recurrent_policy,
+)
+from marl.types import Noise, Observation, Stats, tree_tensors
 from marl.utils.compilation import compile_function
 
 
@@ -44,12 +59,12 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
     Args:
         config: hyperparameters.
         context: what the run gives an algorithm; with a replay.
-        policy: the team's; without memory.
+        policy: the team's.
         k: K, the number of critics.
 
     Raises:
-        UserError: the policy has a memory, or ``sequential`` is set and its agents cannot be
-            updated one after the other.
+        UserError: the policy has a memory and is no ``RecurrentPolicy``; or ``sequential`` is set
+            and its agents cannot be updated one after the other.
     """
 
     #: How many times the policy's noise is drawn for each batch.
@@ -76,8 +91,9 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
         self.target_networks.append(TargetNetwork(self.target_critic, self.critic))
         self.critic_optimizer = self.optimizer(self.critic.parameters(), config.critic_lr)
         self.agent_policies: list[AgentPolicy] = agent_policies(policy) if config.sequential else []
-        if policy.initial_carry(1):
-            raise UserError("off-policy actors have no memory yet; set model.gru=0")
+        self.recurrent = bool(policy.initial_carry(1) or tree_tensors(critic.initial_carry(1)))
+        if self.recurrent:
+            self._require_sequences()
         # For the target, the losses and, in sequence, the actions that the other agents observe.
         self.noise_draws = 3 if self.agent_policies else 2
         actors = [agent.parameters for agent in self.agent_policies] or [list(policy.parameters())]
@@ -85,6 +101,15 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
         zero = torch.zeros((), device=context.device)
         self.actor_stats: Stats = dict.fromkeys(self.actor_stat_names, zero)  # of the last update
         self._make_steps(compile_function if config.compile else lambda function: function)
+
+    def _require_sequences(self) -> None:
+        """Raises UserError where memories cannot be computed for sequences of the replay."""
+        self.require_steps(self.config.burn_in + self.config.sequence_length)
+        if self.policy.initial_carry(1) and recurrent_policy(self.policy) is None:
+            raise UserError(
+                f"a {type(self.policy).__name__} has no memory off policy; set model.gru=0, or "
+                "take an independent policy (algorithm.joint.graph=none)"
+            )
 
     def optimizer(self, parameters: Iterable[Tensor], lr: float) -> Optimizer:
         """Returns an optimizer with the configuration's epsilon and gradient clipping.
@@ -101,7 +126,8 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
         self.read, self.update_critic = compiler(self.read), compiler(self.update_critic)
         if not self.agent_policies:
             self.update_actors = compiler(self.update_actors)
-        self.rsample = compiler(self.policy.rsample)
+        self.sample_current = compiler(self.sample_current)
+        self.remember = compiler(self.remember) if self.recurrent else self.remember
         agents = range(len(self.agent_policies))
         self.step_of_agent = [partial(compiler(self._step_of_agent), agent) for agent in agents]
 
@@ -113,13 +139,16 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
     def next_batch(self) -> tuple[ReplayBatch, list[Noise]]:
         """Samples transitions of the replay, and ``noise_draws`` times the noise of their actions.
         Counts one update."""
-        generator = self.context.generator
-        index = self.replay.draw(self.batch_size, generator)
+        config, generator = self.config, self.context.generator
+        if self.recurrent:
+            index = self.draw_sequences(config.sequence_length, config.burn_in)
+        else:
+            index = self.replay.draw(self.batch_size, generator)
         batch = self.read(index, self.replay.successors.rows)
         stored = {f"{n}/{k}": value for n, aux in batch.aux.items() for k, value in aux.items()}
         self.updates += 1
         return batch, [
-            {**self.policy.noise(self.batch_size, generator), **stored}
+            {**self.policy.noise(len(batch.reward), generator), **stored}
             for _ in range(self.noise_draws)
         ]
 
@@ -127,17 +156,29 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
         """Returns the transitions that begin at frames ``index``, with encoded actions.
 
         Args:
-            index: frames of the replay, ``[M]``.
+            index: frames of the replay, ``[M]``; with memory those of S sequences, ``[b + L, S]``.
             rows: the stored successors, as in ``Replay.transitions``.
 
         Returns:
-            Transitions of ``n_step`` steps, with actions as critics read them, ``[M, N, A]``.
+            Transitions of ``n_step`` steps, with actions as critics read them, ``[M, N, A]``; a
+            ``SequenceBatch`` with memory.
         """
-        config = self.config
+        config, everyone = self.config, self.context.everyone
+        if index.dim() == 2:
+            sequences = self.replay.sequences(index, self.team, self.scheme, rows)
+            action = encode(everyone, sequences.action, sequences.obs)
+            sequences = replace(sequences, action=action)
+            return sequence_batch(sequences, config.burn_in, config.n_step, config.gamma)
         batch = self.replay.transitions(
             index, config.n_step, config.gamma, self.team, self.scheme, rows
         )
-        return replace(batch, action=encode(self.context.everyone, batch.action, batch.obs))
+        return replace(batch, action=encode(everyone, batch.action, batch.obs))
+
+    def remember(self, batch: ReplayBatch) -> ReplayBatch:
+        """Returns the batch with the critics' memories before each transition, if they have one."""
+        if not isinstance(batch, SequenceBatch):
+            return batch
+        return replace(batch, critic_carry=carry_before(self.critic, batch))
 
     # -------------------------------------------------------------------------------------- critics
 
@@ -169,7 +210,7 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
             ``critic_loss``, and ``q``, the mean value.
         """
         y = self.target(batch, noise, opponents)
-        q = self.critic(batch.obs, batch.action)  # [K, M, H]
+        q = q_of_stored(self.critic, batch)  # [K, M, H]
         mask = self.scheme.mask(self.alive(batch.obs))
         loss = masked_mean((q - y).square().sum(0), mask)
         self.critic_optimizer.step(loss)
@@ -187,7 +228,8 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
         if not self.scope.reads_actions_of_others:
             return {}
         others = {n: p for n, p in self.opponent_policies().items() if p is not self.policy}
-        return encoded_actions(others, batch.next_obs, self.context.generator)
+        carry = {n: next_policy_carry(p, batch) for n, p in others.items()}
+        return encoded_actions(others, batch.next_obs, self.context.generator, carry)
 
     def opponent_policies(self) -> Mapping[str, Policy]:
         """Returns the policies that targets assume of other teams, by team."""
@@ -256,8 +298,7 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
         Returns:
             The mean of the losses, and all log-probabilities ``[M, N]``.
         """
-        with torch.no_grad():
-            action, _ = self.rsample(batch.obs, peer_noise)
+        action = self.sample_current(batch, peer_noise)
         action = {name: values.contiguous() for name, values in action.items()}
         loss, log_prob = {}, {}
         for agent in update_order(len(self.agents), self.context.generator):
@@ -267,6 +308,12 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
         log_probs = torch.stack([log_prob[agent] for agent in range(len(self.agents))], dim=-1)
         return torch.stack(list(loss.values())).mean(), log_probs
 
+    @torch.no_grad()
+    def sample_current(self, batch: ReplayBatch, noise: Noise) -> Actions:
+        """Samples the current policies' actions in ``batch.obs``, ``[M, N, A]`` by group."""
+        params = params_of(self.policy, batch, noise)
+        return self.policy.rsample(batch.obs, noise, params)[0]
+
     def _step_of_agent(
         self, agent: int, batch: ReplayBatch, noise: Noise, peer_noise: Noise, action: Actions
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -275,7 +322,8 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
         loss, log_prob = self.loss_of_agent(agent, batch, noise, action)
         self.actor_optimizers[agent].step(loss)
         with torch.no_grad():
-            new, _ = self.agent_policies[agent].rsample(batch.obs, peer_noise)
+            policy = self.agent_policies[agent]
+            new, _ = policy.rsample(batch.obs, peer_noise, params_of(policy, batch))
         return loss.detach(), log_prob.detach(), new
 
     # ------------------------------------------------------------------- values and costs of agents
@@ -293,9 +341,26 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
             Q, ``[K, M, N]``; ``[K, M, 1]`` where one value serves all agents at once.
         """
         if self.scope.local or (self.critic.heads == 1 and others is fresh):
-            return self.critic(batch.obs, {**batch.action, **fresh})
+            return self.q_of_joint(batch, {**batch.action, **fresh})
         base = {**batch.action, **{n: a.detach() for n, a in others.items()}}
-        return self.critic(batch.obs, joint_actions(fresh, base), each=True)
+        return self.q_of_joint(batch, joint_actions(fresh, base), each=True)
+
+    def q_of_joint(self, batch: ReplayBatch, action: Actions, each: bool = False) -> Tensor:
+        """Computes the critics' values of joint actions that were not taken.
+
+        Critics with a memory have read what was observed and done before, of the ``batch`` that
+        ``remember`` returned.
+
+        Args:
+            batch: M transitions.
+            action: joint actions, as ``QCritic`` reads them with ``each``.
+            each: True if ``action`` has one joint action for each head.
+
+        Returns:
+            Q, ``[K, M, H]``; as in ``QCritic`` with ``each`` or one more axis.
+        """
+        carry = batch.critic_carry if isinstance(batch, SequenceBatch) else ()
+        return self.critic(batch.obs, action, each, carry)
 
     def q_of_agent(self, batch: ReplayBatch, agent: int, fresh: Tensor, action: Actions) -> Tensor:
         """Computes the critics' values of one agent's fresh action.
@@ -310,7 +375,7 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
             Q of that agent, ``[K, M]``.
         """
         joint = {**batch.action, **replace_action(action, *self.agents[agent], fresh)}
-        return self.critic(batch.obs, joint)[..., agent if self.critic.heads > 1 else 0]
+        return self.q_of_joint(batch, joint)[..., agent if self.critic.heads > 1 else 0]
 
     def q_per_agent(self, q: Tensor, alive: Tensor | None) -> Tensor:
         """Returns each agent's share of the value, such that the shares of the agents alive sum up

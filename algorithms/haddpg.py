@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from marl.algorithms.maddpg import MADDPG, MADDPGConfig
-from marl.critics.action_value import Actions
+from marl.critics.joint_actions import Actions
+from marl.learning.recurrent import params_of
 from marl.learning.replay import ReplayBatch
 from marl.types import Noise, Stats
 
@@ -88,7 +89,7 @@ class HADDPG(MADDPG):
         Arguments and results as in ``ActorCritic``.
         """
         policy = self.agent_policies[agent]
-        outputs = policy.distribution_params(batch.obs)
+        outputs = params_of(policy, batch)
         fresh, log_prob = policy.rsample(batch.obs, noise, outputs)
         q = self.q_of_agent(batch, agent, fresh, action)[0]
         cost = self.config.output_penalty * outputs.square().mean((-2, -1)) - q

@@ -28,10 +28,11 @@ from torch import Tensor
 from marl.algorithm import Context
 from marl.algorithms.actor_critic import ActorCritic
 from marl.algorithms.off_policy import OffPolicyConfig
-from marl.critics.action_value import Actions
+from marl.critics.joint_actions import Actions
 from marl.errors import UserError
 from marl.learning.losses import masked_mean, masked_means, mean_stats
 from marl.learning.optimizer import Optimizer
+from marl.learning.recurrent import next_carry, next_params_of, params_of
 from marl.learning.replay import ReplayBatch
 from marl.policies.base import DifferentiablePolicy
 from marl.policies.bayesian import team_policy
@@ -184,7 +185,7 @@ class HASAC(ActorCritic):
         for batch, (noise, *others) in self.batches(rollout):
             critic = self.update_critic(batch, noise, self.opponent_actions(batch))
             if self.actors_are_due:
-                self.actor_stats = self.update_actors(batch, others)
+                self.actor_stats = self.update_actors(self.remember(batch), others)
                 self.update_targets()
             steps.append({**critic, **self.actor_stats})
         return mean_stats(steps)
@@ -196,8 +197,10 @@ class HASAC(ActorCritic):
         The entropy enters where the target bootstraps, not along the n steps. Log-probabilities of
         absent agents are 0. Arguments as in ``ActorCritic.target``.
         """
-        action, log_prob = self.policy.rsample(batch.next_obs, noise)
-        q = self.target_critic(batch.next_obs, {**opponents, **action}).amin(0)  # [M, H]
+        params = next_params_of(self.policy, batch, noise)
+        action, log_prob = self.policy.rsample(batch.next_obs, noise, params)
+        carry = next_carry(self.target_critic, batch)
+        q = self.target_critic(batch.next_obs, {**opponents, **action}, carry=carry).amin(0)
         log_probs = self._concatenate(log_prob)
         if self.critic.heads == 1:
             penalty = self.alpha[-1] * log_probs.sum(-1, keepdim=True)
@@ -229,7 +232,8 @@ class HASAC(ActorCritic):
         """Computes ``sum_i E[alpha_i log pi_i - min_k Q_k(s, a)]`` with all actions fresh."""
         if self.config.exact:
             return self._exact_losses(batch, noise)
-        action, log_prob = self.policy.rsample(batch.obs, noise)
+        params = params_of(self.policy, batch, noise)
+        action, log_prob = self.policy.rsample(batch.obs, noise, params)
         log_probs, alive = self._concatenate(log_prob), self.alive(batch.obs)
         q = self.q_per_agent(self.q_of_fresh(batch, action, action).amin(0), alive)
         return self.team_cost(self.alpha[:-1] * log_probs - q, alive), log_probs
@@ -239,11 +243,11 @@ class HASAC(ActorCritic):
     ) -> tuple[Tensor, Tensor]:
         """Computes ``E[alpha_i log pi_i - min_k Q_k(s, a)]`` with the agent's action fresh."""
         policy = self.agent_policies[agent]
+        params = params_of(policy, batch)
         if self.config.exact:
-            logits = policy.distribution_params(batch.obs).squeeze(-2)
-            cost, log_prob = self._exact_cost(agent, logits, batch, action)
+            cost, log_prob = self._exact_cost(agent, params.squeeze(-2), batch, action)
         else:
-            fresh, log_prob = policy.rsample(batch.obs, noise)
+            fresh, log_prob = policy.rsample(batch.obs, noise, params)
             q = self.q_of_agent(batch, agent, fresh, action).amin(0)
             log_prob = log_prob.squeeze(-1)
             cost = self.alpha[agent] * log_prob - q
@@ -251,7 +255,7 @@ class HASAC(ActorCritic):
 
     def _exact_losses(self, batch: ReplayBatch, noise: Noise) -> tuple[Tensor, Tensor]:
         """Computes ``loss_simultaneous`` with the exact expectation over each agent's choices."""
-        outputs = self.policy.distribution_params(batch.obs)
+        outputs = params_of(self.policy, batch)
         action, _ = self.policy.rsample(batch.obs, noise, outputs)
         pairs = [
             self._exact_cost(agent, outputs[name][:, row], batch, action)
@@ -284,7 +288,7 @@ class HASAC(ActorCritic):
         agent_choices = choices.expand(len(log_probs), -1, -1).unsqueeze(-2)  # [M, A, 1, A]
         group = joint[name]
         joint[name] = torch.cat([group[:, :, :row], agent_choices, group[:, :, row + 1 :]], dim=2)
-        q = self.critic(batch.obs, joint)[..., agent if self.critic.heads > 1 else 0].amin(0)
+        q = self.q_of_joint(batch, joint)[..., agent if self.critic.heads > 1 else 0].amin(0)
         probs = log_probs.exp()
         cost = (probs * (self.alpha[agent] * log_probs - q.detach())).sum(-1)
         return cost, (probs * log_probs).sum(-1)

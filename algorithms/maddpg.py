@@ -26,10 +26,11 @@ from torch import Tensor, nn
 from marl.algorithm import Context
 from marl.algorithms.actor_critic import ActorCritic
 from marl.algorithms.off_policy import OffPolicyConfig
-from marl.critics.action_value import Actions
 from marl.critics.inputs import SCOPES
+from marl.critics.joint_actions import Actions
 from marl.errors import UserError
 from marl.learning.losses import mean_stats
+from marl.learning.recurrent import next_carry, next_params_of, params_of
 from marl.learning.replay import ReplayBatch
 from marl.learning.target_networks import TargetNetwork, target_copy
 from marl.policies.base import DifferentiablePolicy, Policy
@@ -225,7 +226,7 @@ class MADDPG(ActorCritic):
         for batch, (noise, *others) in self.batches(rollout):
             critic = self.update_critic(batch, noise, self.opponent_actions(batch))
             if self.actors_are_due:
-                self.actor_stats = self.update_actors(batch, others)
+                self.actor_stats = self.update_actors(self.remember(batch), others)
                 self.update_targets()
             steps.append({**critic, **self.actor_stats})
         return mean_stats(steps)
@@ -239,8 +240,11 @@ class MADDPG(ActorCritic):
         Continuous actions get clipped noise, discrete ones are sampled. Arguments as in
         ``ActorCritic.target``.
         """
-        action, _ = self.target_policy.rsample(batch.next_obs, self.smoothing_noise(noise))
-        q = self.target_critic(batch.next_obs, {**opponents, **action}).amin(0)
+        noise = self.smoothing_noise(noise)
+        params = next_params_of(self.target_policy, batch, noise)
+        action, _ = self.target_policy.rsample(batch.next_obs, noise, params)
+        carry = next_carry(self.target_critic, batch)
+        q = self.target_critic(batch.next_obs, {**opponents, **action}, carry=carry).amin(0)
         return batch.reward + batch.discount * q
 
     def smoothing_noise(self, noise: Noise) -> Noise:
@@ -301,7 +305,7 @@ class MADDPG(ActorCritic):
 
         Arguments and results as in ``ActorCritic``.
         """
-        outputs, alive = self.policy.distribution_params(batch.obs, noise), self.alive(batch.obs)
+        outputs, alive = params_of(self.policy, batch, noise), self.alive(batch.obs)
         fresh, log_prob = self.policy.rsample(batch.obs, noise, outputs)
         stored = {n: batch.action[n] for n in self.team}
         others = fresh if self.config.others == "current" else stored

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from marl.algorithm import Context
 from marl.algorithms.maddpg import MADDPG, MADDPGConfig
-from marl.critics.action_value import Actions, joint_actions
+from marl.critics.joint_actions import Actions, joint_actions
 from marl.errors import UserError
 from marl.learning.losses import mean_stats
 from marl.learning.opponent_models import OpponentModels
@@ -50,11 +50,15 @@ class OpponentModellingMADDPG(MADDPG):
         context: what the run gives an algorithm; with a replay.
 
     Raises:
-        UserError: there is nobody to model, or as for ``ActorCritic``.
+        UserError: there is nobody to model, a network has a memory, or as for ``ActorCritic``.
     """
 
     def __init__(self, config: MADDPGConfig, context: Context):
         super().__init__(config, context)
+        if self.recurrent:
+            raise UserError(
+                "inference=true works only without memory; set model.gru=0, or inference=false"
+            )
         self.opponent_models = models = OpponentModels(
             self.agents if self.critic.heads > 1 else [None],
             self.team,

@@ -155,6 +155,7 @@ class ReplayLearner(Generic[Config, Batch]):
         self.target_networks: list[TargetNetwork] = []
         self.batch_size = distributed.share("batch_size", config.batch_size)  # of this rank
         self.warmup: float = config.warmup  # frames before the first update
+        self.required_steps = 1  # of the replay, for a batch
         self.frames = self.updates = 0  # of all ranks together
 
     # --------------------------------------------------------------------------------------- acting
@@ -208,13 +209,34 @@ class ReplayLearner(Generic[Config, Batch]):
         """
         raise NotImplementedError
 
+    def require_steps(self, steps: int) -> None:
+        """Delays the first update until the replay holds some steps of every environment.
+
+        Args:
+            steps: those of one sequence.
+
+        Raises:
+            UserError: the replay is too small for them.
+        """
+        frames = steps * self.context.num_envs * distributed.size()
+        if steps > self.replay.capacity:
+            raise UserError(
+                f"sequences of {steps} steps (algorithm.burn_in + sequence_length) do not fit into "
+                f"a replay of {self.replay.capacity} steps of every environment; set "
+                f"replay_size={frames} or more, or shorter sequences"
+            )
+        self.required_steps, self.warmup = steps, max(self.warmup, frames)
+
     def batches(self, rollout: Rollout) -> Iterator[Batch]:
-        """Yields a batch for each gradient step that is due after the rollout."""
+        """Yields a batch for each gradient step that is due after the rollout.
+
+        None is, until the replay holds ``required_steps``.
+        """
         config = self.config
         self.frames += rollout.frames * distributed.size()
         self.observe(rollout.obs)
         due = int((self.frames - self.warmup) / config.frames_per_update) - self.updates
-        for _ in range(due):
+        for _ in range(due if self.replay.steps >= self.required_steps else 0):
             yield self.next_batch()
 
     def next_batch(self) -> Batch:

@@ -49,7 +49,6 @@ from marl.types import (
     tree_map,
     zero_absent,
 )
-from marl.utils import distributed
 from marl.utils.compilation import compile_function
 from marl.utils.validation import check_range
 
@@ -184,22 +183,10 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
         recurrent = bool(policy.initial_carry(1))
         self.burn_in = config.burn_in if recurrent else 0
         self.length = config.sequence_length if recurrent or config.td_lambda else 1
-        self.warmup = max(self.warmup, self._frames_of_sequences())
+        self.require_steps(self.burn_in + self.length)
         heads = self.scheme.heads(self.team)
         self.reward_norm = ObservationNorm(TensorSpec((heads,)), None).to(context.device)
         self._compile()
-
-    def _frames_of_sequences(self) -> int:
-        """Returns how many frames of all ranks the replay must hold for one sequence."""
-        steps = self.burn_in + self.length
-        frames = steps * self.context.num_envs * distributed.size()
-        if steps > self.replay.capacity:
-            raise UserError(
-                f"sequences of {steps} steps (algorithm.burn_in + sequence_length) do not fit into "
-                f"a replay of {self.replay.capacity} steps of every environment; set "
-                f"replay_size={frames} or more, or shorter sequences"
-            )
-        return frames
 
     def _compile(self) -> None:
         if self.config.compile:

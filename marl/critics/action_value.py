@@ -2,24 +2,26 @@
 
 Actions are encoded (``AgentGroup.action.encode``), ``[..., N, A]`` by group. They may have one axis
 more than the observations, after the first one: then there is a value for every entry of it.
+
+Critics may have a memory, and then estimate Q(o_1 .. o_t, a_1 .. a_t): each step reads an
+observation and the action taken in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from marl.critics.inputs import CriticScope, HeadIndex, JointObservation
+from marl.critics.joint_actions import Actions
 from marl.errors import UserError
-from marl.networks.base import Model, Network, apply_network, build_for
+from marl.networks.base import Model, Network, apply_network, build_for, unroll_network
 from marl.networks.by_group import ByGroup
-from marl.types import AgentGroup, Observation, TensorSpec
-
-#: Group -> encoded actions ``[..., N, A]``.
-Actions: TypeAlias = Mapping[str, Tensor]
+from marl.policies.base import EMPTY, initial_carry
+from marl.types import AgentGroup, Carry, EntityGraph, Observation, TensorSpec, tree_map
 
 
 class QCritic(Protocol):
@@ -31,17 +33,40 @@ class QCritic(Protocol):
 
     heads: int
 
-    def __call__(self, obs: Observation, action: Actions, each: bool = False) -> Tensor:
+    def initial_carry(self, num_envs: int) -> Carry:
+        """Returns zero memories for ``num_envs`` environments; empty without memory."""
+        ...
+
+    def __call__(
+        self, obs: Observation, action: Actions, each: bool = False, carry: Carry = EMPTY
+    ) -> Tensor:
         """Computes action values.
 
         Args:
-            obs: any leading axes.
+            obs: any leading axes without memory; with it ``[M, ...]``, one step each.
             action: encoded actions by group, ``[..., N, A]``.
             each: True if ``action`` is ``[..., H, N, A]``, one joint action for each head. A
                 central critic's head h reads the h-th of them, and a single head reads all.
+            carry: the memories before the step, for ``M`` environments.
 
         Returns:
             ``[..., H]``.
+        """
+        ...
+
+    def unroll(
+        self, obs: Observation, action: Actions, carry: Carry, start: Tensor
+    ) -> tuple[Tensor, Carry]:
+        """Computes the values of the actions of consecutive steps, and the memories after each.
+
+        Args:
+            obs: ``[T, B, ...]``.
+            action: encoded actions by group, ``[T, B, N, A]``.
+            carry: the memories before the first step.
+            start: ``[T, B]`` bool, True where an episode begins.
+
+        Returns:
+            The values ``[T, B, H]``, and memories with the leading axes ``[T, B]``.
         """
         ...
 
@@ -69,15 +94,36 @@ class LocalQ(nn.Module):
         )
         self.heads = sum(group.size for group in groups.values())
 
-    def forward(self, obs: Observation, action: Actions, each: bool = False) -> Tensor:
-        values = []
+    def initial_carry(self, num_envs: int) -> Carry:
+        return initial_carry(self.networks, self.groups, num_envs)
+
+    def forward(
+        self, obs: Observation, action: Actions, each: bool = False, carry: Carry = EMPTY
+    ) -> Tensor:
+        values = [
+            _step(self.networks[name], self._input(name, obs, action), obs.graph, carry.get(name))
+            for name in self.groups
+        ]
+        return torch.cat([value.squeeze(-1) for value in values], dim=-1)
+
+    def unroll(
+        self, obs: Observation, action: Actions, carry: Carry, start: Tensor
+    ) -> tuple[Tensor, Carry]:
+        values, memories = [], {}
         for name in self.groups:
-            agent_obs, agent_action = obs.groups[name].obs, action[name]
-            if agent_action.dim() > agent_obs.dim():
-                agent_obs = agent_obs.unsqueeze(1).expand(*agent_action.shape[:-1], -1)
-            x = torch.cat([agent_obs, agent_action], dim=-1)
-            values.append(apply_network(self.networks[name], x, obs.graph)[0].squeeze(-1))
-        return torch.cat(values, dim=-1)
+            x = self._input(name, obs, action)
+            value, memories[name] = unroll_network(
+                self.networks[name], x, obs.graph, carry.get(name), start
+            )
+            values.append(value.squeeze(-1))
+        return torch.cat(values, dim=-1), {n: x for n, x in memories.items() if x is not None}
+
+    def _input(self, name: str, obs: Observation, action: Actions) -> Tensor:
+        """Returns what a group's network reads, ``[..., N, F]``."""
+        agent_obs, agent_action = obs.groups[name].obs, action[name]
+        if agent_action.dim() > agent_obs.dim():
+            agent_obs = agent_obs.unsqueeze(1).expand(*agent_action.shape[:-1], -1)
+        return torch.cat([agent_obs, agent_action], dim=-1)
 
 
 class CentralQ(nn.Module):
@@ -107,16 +153,57 @@ class CentralQ(nn.Module):
         size = self.joint.features + actions + self.ids.features
         self.network: Network = model.build(TensorSpec((size,)), 1, heads)
 
-    def forward(self, obs: Observation, action: Actions, each: bool = False) -> Tensor:
+    def initial_carry(self, num_envs: int) -> Carry:
+        size = self.network.carry_size
+        device = next(self.parameters()).device
+        return {"team": torch.zeros(num_envs, self.heads, size, device=device)} if size else {}
+
+    def forward(
+        self, obs: Observation, action: Actions, each: bool = False, carry: Carry = EMPTY
+    ) -> Tensor:
+        x = self._input(obs, action)
+        if not each or self.heads == 1:
+            x = x.unsqueeze(-2)
+        value = _step(self.network, self.ids(x), None, carry.get("team")).squeeze(-1)
+        return value.squeeze(-1) if each and self.heads == 1 else value
+
+    def unroll(
+        self, obs: Observation, action: Actions, carry: Carry, start: Tensor
+    ) -> tuple[Tensor, Carry]:
+        x = self.ids(self._input(obs, action).unsqueeze(-2))
+        value, memory = self.network.unroll(x, carry.get("team"), start)
+        return value.squeeze(-1), {} if memory is None else {"team": memory}
+
+    def _input(self, obs: Observation, action: Actions) -> Tensor:
+        """Returns joint observations and actions side by side, ``[..., F]``."""
         actions = torch.cat([action[name].flatten(-2) for name in self.names], dim=-1)
         joint_obs = self.joint(obs)
         if actions.dim() > joint_obs.dim():
             joint_obs = joint_obs.unsqueeze(1).expand(*actions.shape[:-1], -1)
-        x = torch.cat([joint_obs, actions], dim=-1)
-        if not each or self.heads == 1:
-            x = x.unsqueeze(-2)
-        value = self.network(self.ids(x))[0].squeeze(-1)
-        return value.squeeze(-1) if each and self.heads == 1 else value
+        return torch.cat([joint_obs, actions], dim=-1)
+
+
+def _step(network: nn.Module, x: Tensor, graph: EntityGraph | None, carry: Tensor | None) -> Tensor:
+    """Computes the outputs of single steps, from the memories before them.
+
+    Args:
+        network: a ``Network``.
+        x: ``[..., N, F]``; with memory ``[M, N, F]``, or ``[M, E, N, F]`` for E inputs each.
+        graph: the entities, with the same leading axes but E.
+        carry: the memories, ``[M, N, H]``; None without memory.
+
+    Returns:
+        ``[..., N, outputs]``.
+    """
+    if carry is None:
+        return apply_network(network, x, graph)[0]
+    shape = x.shape[:-2]
+    if len(shape) > 1:  # every input from the same memories
+        carry, graph = tree_map(lambda y: y.repeat_interleave(shape[1], dim=0), (carry, graph))
+    start = torch.zeros(1, shape.numel(), dtype=torch.bool, device=x.device)
+    rows = x.reshape(1, shape.numel(), *x.shape[-2:])
+    graph = tree_map(lambda y: y.unsqueeze(0), graph)
+    return apply_network(network, rows, graph, carry, start)[0].unflatten(1, shape).squeeze(0)
 
 
 class Ensemble(nn.Module):
@@ -131,8 +218,24 @@ class Ensemble(nn.Module):
         self.critics = nn.ModuleList(critics)
         self.heads: int = critics[0].heads  # type: ignore[assignment]  # an int
 
-    def forward(self, obs: Observation, action: Actions, each: bool = False) -> Tensor:
-        return torch.stack([critic(obs, action, each) for critic in self.critics])
+    def initial_carry(self, num_envs: int) -> tuple[Carry, ...]:
+        """Returns zero memories of every critic for ``num_envs`` environments."""
+        return tuple(critic.initial_carry(num_envs) for critic in self.critics)  # type: ignore[operator]  # a QCritic
+
+    def forward(
+        self, obs: Observation, action: Actions, each: bool = False, carry: Sequence[Carry] = ()
+    ) -> Tensor:
+        carries = carry or [EMPTY] * len(self.critics)
+        pairs = zip(self.critics, carries, strict=True)
+        return torch.stack([critic(obs, action, each, memory) for critic, memory in pairs])
+
+    def unroll(
+        self, obs: Observation, action: Actions, carry: Sequence[Carry], start: Tensor
+    ) -> tuple[Tensor, tuple[Carry, ...]]:
+        """Computes ``QCritic.unroll`` of every critic: values ``[K, T, B, H]``, and memories."""
+        pairs = zip(self.critics, carry, strict=True)
+        results = [critic.unroll(obs, action, memory, start) for critic, memory in pairs]  # type: ignore[operator]  # a QCritic
+        return torch.stack([value for value, _ in results]), tuple(m for _, m in results)
 
 
 def q_critics(
@@ -158,8 +261,7 @@ def q_critics(
         model: hyperparameters of their networks.
 
     Raises:
-        UserError: the scope reads a state and the environment has none; or the networks have a
-            memory.
+        UserError: the scope reads a state and the environment has none.
     """
 
     def critic() -> nn.Module:
@@ -168,53 +270,4 @@ def q_critics(
         groups, size = scope.acting_groups(team, everyone), scope.state_size(state_size)
         return CentralQ(groups, state_size=size, heads=heads, model=model)
 
-    critics = Ensemble([critic() for _ in range(count)])
-    if any(getattr(layer, "carry_size", 0) for layer in critics.modules()):
-        raise UserError(
-            "off-policy critics have no memory yet; set model.gru=0, or critic_model.gru=0 where "
-            "a critic_model is chosen"
-        )
-    return critics
-
-
-def joint_actions(fresh: Actions, base: Actions) -> dict[str, Tensor]:
-    """Returns for every agent the joint action in which it plays ``fresh`` and all others ``base``.
-
-    Args:
-        fresh: ``[..., N, A]`` by group; H counts the agents of these groups.
-        base: ``[..., N, A]`` by group, or ``[..., H, N, A]`` with a joint action for each agent.
-            Groups that ``fresh`` lacks always play ``base``.
-
-    Returns:
-        ``[..., H, N, A]`` by group.
-    """
-    first, total = {}, 0
-    for name, action in fresh.items():
-        first[name] = total
-        total += action.shape[-2]
-    joint = {}
-    for name, action in base.items():
-        spread = action
-        if action.dim() == next(iter(fresh.values())).dim():
-            spread = action.unsqueeze(-3)
-            spread = spread.expand(*spread.shape[:-3], total, *spread.shape[-2:])
-        if name in fresh:
-            agents = torch.arange(action.shape[-2], device=action.device) + first[name]
-            same = torch.arange(total, device=action.device).unsqueeze(-1) == agents  # [H, N]
-            spread = torch.where(same.unsqueeze(-1), fresh[name].unsqueeze(-3), spread)
-        joint[name] = spread
-    return joint
-
-
-def replace_action(actions: Actions, group: str, row: int, action: Tensor) -> dict[str, Tensor]:
-    """Returns joint actions with one agent's action replaced.
-
-    Args:
-        actions: ``[M, N, A]`` by group.
-        group: the agent's group.
-        row: the agent's index in its group.
-        action: the agent's action, ``[M, 1, A]``.
-    """
-    team = actions[group]
-    changed = torch.cat([team[:, :row], action, team[:, row + 1 :]], dim=1).contiguous()
-    return {**actions, group: changed}
+    return Ensemble([critic() for _ in range(count)])

@@ -156,11 +156,22 @@ class GraphNetwork(Network):
         Returns:
             The outputs ``[..., N, outputs]``, and the memories after the last step or None.
         """
+        return self.rest(self._with_node(x, graph, rows), carry, start)
+
+    def unroll(
+        self, x: Tensor, carry: Tensor | None, start: Tensor | None, **graph: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        return self.rest.unroll(self._with_node(x, **graph), carry, start)
+
+    def _with_node(
+        self, x: Tensor, graph: EntityGraph | None = None, rows: slice = slice(None)
+    ) -> Tensor:
+        """Returns the agents' observations with their own nodes appended."""
         assert graph is not None, "this network reads the graph"
         ego = self.encoder.encode_egos(graph, ego_indices(graph, self.group)[rows])
         if x.dim() > ego.dim():  # several actions for one observation
             ego = ego.unsqueeze(1).expand(*x.shape[:-1], -1)
-        return self.rest(torch.cat([x, ego], dim=-1), carry, start)
+        return torch.cat([x, ego], dim=-1)
 
 
 class GraphEncoder(nn.Module):

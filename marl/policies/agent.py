@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -31,9 +32,10 @@ class AgentPolicy:
     """
 
     def __init__(self, policy: IndependentPolicy, group: str, row: int):
-        self.group, self.rows = group, slice(row, row + 1)
+        self.policy, self.group, self.rows = policy, group, slice(row, row + 1)
         self.distribution = policy.distributions[group]
         self.network = policy.networks[group]
+        self.unrolled = Unrolled(self.network)
         size = policy.groups[group].size
         self.axis = -1 - len(policy.groups[group].observation.shape)  # N, in observations
         named = dict(self.network.named_parameters())
@@ -82,8 +84,37 @@ class AgentPolicy:
         Args:
             obs: ``[..., N, *shape]`` by group.
         """
-        x = obs.groups[self.group].obs.narrow(self.axis, self.rows.start, 1)
-        return self._params(x, obs.graph, None, None)
+        return self._params(self._own_obs(obs), obs.graph, None, None)
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        """Returns a memory of zeros, ``[B, 1, H]``; empty without memory.
+
+        Args:
+            num_envs: B, the number of environments.
+        """
+        whole = self.policy.initial_carry(num_envs).get(self.group)
+        return {} if whole is None else {self.group: whole[:, self.rows]}
+
+    def unroll(self, obs: Observation, carry: Carry, start: Tensor) -> tuple[Tensor, Carry]:
+        """Computes the parameters of the agent's action distributions of consecutive steps, and its
+        memories after each.
+
+        Args:
+            obs: ``[T, B, N, *shape]`` by group.
+            carry: the agent's memory before the first step, ``[B, 1, H]``.
+            start: ``[T, B]`` bool, True where an episode begins.
+
+        Returns:
+            The parameters ``[T, B, 1, P]`` and, by group, the memories ``[T, B, 1, H]``.
+        """
+        params, memory = self._call(
+            self.unrolled, self._own_obs(obs), obs.graph, carry.get(self.group), start, "network."
+        )
+        return params, {} if memory is None else {self.group: memory}
+
+    def _own_obs(self, obs: Observation) -> Tensor:
+        """Returns the agent's observations, ``[..., 1, *shape]``, without copies."""
+        return obs.groups[self.group].obs.narrow(self.axis, self.rows.start, 1)
 
     def select(
         self, obs: Observation, action: Mapping[str, Tensor], aux: Aux
@@ -132,9 +163,37 @@ class AgentPolicy:
     def _params(
         self, x: Tensor, graph: EntityGraph | None, memory: Tensor | None, start: Tensor | None
     ) -> Tensor:
-        state = {**self.weights, **self.constants}
+        return self._call(self.network, x, graph, memory, start)[0]
+
+    def _call(
+        self,
+        module: nn.Module,
+        x: Tensor,
+        graph: EntityGraph | None,
+        memory: Tensor | None,
+        start: Tensor | None,
+        prefix: str = "",
+    ) -> tuple[Tensor, Tensor | None]:
+        """Calls the network with the agent's weights, whose names in ``module`` begin with
+        ``prefix``."""
+        state = {prefix + k: v for k, v in {**self.weights, **self.constants}.items()}
         options = {"graph": graph, "rows": self.rows} if self.network.reads_graph else {}
-        return functional_call(self.network, state, (x, memory, start), options)[0]
+        return functional_call(module, state, (x, memory, start), options)
+
+
+class Unrolled(nn.Module):
+    """A network whose ``forward`` is ``Network.unroll``, to call with other weights.
+
+    Args:
+        network: a ``Network``.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
+        return self.network.unroll(*arguments, **options)  # type: ignore[operator]  # a Network
 
 
 def has_own_weights(network: nn.Module) -> bool:

@@ -22,6 +22,7 @@ from marl.types import (
 )
 
 EMPTY: Mapping[str, Tensor] = {}
+NO_CARRIES: Mapping[str, Carry] = {}
 
 
 class Policy(Protocol):
@@ -142,8 +143,51 @@ def graph_policy(policy: Policy) -> GraphPolicy | None:
     return cast(GraphPolicy, policy) if getattr(policy, "has_graph", False) else None
 
 
+class RecurrentPolicy(Policy, Protocol):
+    """A policy whose memories can be computed for all steps of a sequence at once."""
+
+    @abstractmethod
+    def unroll(
+        self, obs: Observation, carry: Carry, start: Tensor
+    ) -> tuple[Mapping[str, Tensor], Carry]:
+        """Computes distribution parameters of consecutive steps, and the memories after each.
+
+        Args:
+            obs: ``[T, B, N, *shape]`` by group.
+            carry: the memories before the first step, ``[B, N, H]`` by group.
+            start: ``[T, B]`` bool, True where an episode begins.
+
+        Returns:
+            By group, the parameters ``[T, B, N, P]`` and the memories ``[T, B, N, H]``.
+        """
+
+    @abstractmethod
+    def step_params(
+        self, obs: Observation, carry: Carry, start: Tensor
+    ) -> tuple[Mapping[str, Tensor], Carry]:
+        """Computes the distribution parameters of one step.
+
+        Args:
+            obs: ``[B, N, *shape]`` by group.
+            carry: the memories before the step, ``[B, N, H]`` by group.
+            start: ``[B]`` bool, True where an episode begins.
+
+        Returns:
+            By group, the parameters ``[B, N, P]`` and the memories after the step.
+        """
+
+
+def recurrent_policy(policy: Policy) -> RecurrentPolicy | None:
+    """Returns a policy whose memories can be computed for sequences; None for any other policy."""
+    return cast(RecurrentPolicy, policy) if hasattr(policy, "unroll") else None
+
+
 class DifferentiablePolicy(nn.Module, Policy):
-    """A policy with weights, whose actions losses differentiate: one step each, without memory."""
+    """A policy with weights, whose actions losses differentiate.
+
+    Both methods are for one step without memory. A policy with memory is a ``RecurrentPolicy`` too,
+    whose parameters ``rsample`` takes.
+    """
 
     @abstractmethod
     def distribution_params(self, obs: Observation, noise: Noise = EMPTY) -> dict[str, Tensor]:
@@ -219,7 +263,10 @@ def act(
 
 @torch.no_grad()
 def encoded_actions(
-    policies: Mapping[str, Policy], obs: Observation, generator: torch.Generator
+    policies: Mapping[str, Policy],
+    obs: Observation,
+    generator: torch.Generator,
+    carry: Mapping[str, Carry] = NO_CARRIES,
 ) -> dict[str, Tensor]:
     """Samples encoded actions of several policies.
 
@@ -227,23 +274,26 @@ def encoded_actions(
         policies: the policies by team.
         obs: the observations, ``[B, N, ...]`` by group.
         generator: the generator of the noise.
+        carry: the memories before the step by team, ``[B, N, H]`` by group.
 
     Returns:
         ``[B, N, A]`` by group, zeros for absent agents.
 
     Raises:
-        UserError: a policy has a memory.
+        UserError: a policy has a memory that ``carry`` lacks.
     """
     actions: dict[str, Tensor] = {}
     for name, policy in policies.items():
-        if policy.initial_carry(1):
+        memory = carry.get(name, {})
+        if policy.initial_carry(1) and not memory:
             raise UserError(
                 f"critic 'all' reads the actions of all teams, and the policy of team {name!r} has "
-                "a memory, which it cannot use there; take critic 'team', or a model with gru=0"
+                "a memory, which it cannot use there; take critic 'team', a model with gru=0, or "
+                "for both teams one with model.gru above 0 and joint.graph=none"
             )
         batch = len(obs.groups[next(iter(policy.groups))].obs)
-        start = torch.ones(batch, dtype=torch.bool, device=generator.device)
-        action = act(policy, obs, {}, start, generator, explore=True).action
+        start = torch.full((batch,), not memory, device=generator.device)
+        action = act(policy, obs, memory, start, generator, explore=True).action
         actions |= encode(policy.groups, action, obs)
     return actions
 

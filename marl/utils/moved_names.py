@@ -133,7 +133,7 @@ SYMBOLS = {
     "marl.files:explained": "marl.utils.files:explain_errors",
     "marl.files:sentence": "marl.utils.files:explanation",
     "marl.files:unfinished": "marl.utils.files:unfinished_writes",
-    "marl.qcritics:exchanged": "marl.critics.action_value:replace_action",
+    "marl.qcritics:exchanged": "marl.critics.joint_actions:replace_action",
     "marl.ranks:first": "marl.utils.distributed:broadcast",
     "marl.ranks:highest": "marl.utils.distributed:maximum",
     "marl.ranks:local": "marl.utils.distributed:local_rank",

@@ -13,6 +13,7 @@ from marl.envs.games.env import make as game
 from marl.errors import UserError
 from marl.learning.sequential import update_order
 from marl.networks.perceptron import Perceptron
+from marl.policies.dag import BayesianNetworkConfig
 from marl.types import Continuous, Discrete, MultiDiscrete
 from tests.helpers.builders import weights
 from tests.helpers.off_policy import FAST, MLP, Play, gradient_step
@@ -305,7 +306,8 @@ def test_mistakes_are_told() -> None:
         HASACConfig(critic="agent")
     with pytest.raises(UserError, match="exact=true needs agents that have one choice each"):
         Play(continuous, HASACConfig(exact=True))
-    with pytest.raises(UserError, match=r"off-policy critics have no memory yet"):
-        Play(identity, MASACConfig(), Perceptron([8], gru=4))
+    with pytest.raises(UserError, match=r"a JointPolicy has no memory off policy"):
+        joint = BayesianNetworkConfig("line")
+        Play(identity, MASACConfig(joint=joint), Perceptron([8], gru=4))
     with pytest.raises(UserError, match="images are not supported"):
         Play(images, HASACConfig(), Perceptron([8], channels=[4], kernels=[4], strides=[2]))

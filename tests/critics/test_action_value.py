@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from marl.critics.action_value import joint_actions, q_critics
+from marl.critics.action_value import q_critics
 from marl.critics.inputs import SCOPES
+from marl.critics.joint_actions import joint_actions
 from marl.errors import UserError
 from marl.networks.perceptron import Perceptron
 from marl.types import Observation, tree_map
@@ -131,14 +132,3 @@ def test_mistakes_are_told() -> None:
         critics("state", False, env)
     with pytest.raises(UserError, match="reads no images"):
         critics("agent", True, images(2, CPU), ("eyes",))
-    with pytest.raises(UserError, match=r"have no memory yet; set model\.gru=0"):
-        team = {"left": env.groups["left"]}
-        q_critics(
-            1,
-            SCOPES["team"],
-            team=team,
-            everyone=env.groups,
-            state_size=None,
-            heads=1,
-            model=Perceptron([8], gru=4),
-        )

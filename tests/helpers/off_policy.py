@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from unittest.mock import patch
 
@@ -35,6 +36,7 @@ FAST_VALUE: dict[str, Any] = {
 VALUE = [
     name for name, config in ALGORITHMS.items() if issubclass(config, ValueDecompositionConfig)
 ]
+NO_TEAMS: Mapping[str, Team] = {}
 
 
 def gradient_step(algorithm: Any) -> dict[str, Tensor]:
@@ -47,12 +49,19 @@ class Play:
     """Teams over a toy with one replay, as an experiment sets them up."""
 
     def __init__(
-        self, make: Any, config: Any, model: Any = MLP, envs: int = 32, steps: int = 8, **rules: Any
+        self,
+        make: Any,
+        config: Any,
+        model: Any = MLP,
+        envs: int = 32,
+        steps: int = 8,
+        teams: Mapping[str, Team] = NO_TEAMS,
+        **rules: Any,
     ):
         torch.manual_seed(0)
         self.make, self.rules = make, rules
         self.env: Game = make(envs, CPU, **rules)
-        specs = resolve_teams(self.env, {}, Team(None, config, model))
+        specs = resolve_teams(self.env, teams, Team(None, config, model))
         self.replay = Replay(20_000, envs, CPU)
         shape = RunShape(envs, steps, 60)
         self.teams: Any = build_teams(self.env, specs, shape, 0, self.replay)
