@@ -137,8 +137,9 @@ class GRU(nn.Module):
         gates = self.of_input(x)  # all steps at once: [T, B, N, 3H]
         keep = (~start)[..., None, None]
         outputs = []
-        for t in range(x.shape[0]):
-            carry = self.cell(gates[t], carry * keep[t])
+        # unbind's gradient is one stack; that of an index would fill a tensor of all steps for each
+        for gate, kept in zip(gates.unbind(), keep.unbind(), strict=True):
+            carry = self.cell(gate, carry * kept)
             outputs.append(carry)
         memories = torch.stack(outputs)
         return self.norm(memories), memories
