@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,15 +11,21 @@ import torch
 from torch import Tensor
 
 from marl.algorithms.iql import IQLConfig
+from marl.algorithms.mappo import MAPPOConfig
 from marl.algorithms.qmix import QMIXConfig
 from marl.algorithms.registry import ALGORITHMS
 from marl.algorithms.value_decomposition import ValueDecomposition
 from marl.algorithms.vdn import VDNConfig
+from marl.envs.task import Task
 from marl.errors import UserError
+from marl.experiment import Experiment, Settings
 from marl.learning.replay import Sequences
 from marl.networks.perceptron import Perceptron
 from marl.policies.greedy import CARRY
+from marl.training.teams import Team
 from marl.types import Observation, tree_map
+from tests.helpers.builders import weights
+from tests.helpers.experiments import SHORT, equal, outcome
 from tests.helpers.off_policy import FAST_VALUE as FAST
 from tests.helpers.off_policy import Play
 from tests.helpers.toy_envs import continuous, identity, memory, mortal, multidiscrete
@@ -253,6 +260,45 @@ def test_forbidden_actions_are_never_chosen() -> None:
             assert allowed[alive].all()
             if not explore:
                 assert (action == 0)[mask[..., 0] & alive].all()
+
+
+# -------------------------------------------------------------------------------------------- runs
+
+
+def run(directory: Path, **settings: Any) -> Experiment:
+    """QMIX with memory against MAPPO, from the toy's two teams."""
+    value = QMIXConfig(**{**FAST, "batch_size": 16, "warmup": 40, "frames_per_update": 16})
+    teams = {"right": Team(None, MAPPOConfig(epochs=1, minibatch_size=20))}
+    return Experiment(
+        Task("tests.helpers.toy_envs:rivals"),
+        value,
+        Perceptron([8], gru=4),
+        critic_model=Perceptron([8]),
+        teams=teams,
+        settings=Settings(**{**SHORT, "replay_size": 120, **settings}),
+        directory=directory,
+    )
+
+
+def test_a_team_of_qmix_against_one_of_mappo_resumes_exactly(tmp_path: Path) -> None:
+    """With a full replay, its stored memories included."""
+    run(tmp_path / "whole").run()
+    run(tmp_path / "half", total_frames=120).run()
+    Experiment.load(tmp_path / "half", total_frames=240).run()
+    whole, resumed = (outcome(tmp_path / name) for name in ("whole", "half"))
+    same = ("metrics", "frames", "teams", "collector", "replay")  # the half was evaluated once more
+    assert whole["replay"] and equal({k: whole[k] for k in same}, {k: resumed[k] for k in same})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "model"), [("qmix", GRU), ("vdn", MLP)])
+def test_compiled_steps_equal_eager_ones(name: str, model: Perceptron) -> None:
+    found = []
+    for compiled in (False, True):
+        play = Play(mortal, ALGORITHMS[name](**{**FAST, "compile": compiled}), model)
+        play.iterate(3)
+        found.append(weights(learner(play).policy))
+    torch.testing.assert_close(*found, atol=2e-3, rtol=2e-3)
 
 
 # ---------------------------------------------------------------------------------------- mistakes

@@ -16,8 +16,10 @@ from marl.algorithms.actor_critic import ActorCritic
 from marl.algorithms.haddpg import HADDPGConfig
 from marl.algorithms.happo import HAPPOConfig
 from marl.algorithms.hasac import HASACConfig, MASACConfig
+from marl.algorithms.iql import IQLConfig
 from marl.algorithms.maddpg import MADDPGConfig
 from marl.algorithms.mappo import IPPOConfig, MAPPOConfig
+from marl.algorithms.qmix import QMIXConfig
 from marl.cli.main import main
 from marl.envs.task import Task
 from marl.experiment import Experiment, Settings
@@ -30,7 +32,7 @@ from marl.utils import distributed
 from tests.helpers import toy_envs
 from tests.helpers.builders import CPU, collector, randomly
 from tests.helpers.experiments import SHORT, train
-from tests.helpers.off_policy import FAST, Play, gradient_step
+from tests.helpers.off_policy import FAST, FAST_VALUE, Play, gradient_step
 from tests.helpers.processes import Child, Result
 
 Found = dict[str, list[Tensor]]
@@ -117,6 +119,10 @@ OFF_POLICY: dict[str, tuple[Any, dict[str, Any]]] = {
     "maddpg": (MADDPGConfig, {}),
     "haddpg": (HADDPGConfig, {}),
 }
+VALUE_BASED: dict[str, tuple[Any, dict[str, Any]]] = {
+    "iql": (IQLConfig, {"reward": "own"}),  # its loss is masked
+    "qmix": (QMIXConfig, {"td_lambda": 0.5}),
+}
 
 
 def updates(out: Path, compile: bool = False) -> None:
@@ -130,6 +136,7 @@ def updates(out: Path, compile: bool = False) -> None:
     else:
         found = {name: on_policy(name) for name in ON_POLICY}
         found |= {name: off_policy(name) for name in OFF_POLICY}
+        found |= {name: value_based(name) for name in VALUE_BASED}
     torch.save(found, out.with_name(f"{out.name}{distributed.size()}-{distributed.rank()}"))
     distributed.leave()
 
@@ -201,6 +208,24 @@ def off_policy(name: str, **more: Any) -> Found:
         "weights": [p for part in _modules(algorithm) for p in part.parameters()],
         "temperature": [getattr(algorithm, "log_alpha", torch.zeros(1))],
         "metrics": stats,
+    }
+
+
+def value_based(name: str, **more: Any) -> Found:
+    """After three gradient steps on fixed sequences: weights, and statistics."""
+    config, options = VALUE_BASED[name]
+    fixed = {"batch_size": BATCH * 2, "adam_eps": 1e-5}
+    model = Perceptron([8], gru=4)
+    play = Play(toy_envs.mortal, config(**{**FAST_VALUE, **fixed, **options, **more}), model)
+    play.iterate(4, learn=False)
+    algorithm: Any = play.first
+    random = torch.Generator().manual_seed(7)
+    index = iter([play.replay.draw_windows(16, algorithm.length, random) for _ in range(3)])
+    algorithm.draw_sequences = lambda length, burn_in: mine(next(index).T).T
+    steps = [torch.stack(list(gradient_step(algorithm).values())) for _ in range(3)]
+    return {
+        "weights": [*algorithm.policy.parameters(), *algorithm.mixer.parameters()],
+        "metrics": [distributed.average(step) for step in steps],
     }
 
 

@@ -27,6 +27,7 @@ from tests.helpers.builders import CPU, mappo
 from tests.helpers.distributed import (
     OFF_POLICY,
     ON_POLICY,
+    VALUE_BASED,
     cli_in_ranks,
     differ,
     share_words,
@@ -57,7 +58,7 @@ def found(tmp_path_factory) -> list[dict[str, Any]]:
     return [torch.load(folder / name) for name in ("of1-0", "of2-0", "of2-1")]
 
 
-@pytest.mark.parametrize("name", [*ON_POLICY, *OFF_POLICY])
+@pytest.mark.parametrize("name", [*ON_POLICY, *OFF_POLICY, *VALUE_BASED])
 def test_halves_move_as_the_whole(found: list[dict], name: str) -> None:
     whole, first, second = (each[name] for each in found)
     for what in whole.keys() - {"alive"}:
