@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    name = {"none": "iql"}.get(arguments.mixer, arguments.mixer)
+    name = "iql" if arguments.mixer == "none" else arguments.mixer
     team = learner(name, arguments.agents, compile=arguments.compile)
 
     def block(count: int) -> float:
