@@ -34,6 +34,7 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_use_type_comments = False  # there are none, and looking for them takes seconds
 autodoc_inherit_docstrings = False  # of torch, its links lead nowhere here
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_google_docstring = True
