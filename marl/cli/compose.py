@@ -72,14 +72,25 @@ def _team(name: str, settings: Any) -> Team:
 def register() -> None:
     """Registers every choice with Hydra: this package's, and those of other packages' entry
     points."""
-    store = ConfigStore.instance()
-    store.store(name="run_schema", node=RunConfig)
+    _store("run_schema", RunConfig)
     for name in task_names():
-        _store_task(name)
-    for name, config in choices("algorithm").items():
-        store.store(group="algorithm", name=name, node=config)
-    for name, config in choices("model").items():
-        store.store(group="model", name=name, node=config)
+        group, _, leaf = f"task/{name}".rpartition("/")
+        _store(leaf, Task(name=name), group)
+    for kind in ("algorithm", "model"):
+        for name, config in choices(kind).items():
+            _store(name, config, kind)
+
+
+def _store(name: str, node: Any, group: str | None = None) -> None:
+    """Registers one choice, unless it is there: Hydra takes a millisecond for each."""
+    store = ConfigStore.instance()
+    place = store.repo
+    for part in group.split("/") if group else ():
+        place = place.get(part, {})
+    registered = place.get(f"{name}.yaml")
+    kind = node if isinstance(node, type) else type(node)
+    if registered is None or OmegaConf.get_type(registered.node) is not kind:
+        store.store(group=group, name=name, node=node)
 
 
 def choices(kind: str) -> dict[str, type]:
@@ -92,11 +103,6 @@ def choices(kind: str) -> dict[str, type]:
     builtin = ALGORITHMS if kind == "algorithm" else MODELS
     others = importlib.metadata.entry_points(group=f"marl.{kind}s")
     return {**builtin, **{entry.name: entry.load() for entry in others}}
-
-
-def _store_task(name: str) -> None:
-    group, _, leaf = f"task/{name}".rpartition("/")
-    ConfigStore.instance().store(group=group, name=leaf, node=Task(name=name))
 
 
 def composed(words: Sequence[str]) -> RunConfig:

@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
+from marl.algorithms.registry import ALGORITHMS
 from marl.algorithms.scripted import FrozenConfig
 from marl.cli import compose
 from marl.cli.overrides import overrides
@@ -29,6 +32,20 @@ def test_import_paths_and_lists() -> None:
     assert run.task.name == "tests.helpers.toy_envs:single" and run.task.kwargs == {"end": 0.5}
     assert type(run.algorithm).__name__ == "LazyConfig" and run.algorithm.naps == 3
     assert run.model.hidden == [3, 4]
+
+
+def test_choices_are_registered_once_and_again_where_they_changed(monkeypatch) -> None:
+    compose.register()
+    stored = ConfigStore.instance().repo["algorithm"]
+    before = dict(stored)
+    compose.register()
+    assert all(stored[name] is before[name] for name in before)
+    with monkeypatch.context() as patch:
+        patch.setitem(ALGORITHMS, "ippo", FrozenConfig)
+        compose.register()
+        assert OmegaConf.get_type(stored["ippo.yaml"].node) is FrozenConfig
+    compose.register()
+    assert OmegaConf.get_type(stored["ippo.yaml"].node) is ALGORITHMS["ippo"]
 
 
 def test_paths_that_differ_in_a_sign_are_two_choices(tmp_path: Path) -> None:
