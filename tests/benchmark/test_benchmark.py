@@ -11,15 +11,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from marl.benchmark import own_suite, records
 from marl.benchmark.records import RESULTS, Cell
 from marl.cli import benchmark
+from marl.launch import job
 from marl.utils.versions import LEARNING, learning_of
 from tests.helpers.cli import called
-from tests.helpers.processes import ROOT
+from tests.helpers.processes import ROOT, Forked
 from tests.helpers.toy_records import record
 
 GRID = """\
@@ -36,8 +38,12 @@ seeds: [0, 1]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch) -> Path:
-    """A directory to be in, with a grid of one good and one broken algorithm."""
+    """A directory to be in, with a grid of one good and one broken algorithm. Runs are processes
+    that are forked, which saves seconds each."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        job, "subprocess", SimpleNamespace(DEVNULL=subprocess.DEVNULL, Popen=Forked)
+    )
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "grid.yaml").write_text(GRID.replace("FRAMES", "240").replace("BROKEN", "{}"))
     return tmp_path
@@ -133,12 +139,12 @@ def test_a_suite_of_ones_own_needs_no_word_on_the_absolute_metric(folder: Path, 
 
 def test_what_was_trained_without_the_absolute_metric_is_recorded(folder: Path, capsys) -> None:
     (folder / "own.yaml").write_text(OWN.replace("MORE", ""))
-    job = benchmark.Plan(
+    planned = benchmark.Plan(
         suite := benchmark.find("own.yaml"), suite.cells(), folder / "runs/benchmark/own", folder
     ).job(suite.cells()[0])
-    words = [word for word in job.words if not word.startswith("absolute")]
+    words = [word for word in planned.words if not word.startswith("absolute")]
     assert called(capsys, "train", *words, f"directory={RUN}", "progress=false")[0] == 0
-    job.words_file.write_text(json.dumps(words))
+    planned.words_file.write_text(json.dumps(words))
     assert not (folder / RUN / "absolute.json").exists()
     before = (folder / RUN / "evaluations.jsonl").read_bytes()
     code, out, _ = own(folder, capsys)
@@ -150,7 +156,10 @@ def test_what_was_trained_without_the_absolute_metric_is_recorded(folder: Path, 
     assert "1 recorded already, 0 to do" in own(folder, capsys)[1]
 
 
-def test_records_and_runs_of_an_older_version_are_made_anew(folder: Path, capsys) -> None:
+def test_records_and_runs_of_an_older_version_are_made_anew(
+    folder: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(job, "subprocess", subprocess)  # its run is started as users' are
     record(folder / "results/own", Cell("climbing", "mappo", 0), {"team": 1.0})
     (folder / RUN).mkdir(parents=True)
     (folder / RUN / "config.json").write_text("{}")

@@ -22,15 +22,27 @@ sys.meta_path.insert(0, Missing())
 from marl.cli.main import main
 main(sys.argv[2:])
 """
+SEVERAL = BLOCKED.replace(
+    "main(sys.argv[2:])",
+    """
+for words in sys.argv[2:]:
+    try:
+        main(words.split())
+    except SystemExit as end:
+        print("code", end.code or 0, file=sys.stderr)
+""",
+)
 SHORT = [
     "total_frames=20", "num_envs=2", "steps=10", "evaluation_episodes=1", "evaluation_interval=0",
     "video=false", "model.hidden=[8]", "directory=run",
 ]  # fmt: skip
 
 
-def without(package: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def without(
+    package: str, folder: Path, *words: str, program: str = BLOCKED
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", BLOCKED, package, *words],
+        [sys.executable, "-c", program, package, *words],
         cwd=folder, env={"PYTHONPATH": str(ROOT), "HOME": str(folder)},
         capture_output=True, text=True,
     )  # fmt: skip
@@ -39,7 +51,7 @@ def without(package: str, folder: Path, *words: str) -> subprocess.CompletedProc
 @pytest.mark.parametrize(
     ("package", "settings"),
     [
-        ("vmas", ["task=vmas/balance"]),
+        pytest.param("vmas", ["task=vmas/balance"], marks=pytest.mark.slow),
         pytest.param("mpe2", ["task=mpe2/simple_spread_v3"], marks=pytest.mark.slow),
         pytest.param("pettingzoo", ["task=pettingzoo/classic/rps_v2"], marks=pytest.mark.slow),
         pytest.param("wandb", ["task=games/climbing", "wandb=true"], marks=pytest.mark.slow),
@@ -53,10 +65,16 @@ def test_what_needs_it_says_so(package: str, settings: list[str], tmp_path: Path
 
 
 def test_everything_else_works(tmp_path: Path) -> None:
+    """One process, as each takes seconds to start."""
     packages = "vmas,mpe2,pettingzoo,wandb,torch_geometric"
-    done = without(packages, tmp_path, "train", "task=games/climbing", *SHORT)
-    assert done.returncode == 0, done.stderr
-    assert without(packages, tmp_path, "list", "tasks").returncode == 0
+    train = " ".join(["train", *SHORT])
+    vmas = train.replace("directory=run", "directory=other") + " task=vmas/balance"
+    commands = [train + " task=games/climbing", "list tasks", vmas]
+    done = without(packages, tmp_path, *commands, program=SEVERAL)
+    *others, line, end = done.stderr.splitlines()
+    assert [word for word in others if word.startswith("code")] == ["code 0", "code 0"], done.stderr
+    assert (tmp_path / "run/metrics.jsonl").exists() and "games/climbing" in done.stdout
+    assert "pip install vmas" in line.replace("'", "") and end == "code 2"
 
 
 @pytest.mark.slow

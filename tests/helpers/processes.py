@@ -8,10 +8,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +49,7 @@ class Child:
     """Runs ``function(*arguments)`` in directory ``cwd``."""
 
     def __init__(self, cwd: Path, function: Callable[..., Any], *arguments: Any):
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.helpers.processes"])
-        os.environ["PYTHONPATH"] = str(ROOT)
+        context = _server()
         self.words = [cwd / f".{time.monotonic_ns()}.{name}" for name in ("out", "err")]
         self.process = context.Process(
             target=_child, args=(cwd, self.words, dict(os.environ), function, arguments)
@@ -85,16 +85,74 @@ def read_jsonl_safely(path: Path) -> list:
         return []
 
 
+class Forked:
+    """Stands in for ``subprocess.Popen`` where a job starts ``python -P -m marl``: the same run in
+    a process of its own, with the same log and lock, forked instead of started."""
+
+    def __init__(
+        self, command: list[str], *, stdin: int, stdout: Any, stderr: Any, env: dict[str, str],
+        pass_fds: list[int], start_new_session: bool,
+    ):  # fmt: skip
+        assert command[:4] == [sys.executable, "-P", "-m", "marl"], command
+        assert stdin == subprocess.DEVNULL and stderr is stdout and start_new_session
+        arguments = (env, _Descriptor(stdout.fileno()), list(map(_Descriptor, pass_fds)))
+        self.process = _server().Process(target=_job, args=(os.getcwd(), command[4:], *arguments))
+        self.process.start()
+        self.pid = self.process.pid
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        assert self.pid is not None
+        os.kill(self.pid, number)
+
+
+@dataclass
+class _Descriptor:
+    """A file descriptor that a child receives as one of its own, while a process starts."""
+
+    number: int
+
+    def __reduce__(self) -> Any:
+        return _received, (DupFd(self.number),)
+
+
+def _received(descriptor: Any) -> int:
+    return descriptor.detach()
+
+
+def _job(cwd: str, words: list[str], environ: dict[str, str], log: int, _locks: list[int]) -> None:
+    os.setsid()
+    for number in (1, 2):
+        os.dup2(log, number)
+    _enter(cwd, environ)
+    sys.argv = ["marl", *words]  # which records keep
+    marl.cli.main.main()
+
+
+def _server() -> Any:
+    """Returns the context of processes that are forked from the server."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.helpers.processes"])
+    os.environ["PYTHONPATH"] = str(ROOT)
+    return context
+
+
 def _child(
     cwd: Path, words: list[Path], environ: dict[str, str], function: Callable, arguments: tuple
 ) -> None:
+    for path, number in zip(words, (1, 2), strict=True):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    _enter(cwd, environ)
+    function(*arguments)
+
+
+def _enter(cwd: Path | str, environ: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(cwd)
-    for path, number in zip(words, (1, 2), strict=True):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     sys.path.insert(0, str(ROOT))
-    function(*arguments)
 
 
 def start_cli(cwd: Path, *words: str) -> Child:

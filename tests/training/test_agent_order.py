@@ -275,6 +275,7 @@ def child(seed: int, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow  # its orders are given by hand in the tests above
 def test_processes_that_hash_otherwise(tmp_path: Path) -> None:
     """Trained in one, evaluated and resumed in another that finds the agents in another order."""
     names = "print(list({'unit_0', 'unit_1', 'unit_2', 'unit_3'}))"
