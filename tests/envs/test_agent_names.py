@@ -20,28 +20,15 @@ from marl.networks.by_group import ByGroup
 from marl.networks.perceptron import Perceptron
 from marl.training.rivals import split
 from marl.training.settings import Settings
+from tests.helpers.awkward_envs import NAMES, Named
 from tests.helpers.builders import CPU
 from tests.helpers.tiny_env import Tiny
 
-NAMES: dict[str, list[Any]] = {
-    "plain": ["a_0", "a_1"],
-    "numbers": [0, 1],
-    "places": [(0, 0), (0, 1)],
-    "tuples": [("drone", 1), ("drone", 2)],
-    "dots": ["drone.1", "drone.2"],
-    "train": ["train_0", "train_1"],
-    "forward": ["forward_0", "forward_1"],
-}
-
-
-class Named(Tiny):
-    def __init__(self, names: str) -> None:
-        super().__init__()
-        self.possible_agents = list(NAMES[names])
+NAMED = f"{Named.__module__}:Named"
 
 
 def trained(names: str, config: Any, path: Path, frames: int = 80, **options: Any) -> Experiment:
-    task = Task(f"{__name__}:Named", kwargs={"names": names}, **options)
+    task = Task(NAMED, kwargs={"names": names}, **options)
     settings = Settings(total_frames=frames, num_envs=4, steps=10, evaluation_episodes=2)
     run = Experiment(task, config, Perceptron([8]), settings=settings, directory=path / names)
     run.run()
@@ -79,7 +66,7 @@ def test_names_change_nothing_that_is_learned(config: Any, tmp_path: Path) -> No
     ],
 )
 def test_groups_by_name(names: str, groups: dict[str, tuple[str, ...]]) -> None:
-    env = Task(f"{__name__}:Named", kwargs={"names": names})(2, CPU)
+    env = Task(NAMED, kwargs={"names": names})(2, CPU)
     assert {name: group.agents for name, group in env.groups.items()} == groups
 
 
@@ -88,9 +75,7 @@ def test_groups_by_name(names: str, groups: dict[str, tuple[str, ...]]) -> None:
 def test_groups_of_numbers(first: Any, workers: int) -> None:
     """By number in Python and as text on the command line; each agent gets its own action."""
     groups: Any = {"left.one": [1], "type": [first]}
-    env = Task(f"{__name__}:Named", groups=groups, kwargs={"names": "numbers"}, workers=workers)(
-        2, CPU
-    )
+    env = Task(NAMED, groups=groups, kwargs={"names": "numbers"}, workers=workers)(2, CPU)
     env.reset(0)
     one, none = torch.ones(2, 1, dtype=torch.int64), torch.zeros(2, 1, dtype=torch.int64)
     reward = env.step({"left.one": one, "type": none}).reward

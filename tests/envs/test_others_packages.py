@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,37 +12,12 @@ from marl.envs.drawing import NO_RENDER
 from marl.envs.pettingzoo.env import PettingZooEnv, make
 from marl.envs.task import Task, task_names
 from marl.errors import EnvironmentFault, UserError
+from tests.helpers.awkward_envs import Drawing, ForPeople, LateVectors, Strict, Vectors
 from tests.helpers.builders import CPU
 from tests.helpers.processes import cli
 from tests.helpers.tiny_env import Tiny
 
 SHORT = ["total_frames=80", "num_envs=4", "steps=10", "evaluation_episodes=2"]
-
-
-class ForPeople(Tiny):
-    """Draws for people only, and says so as Gymnasium's template does."""
-
-    metadata = {"name": "for_people", "render_modes": ["human"]}  # noqa: RUF012
-
-    def __init__(self, render_mode: str | None = None) -> None:
-        assert render_mode is None or render_mode in self.metadata["render_modes"]
-        super().__init__()
-
-
-class Strict(Tiny):
-    def __init__(self, **options: Any) -> None:
-        if options:
-            raise ValueError(f"unknown options {options}")
-        super().__init__()
-
-
-class Drawing(Tiny):
-    def __init__(self, render_mode: str | None = None) -> None:
-        super().__init__()
-        self.render_mode = render_mode
-
-    def render(self) -> Any:
-        return np.zeros((4, 4, 3), np.uint8) if self.render_mode == "rgb_array" else None
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -59,7 +33,7 @@ def test_who_can_draw(factory: Any, words: str, workers: int) -> None:
 
 
 def test_a_run_says_first_that_there_will_be_no_video(tmp_path: Path) -> None:
-    words = [f"task={__name__}:ForPeople", *SHORT]
+    words = [f"task={ForPeople.__module__}:ForPeople", *SHORT]
     result = cli(tmp_path, "train", *words, "video=true", "directory=filmed")
     assert result.code == 0, result
     lines = [line.split()[0] for line in result.out.splitlines()]
@@ -70,20 +44,6 @@ def test_a_run_says_first_that_there_will_be_no_video(tmp_path: Path) -> None:
     assert result.code == 0 and "video" not in result.out, result
     result = cli(tmp_path, "evaluate", "plain", "--episodes", "2", "--video", "x.gif")
     assert result.code == 2 and f"--video: {NO_RENDER}; or leave out --video" in result.err
-
-
-class Vectors(Tiny):
-    """Pays for two objectives, as momaland's environments do."""
-
-    late = 0
-
-    def reward(self, agent: Any, action: Any) -> Any:
-        pay = np.array([1.0, -1.0], np.float32)
-        return pay if self.t > self.late else 0.0
-
-
-class LateVectors(Vectors):
-    length, late = 60, 40
 
 
 @pytest.mark.parametrize("workers", [0, 1])

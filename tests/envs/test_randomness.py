@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
@@ -11,53 +10,10 @@ import pytest
 import torch
 
 from marl.envs.pettingzoo.env import PettingZooEnv
+from tests.helpers import random_envs
 from tests.helpers.processes import cli
+from tests.helpers.random_envs import Built, GoesOn, Pythons, Reseeds, Unseeded
 from tests.helpers.tiny_env import Tiny
-
-
-class Reseeds(Tiny):
-    """Makes its generator in every reset, of no seed in all but the first."""
-
-    def reset(self, seed: int | None = None, options: dict | None = None) -> Any:
-        self.own = np.random.default_rng(seed)
-        return super().reset(seed)
-
-    def observe(self, agent: Any) -> Any:
-        return self.own.random(2).astype(np.float32)
-
-    def reward(self, agent: Any, action: Any) -> float:
-        return float(self.own.random())
-
-
-class Unseeded(Tiny):
-    def observe(self, agent: Any) -> Any:
-        return np.random.random(2).astype(np.float32)  # noqa: NPY002
-
-    def reward(self, agent: Any, action: Any) -> float:
-        return float(np.random.normal())  # noqa: NPY002
-
-
-class Built(Tiny):
-    """What it draws when it is made stays."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.level = np.random.random(2).astype(np.float32)  # noqa: NPY002
-
-    def observe(self, agent: Any) -> Any:
-        return self.level
-
-
-class Pythons(Tiny):
-    def reward(self, agent: Any, action: Any) -> float:
-        return random.random()
-
-
-class GoesOn(Tiny):
-    """Keeps the generator of its first reset, as it should."""
-
-    def observe(self, agent: Any) -> Any:
-        return self.rng.random(2).astype(np.float32)
 
 
 def played(factory: Any, workers: int = 0, seed: int = 4, steps: int = 12) -> torch.Tensor:
@@ -148,11 +104,9 @@ def test_python_s_random_numbers_in_workers() -> None:
 )
 def test_runs_of_a_seed_are_the_same(tmp_path: Path, words: list[str]) -> None:
     short = ["total_frames=160", "num_envs=4", "steps=20", "evaluation_episodes=2", "video=false"]
-    name, *more = words
+    task, *more = f"task={random_envs.__name__}:{words[0]}", *words[1:]
     for folder in ("one", "two"):
-        result = cli(
-            tmp_path, "train", f"task={__name__}:{name}", *more, *short, f"directory={folder}"
-        )
+        result = cli(tmp_path, "train", task, *more, *short, f"directory={folder}")
         assert result.code == 0, result
     for file in ("metrics.jsonl", "evaluations.jsonl"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()

@@ -50,9 +50,10 @@ def resumed(tmp_path_factory) -> tuple[Path, dict[str, Any]]:
     names = {path: f"{path.parent.name}-{path.name}" for path in OLDER}
     for path, name in names.items():
         shutil.copytree(path, folder / name)
-    commands = [older_runs.evaluate_words(name) for name in names.values()]
-    evaluated = map(json.loads, golden.marl(commands, folder).splitlines())
-    golden.marl([["resume", name] for name in names.values()], folder)
+    evaluate = [older_runs.evaluate_words(name) for name in names.values()]
+    resume = [["resume", name] for name in names.values()]
+    said = golden.marl([*evaluate, *resume], folder).splitlines()
+    evaluated = map(json.loads, said[: len(names)])
     return folder, dict(zip(names.values(), evaluated, strict=True))
 
 
