@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from marl.envs.task import Task
 
 #: Prefixes of registries that hold more tasks than ``task_names`` lists.
-REGISTRIES = ("pettingzoo", "aec", "gymnasium")
+REGISTRIES = ("foraging", "pettingzoo", "aec", "gymnasium")
 # Entry points of other packages' environments: the task's name -> its factory.
 ENTRY_POINTS = "marl.tasks"
 
@@ -121,6 +121,12 @@ def _game(task: Task, num_envs: int, device: torch.device) -> VectorEnv:
     return make(task.name, num_envs, device, task.max_steps, task.groups or None, **task.kwargs)
 
 
+def _foraging(task: Task, num_envs: int, device: torch.device) -> VectorEnv:
+    from marl.envs.foraging.tasks import make
+
+    return make(task.name, num_envs, device, task.max_steps, task.groups or None, **task.kwargs)
+
+
 def _pettingzoo(path: str | None, task: Task, num_envs: int, device: torch.device) -> VectorEnv:
     """Makes the environment of an import path, or of the task's name where ``path`` is None."""
     from marl.envs.pettingzoo.env import make
@@ -167,6 +173,12 @@ def _game_options(name: str) -> Iterable[Option]:
     return task_options(name)
 
 
+def _foraging_options(name: str) -> Iterable[Option]:
+    from marl.envs.foraging.tasks import task_options
+
+    return task_options(name)
+
+
 def _pettingzoo_options(name: str) -> Iterable[Option]:
     from marl.envs.pettingzoo.factories import task_options
 
@@ -187,6 +199,12 @@ def _particle_names(prefix: str) -> Iterable[str]:
 
 def _game_names() -> Iterable[str]:
     from marl.envs.games.env import names
+
+    return names()
+
+
+def _foraging_names() -> Iterable[str]:
+    from marl.envs.foraging.tasks import names
 
     return names()
 
@@ -224,6 +242,9 @@ PROVIDERS = {
     },
     "games": Provider(
         _game, NATIVE - {"graph"}, _game_names, _game_options, reserved=NATIVE | COPIES
+    ),
+    "foraging": Provider(
+        _foraging, NATIVE - {"graph"}, _foraging_names, _foraging_options, reserved=NATIVE | COPIES
     ),
     **{
         prefix: Provider(

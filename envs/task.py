@@ -37,12 +37,13 @@ class Task:
 
     #: Which environment: ``vmas/<scenario>``, ``mpe/<scenario>`` or ``navigation/<task>`` (particle
     #: worlds batched in torch), ``games/<game>`` (small games with known answers),
-    #: ``mpe2/<name>``, ``pettingzoo/<registry id>``, ``aec/<registry id>`` (turn-based),
-    #: ``gymnasium/<id>`` (tuples of agents, or one agent), a name that an installed package
-    #: registers, or an import path, ``module:name`` or ``file.py:name``. It names a VMAS scenario
-    #: (a subclass or an instance of its ``BaseScenario``; ``vmas/file.py:name`` is the same), or a
-    #: factory, which takes ``num_envs`` and ``device`` and returns a VectorEnv, or takes neither
-    #: and returns a PettingZoo environment, parallel or turn-based, or a Gymnasium one.
+    #: ``foraging/<size>-<players>p-<foods>f[-coop]`` (level-based foraging), ``mpe2/<name>``,
+    #: ``pettingzoo/<registry id>``, ``aec/<registry id>`` (turn-based), ``gymnasium/<id>`` (tuples
+    #: of agents, or one agent), a name that an installed package registers, or an import path,
+    #: ``module:name`` or ``file.py:name``. It names a VMAS scenario (a subclass or an instance of
+    #: its ``BaseScenario``; ``vmas/file.py:name`` is the same), or a factory, which takes
+    #: ``num_envs`` and ``device`` and returns a VectorEnv, or takes neither and returns a
+    #: PettingZoo environment, parallel or turn-based, or a Gymnasium one.
     name: str = "vmas/navigation"
     #: Time limit of an episode, in steps; null for the environment's own (VMAS: 100).
     max_steps: int | None = None

@@ -17,6 +17,7 @@ from marl.algorithms.registry import ALGORITHMS
 from marl.algorithms.value_decomposition import ValueDecompositionConfig as VALUE
 from marl.cli import arguments, compose
 from marl.cli.main import SEPARATE
+from marl.envs.foraging import tasks as foraging
 from marl.envs.games.env import GAMES
 from marl.envs.gymnasium import registry
 from marl.envs.particle.tasks import SCENARIOS
@@ -32,7 +33,11 @@ PAGES = sorted(
     [*(DOCS / "algorithms").glob("*.md"), DOCS / "environments.md", DOCS / "coming_from.md"]
 )
 FIXED = ("random", "scripted", "frozen")  # algorithms that never learn
-NATIVE = {**SCENARIOS, **{f"games/{name}": game for name, game in GAMES.items()}}
+NATIVE = {
+    **SCENARIOS,
+    **{f"games/{name}": game for name, game in GAMES.items()},
+    **dict.fromkeys(foraging.names(), foraging.Options),
+}
 
 
 def cells_of(page: str, first: str) -> list[str]:

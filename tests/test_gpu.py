@@ -53,6 +53,7 @@ FAMILIES = {
     "joint": f"{SPREAD} algorithm=mappo {LEARNED} algorithm.joint.anneal=true",
     "joint-aloha": f"task=games/aloha algorithm=mappo {LEARNED}",
     "joint-masac": f"{SPREAD} algorithm=masac {OFF_POLICY} {LEARNED}",
+    "foraging": "task=foraging/2s-8x8-3p-2f algorithm=mappo algorithm.critic=state",
     "informarl": f"{TARGET} {GRAPH} algorithm=mappo",
     "informarl-sparse": f"{TARGET} {GRAPH} algorithm=mappo model.form=sparse",
     "two-teams": "task=mpe/simple_tag algorithm=mappo teams.agent.algorithm=random",

@@ -76,8 +76,8 @@ def _do_nothing(suite: Suite, task: str) -> dict[str, list[float]] | None:
 
 def _can_idle(task: str, env: Any) -> bool:
     """Whether an action of zero does nothing: a force of zero, or the first choice of the particle
-    worlds and of VMAS."""
+    worlds, of foraging and of VMAS."""
     from marl.types import Continuous
 
-    moves = task.startswith(("mpe/", "mpe2/", "navigation/", "vmas/"))
+    moves = task.startswith(("foraging/", "mpe/", "mpe2/", "navigation/", "vmas/"))
     return moves or all(isinstance(group.action, Continuous) for group in env.groups.values())

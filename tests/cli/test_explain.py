@@ -72,7 +72,7 @@ def test_explain_shows_an_environments_own_options(
 
 def test_the_options_of_a_native_task_are_what_it_takes_and_documented() -> None:
     for name in task_names():
-        if name.startswith(("mpe/", "navigation/", "games/")):
+        if name.startswith(("mpe/", "navigation/", "games/", "foraging/")):
             task = Task(name)
             options = list(task.own_options())
             assert all(option.doc for option in options), name

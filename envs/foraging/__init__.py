@@ -1,0 +1,1 @@
+"""Level-based foraging, batched in torch: players collect food that may need several of them."""
