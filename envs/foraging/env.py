@@ -49,7 +49,7 @@ from marl.types import (
 from marl.utils.compilation import compile_function
 
 MAX_STEPS = 50  # of an episode, as in lbforaging
-CHUNK = 32  # episodes that a CPU restarts at once, since few end in the same step
+POOL = 64  # least number of beginnings that are drawn together
 
 
 class ForagingEnv:
@@ -91,16 +91,14 @@ class ForagingEnv:
         self.state_size: int | None = self._observer.state_size
         self._find_groups(groups)
         self._random = torch.Generator(self.device)
-        self.state = self.last_state = self._fresh()  # to act on; result of the last step
-        self._places = torch.arange(CHUNK)
-        self._checks_ends = self.device.type == "cpu"  # where checking for ends is cheap
         self._advance = self._compiled(self.advance)
         self._restart = self._compiled(self.restart)
-        self._restart_at = self._compiled(self.restart_at)
+        self._begin = self._compiled(self.begin)
+        self._checks_ends = self.device.type == "cpu"  # where checking for ends is cheap
+        self._start(seed=0)
 
     def reset(self, seed: int) -> Observation:
-        self._random.manual_seed(seed)
-        self.state = self.last_state = self._fresh()
+        self._start(seed)
         return self.observe(self.state)
 
     @torch.no_grad()
@@ -110,8 +108,8 @@ class ForagingEnv:
         if not self._checks_ends:
             noise = self._noise(self.num_envs)
             self.state, obs = self._restart(self.state, done, noise)
-        elif done.any():
-            obs = self._restart_ended(obs, done.nonzero().squeeze(-1))
+        elif len(ended := done.nonzero().squeeze(-1)):
+            obs = self._restart_ended(obs, ended)
         terminated, truncated = for_all_agents(self.groups, over), for_all_agents(self.groups, cut)
         return Transition(obs, next_obs, reward, terminated, truncated, done, info)
 
@@ -154,21 +152,10 @@ class ForagingEnv:
         state = tree_map(lambda old, new: torch.where(done, new, old), state, fresh)
         return state, self.observe(state)
 
-    def restart_at(
-        self, state: State, obs: Observation, index: Tensor, noise: Tensor
-    ) -> tuple[State, Observation]:
-        """Starts new episodes in the copies ``index [K]``, and returns state and observation.
-
-        Args:
-            state: the episodes.
-            obs: their observation.
-            index: of copies; one may occur again, with the same noise.
-            noise: uniform in [0, 1), ``[noise_size, K]``.
-        """
-        fresh = self._placement.start(noise)
-        state = tree_map(lambda old, new: old.index_copy(-1, index, new), state, fresh)
-        first = self.observe(fresh)
-        return state, tree_map(lambda old, new: old.index_copy(0, index, new), obs, first)
+    def begin(self, noise: Tensor) -> tuple[State, Observation]:
+        """Returns new episodes, and their observation, from ``noise [noise_size, B]``."""
+        state = self._placement.start(noise)
+        return state, self.observe(state)
 
     def observe(self, state: State) -> Observation:
         """Returns the observations of all groups, ``[B, N, O]`` float32, and the state."""
@@ -187,6 +174,8 @@ class ForagingEnv:
             "board": self._sizes(),
             "now": self.state.values,
             "shown": self.last_state.values,
+            "pool": self._pool[0].values,
+            "next": self._next,
             "random": self._random.get_state(),
         }
 
@@ -201,10 +190,11 @@ class ForagingEnv:
                 f"the saved state is not one of {self.name}; set the task that it was saved with"
             )
         check_copies(state["now"].t(), self.num_envs)
-        self.state, self.last_state = (
+        self.state, self.last_state, pool = (
             State(state[name].to(self.device, copy=True), self.board.players)
-            for name in ("now", "shown")
+            for name in ("now", "shown", "pool")
         )
+        self._set_pool(pool, state["next"])
         self._random.set_state(state["random"].cpu())
 
     def _sizes(self) -> list[int]:
@@ -219,28 +209,38 @@ class ForagingEnv:
     def close(self) -> None: ...
 
     def _restart_ended(self, obs: Observation, ended: Tensor) -> Observation:
-        """Restarts a few copies at a time, and returns the observation: new episodes of all copies
-        would take longer than a step.
+        """Restarts some copies from the pool, and returns the observation.
+
+        A CPU draws many beginnings at once, ahead of time: a few in every step take longer.
 
         Args:
             obs: of all copies.
-            ended: indices of the copies whose episode has ended.
+            ended: indices of the copies whose episode has ended, ``[K]``.
         """
-        for index in ended.split(CHUNK):
-            noise = self._noise(CHUNK)
-            if len(index) < CHUNK:  # the last one several times, so that shapes stay the same
-                places = self._places.clamp(max=len(index) - 1)
-                index, noise = index[places], noise[:, places]
-            self.state, obs = self._restart_at(self.state, obs, index, noise)
-        return obs
+        state, first = self._pool
+        if self._next + len(ended) > state.values.shape[-1]:
+            state, first = self._pool = self._begin(self._noise(max(POOL, self.num_envs)))
+            self._next = 0
+        part = slice(self._next, self._next + len(ended))
+        self._next = part.stop
+        values = self.state.values.index_copy(-1, ended, state.values[:, part])
+        self.state = State(values, self.board.players)
+        return tree_map(lambda old, new: old.index_copy(0, ended, new[part]), obs, first)
+
+    def _start(self, seed: int) -> None:
+        """Starts new episodes in all copies, and draws the pool."""
+        self._random.manual_seed(seed)
+        self.state = self.last_state = self._placement.start(self._noise(self.num_envs))
+        self._set_pool(self._placement.start(self._noise(max(POOL, self.num_envs))), 0)
+
+    def _set_pool(self, pool: State, first: int) -> None:
+        """Sets the next beginnings, and how many of them are used already."""
+        self._pool, self._next = (pool, self.observe(pool)), first
 
     def _noise(self, episodes: int) -> Tensor:
         """Draws the noise that so many episodes start from."""
         shape = (self._placement.noise_size, episodes)
         return torch.rand(shape, generator=self._random, device=self.device)
-
-    def _fresh(self) -> State:
-        return self._placement.start(self._noise(self.num_envs))
 
     def _compiled(self, function: Any) -> Any:
         return compile_function(function, whole=True) if self.options.compile else function

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from marl.env import check_env
-from marl.envs.foraging.env import CHUNK, ForagingEnv
+from marl.envs.foraging.env import POOL, ForagingEnv
 from marl.envs.foraging.tasks import make, names
 from marl.envs.task import Task
 from marl.errors import UserError
@@ -45,8 +45,8 @@ def same(one: Any, two: Any) -> bool:
 
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_the_contract_and_exact_states(name: str, options: dict[str, Any]) -> None:
-    """More copies end at once than are restarted together."""
-    env, other = (make(name, CHUNK + 3, max_steps=7, **options) for _ in range(2))
+    """Also where the pool of beginnings is drawn anew."""
+    env, other = (make(name, POOL + 3, max_steps=7, **options) for _ in range(2))
     check_env(env, steps=17)
     saved = env.state_dict()
     other.load_state_dict(saved)
@@ -54,15 +54,15 @@ def test_the_contract_and_exact_states(name: str, options: dict[str, Any]) -> No
     first = list(played(env, 10))
     env.load_state_dict(saved)  # which those steps have not changed
     assert same(first, list(played(other, 10))) and same(first, list(played(env, 10)))
-    with pytest.raises(UserError, match=f"of {CHUNK + 3} environments, expected 2"):
+    with pytest.raises(UserError, match=f"of {POOL + 3} environments, expected 2"):
         make(name, 2, **options).load_state_dict(saved)
     with pytest.raises(UserError, match="not one of foraging/9x9-2p-7f"):
-        make("foraging/9x9-2p-7f", CHUNK + 3).load_state_dict(saved)
+        make("foraging/9x9-2p-7f", POOL + 3).load_state_dict(saved)
 
 
 @pytest.mark.parametrize("at_once", [False, True])
 def test_restarts_are_of_those_that_ended(at_once: bool) -> None:
-    """A few copies at a time, as on a CPU, and all in one piece, as on a GPU."""
+    """From a pool, as on a CPU, and all at once, as on a GPU."""
     env = make("foraging/5x5-4p-2f", 50)
     env._checks_ends = not at_once
     env.reset(0)
