@@ -47,9 +47,13 @@ def _match_by_sets(cost: Tensor) -> Tensor:
     return torch.stack(assignment[::-1], dim=1)
 
 
-@torch.compiler.assume_constant_result
 def _constant_sets(size: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
     return _sets(size, device)
+
+
+# As torch.compiler.assume_constant_result marks it, which would first import all of Dynamo: a
+# second at the start of every command.
+_constant_sets._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache

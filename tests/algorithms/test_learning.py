@@ -51,9 +51,16 @@ def test_identity(config: MAPPOConfig) -> None:
     assert learned(identity, config, MLP, 25, end=0.0)[0] > 3.6
 
 
-@pytest.mark.parametrize("sharing", ["shared", "per_agent"])
-@pytest.mark.parametrize("gru", [0, 16])
-def test_what_the_graph_tells_is_learned(sharing: str, gru: int) -> None:
+@pytest.mark.parametrize(
+    ("gru", "sharing"),
+    [
+        (0, "per_agent"),
+        (16, "shared"),
+        pytest.param(0, "shared", marks=pytest.mark.slow),
+        pytest.param(16, "per_agent", marks=pytest.mark.slow),
+    ],
+)
+def test_what_the_graph_tells_is_learned(gru: int, sharing: str) -> None:
     """4 for perfect play, 1 by chance: nothing is seen but the graph."""
     model = InforMARL([32], sharing=sharing, gru=gru)
     assert learned(Pointed, MAPPOConfig(**FAST), model, 25, end=0.0)[0] > 3.6

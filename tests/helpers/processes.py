@@ -18,22 +18,32 @@ from pathlib import Path
 from typing import Any
 
 # What the server imports, so that children need not.
+import imageio.v3
 import imageio_ffmpeg
 import matplotlib.pyplot
+import torch._dynamo
 
 import marl.cli.commands
 import marl.cli.main
+import marl.cli.run_report
+import marl.envs.particle.tasks
 import marl.envs.pettingzoo
 import marl.envs.vmas.env
+import marl.training.report
 from marl.utils.jsonl import read_jsonl
 from tests.helpers import experiments
 
 HEAVY = (
+    marl.envs.particle.tasks,
     marl.envs.pettingzoo,
     marl.envs.vmas.env,
     marl.cli.commands,
+    marl.cli.run_report,
+    marl.training.report,
     matplotlib.pyplot,
+    imageio.v3,
     imageio_ffmpeg,
+    torch._dynamo,  # of every optimizer
 )
 ROOT = Path(__file__).parents[2]
 
