@@ -31,7 +31,7 @@ from marl.algorithms.off_policy import ReplayConfig, ReplayLearner
 from marl.critics.mixers import Mixer
 from marl.errors import UserError
 from marl.learning.losses import masked_mean, mean_stats
-from marl.learning.optimizer import Optimizer
+from marl.learning.optimizer import OPTIMIZERS
 from marl.learning.replay import Sequences
 from marl.learning.returns import lambda_returns
 from marl.learning.rewards import REWARDS
@@ -50,7 +50,7 @@ from marl.types import (
     zero_absent,
 )
 from marl.utils.compilation import compile_function
-from marl.utils.validation import check_range
+from marl.utils.validation import check_range, check_word
 
 Config = TypeVar("Config", bound="ValueDecompositionConfig")
 Outputs = Mapping[str, Tensor]  # group -> utilities [..., N, P]
@@ -66,6 +66,8 @@ class ValueDecompositionConfig(ReplayConfig):
 
     #: Learning rate; usual 1e-4 to 1e-3.
     lr: float = 5e-4
+    #: Optimizer: ``adam`` as in EPyMARL, or ``rmsprop`` as in PyMARL (with ``adam_eps`` 1e-5).
+    optimizer: str = "adam"
     #: Share of the new weights that target networks take over at each of their updates; 1 copies
     #: them. Usual 0.01 with ``target_interval`` 1, or 1 with 200.
     tau: float = 0.01
@@ -109,6 +111,7 @@ class ValueDecompositionConfig(ReplayConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_word("optimizer", self.optimizer, OPTIMIZERS)
         check_range(
             self, lr=(0, 1), target_interval=(1, math.inf), td_lambda=(0, 1), epsilon=(0, 1),
             last_epsilon=(0, 1), epsilon_frames=(0, math.inf), bins=(2, 1000),
@@ -174,7 +177,7 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
             TargetNetwork(self.target_policy, policy),
             TargetNetwork(self.target_mixer, self.mixer),
         ]
-        self.optimizer = Optimizer(
+        self.optimizer = OPTIMIZERS[config.optimizer](
             {"": [*policy.parameters(), *self.mixer.parameters()]},
             {"": config.lr},
             config.adam_eps,

@@ -27,7 +27,7 @@ from marl.algorithms.value_decomposition import Outputs, ValueDecomposition
 from marl.critics.mixers import UnconstrainedMixer
 from marl.errors import UserError
 from marl.learning.losses import masked_mean
-from marl.learning.optimizer import Optimizer
+from marl.learning.optimizer import OPTIMIZERS
 from marl.learning.replay import Sequences
 from marl.learning.target_networks import TargetNetwork, target_copy
 from marl.policies.greedy import GreedyPolicy
@@ -107,7 +107,8 @@ class WeightedQMIX(ValueDecomposition[WeightedQMIXConfig]):
             "central": [*self.central.parameters(), *self.central_mixer.parameters()],
         }
         lr = dict.fromkeys(parts, config.lr)
-        self.optimizer = Optimizer(parts, lr, config.adam_eps, config.max_grad_norm)
+        make = OPTIMIZERS[config.optimizer]
+        self.optimizer = make(parts, lr, config.adam_eps, config.max_grad_norm)
 
     def networks(self) -> list[nn.Module]:
         return [*super().networks(), self.central, self.central_mixer]

@@ -1,4 +1,4 @@
-"""Adam in plain tensor code, so that a whole gradient step compiles into one graph.
+"""Adam and RMSprop in plain tensor code, so that a whole gradient step compiles into one graph.
 
 Such a step reaches from gathering the minibatch to moving the parameters.
 """
@@ -17,6 +17,7 @@ from marl.types import Stats
 from marl.utils import distributed
 
 BETA1, BETA2 = 0.9, 0.999
+RMSPROP_DECAY = 0.99  # of the second moment; torch's default, and PyMARL's
 
 
 class Optimizer:
@@ -101,3 +102,21 @@ class Optimizer:
             for name, tensors in by_part.items():
                 for tensor, loaded in zip(tensors, state[kind][name], strict=True):
                     tensor.copy_(loaded)
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman & Hinton 2012) over several named parts; arguments are ``Optimizer``'s.
+
+    Gradients are divided by the root of their second moment alone, which is not corrected for its
+    start from 0, so that the first steps are the largest.
+    """
+
+    @torch.no_grad()
+    def _descend(self, name: str, gradients: list[Tensor]) -> None:
+        for p, gradient, second in zip(self.parts[name], gradients, self.second[name], strict=True):
+            second.mul_(RMSPROP_DECAY).addcmul_(gradient, gradient, value=1 - RMSPROP_DECAY)
+            p.sub_(self.lr[name] * gradient / (second.sqrt() + self.eps))
+
+
+#: Optimizers by the words of a configuration.
+OPTIMIZERS = {"adam": Optimizer, "rmsprop": RMSprop}

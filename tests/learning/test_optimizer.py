@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from marl.errors import UserError
-from marl.learning.optimizer import Optimizer
+from marl.learning.optimizer import Optimizer, RMSprop
 from marl.utils.compilation import compile_function
 
 LR = {"actor": 0.01, "critic": 0.03}
@@ -48,6 +48,20 @@ def test_steps_are_those_of_clipped_adam(max_norm: float) -> None:
         torch.testing.assert_close(torch.stack(list(norms.values())), torch.stack(expected))
         for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(one, other)
+
+
+def test_rmsprop_is_torchs() -> None:
+    ours, theirs = parts(), parts()
+    mine = RMSprop({k: m.parameters() for k, m in ours.items()}, LR, 1e-5, 1e9)
+    groups = [{"params": list(theirs[k].parameters()), "lr": LR[k]} for k in LR]
+    other = torch.optim.RMSprop(groups, alpha=0.99, eps=1e-5)
+    for step in range(5):
+        mine.step(loss(ours, step))
+        other.zero_grad()
+        loss(theirs, step).backward()
+        other.step()
+    for one, two in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, two)
 
 
 def test_one_part_alone_moves_as_it_does_among_others() -> None:

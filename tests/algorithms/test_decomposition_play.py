@@ -1,0 +1,71 @@
+"""Value decomposition from random play against exact answers: the two-step game and two matrices."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from marl.algorithms.registry import ALGORITHMS
+from marl.envs.games.env import make
+from marl.networks.perceptron import Perceptron
+from marl.types import GroupObservation, Observation
+from tests.helpers.decomposition_oracle import QTRAN, additive, error, greedy, monotone, two_step
+from tests.helpers.games import everything
+from tests.helpers.off_policy import Play
+
+MODEL = Perceptron([64], activation="relu", agent_id=True)
+RANDOM: dict[str, Any] = {
+    "epsilon": 1.0, "last_epsilon": 1.0, "warmup": 1024, "frames_per_update": 128,
+    "batch_size": 512, "tau": 0.05, "lr": 1e-3,
+}  # fmt: skip
+
+
+def learned(name: str, task: str, iterations: int, **config: Any) -> Any:
+    """A learner after iterations of 1,024 random frames and 8 updates each."""
+    chosen = ALGORITHMS[name](**{**RANDOM, **config})
+    play = Play(lambda n, device: make(task, n, device), chosen, MODEL, envs=128)
+    play.iterate(iterations)
+    return play.first
+
+
+@torch.no_grad()
+def values(learner: Any, task: str, seen: list[float]) -> np.ndarray:
+    """Values of all joint actions where both agents observe ``seen``, ``[A_0, A_1, 1 or N]``."""
+    env = make(task, 1)
+    actions = everything(env)
+    obs = torch.tensor(seen).expand(len(actions), 2, -1)
+    given = Observation({"agent": GroupObservation(obs)})
+    utilities, _ = learner.policy.unroll(given, {}, None)
+    choice = learner.taken(utilities, SimpleNamespace(obs=given, action={"agent": actions}))
+    return learner.mix(learner.mixer, given, choice).reshape(*env.game.choices, -1).numpy()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vdn", "qmix", "iql", "qplex", "cwqmix", "owqmix"])
+def test_the_two_step_game(name: str) -> None:
+    learner = learned(name, "games/two_step", 150)
+    first = values(learner, "games/two_step", [1.0, 0.0, 0.0])[..., 0]
+    second = values(learner, "games/two_step", [0.0, 0.0, 1.0])[..., 0]
+    exact, exact_second = two_step(name if name in ("vdn", "iql") else "qmix")
+    assert first.mean(1) == pytest.approx(exact, abs=0.1)
+    assert (second[:, 0] if name == "iql" else second) == pytest.approx(exact_second, abs=0.1)
+    assert greedy(first, np.array([[7, 7], [8, 8]])) == (7 if name in ("vdn", "iql") else 8)
+
+
+@pytest.mark.slow
+def test_qtrans_matrix() -> None:
+    """VDN's values are exact, and it plays 0; QMIX learns the monotone function that pays 0, not
+    the nearest one that pays 8, and weighted QMIX pays 8."""
+    vdn, qmix, weighted = (
+        values(learned(name, "games/qtran", 120, lr=2e-3), "games/qtran", [1.0])[..., 0]
+        for name in ("vdn", "qmix", "cwqmix")
+    )
+    assert vdn == pytest.approx(additive(QTRAN), abs=0.1) and greedy(vdn, QTRAN) == 0
+    assert error(monotone(QTRAN), QTRAN) == pytest.approx(288)
+    literature = np.array([[-8, -8, -8], [-8, 0, 0], [-8, 0, 0]])
+    assert qmix == pytest.approx(literature, abs=0.2) and greedy(qmix, QTRAN) == 0
+    assert greedy(weighted, QTRAN) == 8 and weighted[0, 0] == pytest.approx(8, abs=0.1)
