@@ -155,7 +155,7 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
 
     Differences from PyMARL: sequences begin anywhere in an episode, with stored memories, and
     continue in the next episode; truncated episodes bootstrap from their true successor; the
-    optimizer is Adam.
+    optimizer is Adam by default.
 
     Args:
         config: hyperparameters.

@@ -56,13 +56,14 @@ class Play:
         envs: int = 32,
         steps: int = 8,
         teams: Mapping[str, Team] = NO_TEAMS,
+        frames: int = 20_000,
         **rules: Any,
     ):
         torch.manual_seed(0)
         self.make, self.rules = make, rules
         self.env: Game = make(envs, CPU, **rules)
         specs = resolve_teams(self.env, teams, Team(None, config, model))
-        self.replay = Replay(20_000, envs, CPU)
+        self.replay = Replay(frames, envs, CPU)
         shape = RunShape(envs, steps, 60)
         self.teams: Any = build_teams(self.env, specs, shape, 0, self.replay)
         generator = torch.Generator().manual_seed(0)
