@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from marl.algorithms.registry import ALGORITHMS
-from marl.algorithms.value_decomposition import ValueDecompositionConfig as VALUE
 from marl.cli import arguments, compose
 from marl.cli.main import SEPARATE
 from marl.envs.foraging import tasks as foraging
@@ -67,7 +66,7 @@ def test_every_algorithm_has_its_row(name: str) -> None:
     joint = accepts(config, BayesianNetworkConfig("full"))
     anneals = accepts(config, BayesianNetworkConfig("learned", anneal=True))
     assert row[2] == ("off-policy" if off_policy else "on-policy")
-    assert row[4] == ("no" if off_policy and not isinstance(config, VALUE) else "yes")
+    assert row[4] == "yes"
     assert row[6] == ("yes, with annealing" if anneals else "yes" if joint else "no")
     critic = getattr(config, "critic", None)
     assert row[7] == (f"`{critic}`" if critic else "–")

@@ -23,6 +23,7 @@ from marl.algorithms.qmix import QMIXConfig
 from marl.cli.main import main
 from marl.envs.task import Task
 from marl.experiment import Experiment, Settings
+from marl.learning.replay import ReplayBatch
 from marl.networks.perceptron import Perceptron
 from marl.training.build import build_teams
 from marl.training.collector import Collector
@@ -36,7 +37,7 @@ from tests.helpers.off_policy import FAST, FAST_VALUE, Play, gradient_step
 from tests.helpers.processes import Child, Result
 
 Found = dict[str, list[Tensor]]
-ENVS, STEPS, BATCH = 8, 10, 32
+ENVS, STEPS, BATCH, LENGTH = 8, 10, 32, 4
 
 
 # ---------------------------------------------------------------------------------------- processes
@@ -117,6 +118,7 @@ OFF_POLICY: dict[str, tuple[Any, dict[str, Any]]] = {
     "hasac": (HASACConfig, {}),
     "masac": (MASACConfig, {}),
     "maddpg": (MADDPGConfig, {}),
+    "masac_gru": (MASACConfig, {"sequence_length": LENGTH, "burn_in": 2}),
     "haddpg": (HADDPGConfig, {}),
 }
 VALUE_BASED: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -193,15 +195,17 @@ def off_policy(name: str, **more: Any) -> Found:
     config, options = OFF_POLICY[name]
     # With Adam's own epsilon, a gradient that is nothing but rounding becomes a step.
     fixed = {"batch_size": BATCH, "n_step": 2, "adam_eps": 1e-5}
-    play = Play(toy_envs.mortal, config(**{**FAST, **fixed, **options, **more}))
+    model = Perceptron([8], gru=4 if "gru" in name else 0)
+    play = Play(toy_envs.mortal, config(**{**FAST, **fixed, **options, **more}), model)
     play.iterate(4, learn=False)
     algorithm: ActorCritic = play.first
-    batches = [play.batch(BATCH)[0] for _ in range(3)]
+    share = columns if algorithm.recurrent else mine
+    batches = [_batch(play, seed) for seed in range(3)]
     random = torch.Generator().manual_seed(7)  # whose choices no rounding turns over
     noises = [algorithm.policy.noise(BATCH, random) for _ in range(9)]
     batch, noise = iter(batches), iter(noises)
-    algorithm.read = lambda index, rows=None: tree_map(mine, next(batch))
-    algorithm.policy.noise = lambda num_envs, generator: tree_map(mine, next(noise))
+    algorithm.read = lambda index, rows=None: next(batch)
+    algorithm.policy.noise = lambda num_envs, generator: tree_map(share, next(noise))
     steps = [torch.stack(list(gradient_step(algorithm).values())) for _ in batches]
     stats = [distributed.average(step) for step in steps]
     return {
@@ -227,6 +231,20 @@ def value_based(name: str, **more: Any) -> Found:
         "weights": [*algorithm.policy.parameters(), *algorithm.mixer.parameters()],
         "metrics": [distributed.average(step) for step in steps],
     }
+
+
+def _batch(play: Play, seed: int) -> ReplayBatch:
+    """This rank's part of a batch: whole sequences of an algorithm with memory."""
+    algorithm = play.first
+    if not algorithm.recurrent:
+        return tree_map(mine, play.batch(BATCH)[0])
+    steps, random = algorithm.config.burn_in + LENGTH, torch.Generator().manual_seed(seed)
+    return algorithm.read(mine(play.replay.draw_windows(BATCH // LENGTH, steps, random).T).T)
+
+
+def columns(x: Tensor) -> Tensor:
+    """This rank's columns of ``[L, S]``, in ``[L * S]``."""
+    return mine(x.unflatten(0, (LENGTH, -1)).transpose(0, 1)).transpose(0, 1).flatten(0, 1)
 
 
 def _modules(algorithm: ActorCritic) -> list[torch.nn.Module]:
