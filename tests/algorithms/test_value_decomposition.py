@@ -21,10 +21,10 @@ from marl.errors import UserError
 from marl.experiment import Experiment, Settings
 from marl.learning.replay import Sequences
 from marl.networks.perceptron import Perceptron
-from marl.policies.greedy import CARRY
+from marl.policies.greedy import CARRY, GreedyPolicy
 from marl.training.teams import Team
 from marl.types import Observation, tree_map
-from tests.helpers.builders import weights
+from tests.helpers.builders import CPU, weights
 from tests.helpers.experiments import SHORT, equal, outcome
 from tests.helpers.off_policy import FAST_VALUE as FAST
 from tests.helpers.off_policy import Play
@@ -211,6 +211,22 @@ def test_the_target_of_an_ensemble_is_its_members_mean() -> None:
     utilities, _ = algorithm.policy.unroll(batch.obs, {}, batch.start)
     value = algorithm.mix(algorithm.mixer, batch.obs, algorithm.taken(utilities, batch))
     assert value.shape == (*batch.start.shape, 3)
+
+
+def test_an_ensembles_mean_varies_less() -> None:
+    """The variance of its utilities over seeds is an E-th of one network's."""
+    env = identity(1, CPU)
+    obs, start = env.reset(0), torch.ones(1, dtype=torch.bool)
+    groups, variance = {"left": env.groups["left"]}, []
+    for members in (1, 4):
+        found = []
+        for seed in range(60):
+            torch.manual_seed(seed)
+            policy = GreedyPolicy(groups, Perceptron([4]), members=members)
+            params = policy.step_params(obs, {}, start)[0]["left"]
+            found.append(policy.utilities["left"].of_members(params).mean(-2).detach())
+        variance.append(torch.stack(found).var(0).mean())
+    assert 2.5 < (variance[0] / variance[1]).item() < 6.0
 
 
 def test_rewards_are_standardised_by_all_so_far() -> None:
