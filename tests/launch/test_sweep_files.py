@@ -37,7 +37,7 @@ def words(found: sweep.Sweep, point: dict[str, Any], **more: Any) -> list[str]:
 
 
 def test_there_is_one_for_each_of_the_five() -> None:
-    assert names() == ["bayes", "hasac", "informarl", "maddpg", "mappo"]
+    assert names() == ["bayes", "hasac", "informarl", "maddpg", "mappo", "value"]
     methods = {sweep.load(FOLDER / f"{name}.yaml").method for name in names()}
     assert methods == {"random", "bayes"}
 
