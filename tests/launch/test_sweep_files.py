@@ -32,11 +32,12 @@ def extremes(one: Parameter) -> list[Any]:
 
 
 def words(found: sweep.Sweep, point: dict[str, Any], **more: Any) -> list[str]:
-    fitting = OFFPOLICY if "algorithm.batch_size" in point else ONPOLICY
+    off_policy = {"algorithm.batch_size", "algorithm.td_lambda"} & set(point)
+    fitting = OFFPOLICY if off_policy else ONPOLICY
     return found.settings({**point, **TINY, **fitting, "wandb": False, **more})
 
 
-def test_there_is_one_for_each_of_the_five() -> None:
+def test_there_is_one_for_each_family() -> None:
     assert names() == ["bayes", "hasac", "informarl", "maddpg", "mappo", "value"]
     methods = {sweep.load(FOLDER / f"{name}.yaml").method for name in names()}
     assert methods == {"random", "bayes"}
