@@ -128,7 +128,8 @@ class Experiment(Assembly):
                     self._begin()
                 with self.stop.on_signals():
                     if distributed.rank() == 0 and self.frames == 0:
-                        cautions.print_warnings(self.specs, self.settings, self.evaluation_env)
+                        parts = self.specs, self.teams, self.settings, self.evaluation_env
+                        cautions.print_warnings(*parts)
                         self.start.print_table()
                     self._loop()
                     self.stop.agree()

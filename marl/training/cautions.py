@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
+from marl.algorithm import Algorithm
 from marl.env import VectorEnv
 from marl.training import rivals
 from marl.training.settings import Settings
@@ -14,6 +15,7 @@ from marl.training.teams import Team
 
 def print_warnings(
     specs: Mapping[str, Team],
+    teams: Mapping[str, Algorithm],
     settings: Settings,
     env: VectorEnv,
     clock: Callable[[], float] = time.monotonic,
@@ -22,12 +24,14 @@ def print_warnings(
 
     Args:
         specs: teams of the run, by name.
+        teams: their algorithms.
         settings: the run's settings.
         env: environment to play in at random for some steps; it is not reset afterwards.
         clock: returns seconds, to limit the time of random play.
     """
     rival_warnings = rivals.warnings(specs, env, settings.seed, clock)
-    for warning in (*idle_warnings(specs, settings), *rival_warnings):
+    idle = [*idle_warnings(specs, settings), *sequence_warnings(teams, settings)]
+    for warning in (*idle, *rival_warnings):
         print(f"marl: warning: {warning}", file=sys.stderr, flush=True)
 
 
@@ -49,3 +53,21 @@ def idle_warnings(specs: Mapping[str, Team], settings: Settings) -> list[str]:
                 f"algorithm.warmup={frames // 10}, for instance, or a larger total_frames"
             )
     return warnings
+
+
+def sequence_warnings(teams: Mapping[str, Algorithm], settings: Settings) -> list[str]:
+    """Returns a warning for each team that learns from longer sequences than the run can store.
+
+    Args:
+        teams: algorithms of the run, by team.
+        settings: the run's settings.
+    """
+    total = settings.iterations * settings.steps
+    required = {name: getattr(team, "required_steps", 0) for name, team in teams.items()}
+    return [
+        f"team {name!r} will not learn: its sequences have {steps} steps (burn_in + "
+        f"sequence_length), and the run has {total} steps of each environment; set shorter "
+        "sequences, fewer num_envs or a larger total_frames"
+        for name, steps in required.items()
+        if steps > total
+    ]
