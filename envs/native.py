@@ -68,6 +68,30 @@ def restart_where(done: Tensor, state: T, fresh: T) -> T:
     return tree_map(select, state, fresh)
 
 
+def agent_indices(
+    groups: Mapping[str, AgentGroup], agents: Sequence[str], device: torch.device
+) -> tuple[dict[str, slice | Tensor], slice | Tensor]:
+    """Returns each group's indices among all agents, and the indices that bring the groups' agents
+    side by side into the order of ``agents``.
+
+    Args:
+        groups: of agents, each agent in one.
+        agents: names of all.
+        device: of the indices; where they follow each other they are a slice, which costs nothing.
+    """
+
+    def index(rows: list[int]) -> slice | Tensor:
+        first = rows[0]
+        if rows == list(range(first, first + len(rows))):
+            return slice(first, first + len(rows))
+        return torch.tensor(rows, device=device)
+
+    rows = {name: [agents.index(a) for a in group.agents] for name, group in groups.items()}
+    joint = [row for part in rows.values() for row in part]
+    order = [joint.index(row) for row in range(len(agents))]
+    return {name: index(part) for name, part in rows.items()}, index(order)
+
+
 def for_all_agents(groups: Mapping[str, AgentGroup], flag: Tensor) -> dict[str, Tensor]:
     """Returns the flag of each copy for all of its agents.
 

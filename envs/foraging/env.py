@@ -35,7 +35,7 @@ from marl.envs.foraging.render import draw
 from marl.envs.foraging.rules import ACTIONS, Rules
 from marl.envs.foraging.state import State
 from marl.envs.groups import find_groups, find_teams
-from marl.envs.native import check_copies, check_index, for_all_agents
+from marl.envs.native import agent_indices, check_copies, check_index, for_all_agents
 from marl.errors import UserError
 from marl.types import (
     AgentGroup,
@@ -254,15 +254,4 @@ class ForagingEnv:
             name: replace(group, masked=masked) for name, group in groups.items()
         }
         self.teams = find_teams(self.groups)
-        rows = {k: [names.index(a) for a in g.agents] for k, g in self.groups.items()}
-        self._rows = {name: self._index(row) for name, row in rows.items()}
-        # From the groups' agents side by side to the order of the players.
-        order = sorted(range(len(names)), key=[i for row in rows.values() for i in row].__getitem__)
-        self._order = self._index(order)
-
-    def _index(self, rows: list[int]) -> slice | Tensor:
-        """Returns an index of ``rows``, a slice where they follow each other."""
-        first = rows[0]
-        if rows == list(range(first, first + len(rows))):
-            return slice(first, first + len(rows))
-        return torch.tensor(rows, device=self.device)
+        self._rows, self._order = agent_indices(self.groups, names, self.device)

@@ -42,6 +42,8 @@ def make(
         UserError: an unknown name or option, or a value out of range.
     """
     board = _board(name)
+    if (package_name := "max_episode_steps") in values:
+        raise UserError(f"{package_name} is no option of {name}; set task.max_steps instead")
     check_options(name, values, Options)
     chosen = Options(**values)
     if None not in (board.sight, chosen.sight) and board.sight != chosen.sight:

@@ -208,8 +208,25 @@ def test_players_begin_anywhere_with_any_level() -> None:
     env.reset(0)
     cell = env.state.player[0] * 4 + env.state.player[1]
     assert frequencies(env.state.level) == pytest.approx({1: 0.5, 2: 0.5}, abs=0.01)
-    pairs = frequencies(cell[0] * 12 + cell[2])
-    assert len(pairs) == 12 * 11 and max(pairs.values()) < 1.5 / (12 * 11)
+    for one, two in ((0, 1), (0, 2), (1, 2)):
+        pairs = frequencies((cell[one] * 12 + cell[two])[cell[one] != cell[two]])
+        assert len(pairs) == 12 * 11 and max(pairs.values()) < 1.5 / (12 * 11)
+        assert (cell[one] != cell[two]).all()
+
+
+def test_foods_are_as_heavy_as_the_three_weakest_players() -> None:
+    env = make("foraging/9x9-5p-2f-coop", 200, max_player_level=5)
+    env.reset(0)
+    weakest = env.state.level.sort(0).values[:3].sum(0)
+    assert (env.state.food_level == weakest).all()
+
+
+def test_every_episode_begins_anew() -> None:
+    env = make("foraging/9x9-2p-2f", 2, max_steps=1)
+    begun = torch.cat([env.reset(0).groups["agent"].obs[:, 0]])
+    for step in played(env, POOL + 1):
+        begun = torch.cat([begun, step.obs.groups["agent"].obs[:, 0]])
+    assert len(begun.unique(dim=0)) == len(begun) == 2 * POOL + 4
 
 
 @pytest.mark.parametrize(
@@ -296,6 +313,7 @@ def test_pictures_show_the_step() -> None:
         ("foraging/8x8-2p-2f", {"common_reward": 1}, "must be true or false"),
         ("foraging/8x8-2p-2f", {"sigth": 2}, "sight"),
         ("foraging/8x8-2p-2f", {"max_steps": 0}, "at least 1"),
+        ("foraging/8x8-2p-2f", {"max_episode_steps": 20}, "set task.max_steps"),
     ],
 )
 def test_mistakes_end_in_a_sentence(name: str, options: dict[str, Any], words: str) -> None:
