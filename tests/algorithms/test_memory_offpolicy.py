@@ -411,14 +411,14 @@ def test_cues_are_remembered_with_memory_only(name: str) -> None:
     """1 for a memory of all steps in between, 0.25 without; local critics must remember too, and
     get three steps in place of six."""
     local = name in ("isac", "iddpg")
-    length = 3 if local else 6
-    options: dict[str, Any] = {"sequence_length": 3 * length, "burn_in": length - 1}
+    length, iterations = (3, 60) if local else (6, 40)
+    options: dict[str, Any] = {"sequence_length": 9 if local else 12, "burn_in": length - 1}
     options |= {**FAST, "gamma": 0.99, "batch_size": 144, **({} if local else {"critic": "state"})}
     options |= {"temperature": 0.05 if local else 0.01} if "sac" in name else {}
     found = []
     for gru in (32, 0):
         model = Perceptron([32], "relu", gru=gru)
         play = Play(cue, config(name, **options), model, length=length)
-        play.iterate(60 if gru else 20)
+        play.iterate(iterations if gru else 20)
         found += play.returns()
     assert found[0] > 0.6 and found[1] < 0.35, found
