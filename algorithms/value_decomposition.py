@@ -183,9 +183,9 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
             config.adam_eps,
             config.max_grad_norm,
         )
-        recurrent = bool(policy.initial_carry(1))
-        self.burn_in = config.burn_in if recurrent else 0
-        self.length = config.sequence_length if recurrent or config.td_lambda else 1
+        self.recurrent = bool(policy.initial_carry(1))
+        self.burn_in = config.burn_in if self.recurrent else 0
+        self.length = config.sequence_length if self.recurrent or config.td_lambda else 1
         self.require_steps(self.burn_in + self.length)
         heads = self.scheme.heads(self.team)
         self.reward_norm = ObservationNorm(TensorSpec((heads,)), None).to(context.device)
@@ -262,7 +262,7 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
         batch, carry, target_carry = self.after_burn_in(batch)
         utilities, memory = self.policy.unroll(batch.obs, carry, batch.start)
         value = self.mix(self.mixer, batch.obs, self.taken(utilities, batch))
-        y = self.targets(batch, memory, target_carry)
+        y = self.targets(batch, utilities, memory, target_carry)
         mask = self.mask(batch)
         loss = masked_mean((value - y).square(), mask)
         self.optimizer.step(loss)
@@ -298,22 +298,28 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
         return rest, carries[0], carries[1]
 
     @torch.no_grad()
-    def targets(self, batch: Sequences, memory: Carry, target_carry: Carry) -> Tensor:
+    def targets(
+        self, batch: Sequences, utilities: Outputs, memory: Carry, target_carry: Carry
+    ) -> Tensor:
         """Computes y, the lambda-returns that values are fitted to, without gradient.
 
         Args:
             batch: M sequences of T steps.
+            utilities: the online networks' utilities, ``[T, M, N, P]`` by group.
             memory: the online networks' memories after each step, ``[T, M, N, H]`` by group.
             target_carry: the target networks' memories before the first step.
 
         Returns:
             ``[T, M, H]``, H as in ``mix``.
         """
-        _, target_memory = self.target_policy.unroll(batch.obs, target_carry, batch.start)
-        target = self.next_utilities(self.target_policy, batch, target_memory)
+        target_policy = self.target_policy
+        known, target_memory = {}, {}
+        if self.length > 1 or self.recurrent:  # else all that follows is computed anew
+            known, target_memory = target_policy.unroll(batch.obs, target_carry, batch.start)
+        target = self.next_utilities(target_policy, batch, known, target_memory)
         online = target
         if self.config.double:
-            online = self.next_utilities(self.policy, batch, memory)
+            online = self.next_utilities(self.policy, batch, utilities, memory)
         choice = self.best(online, target, batch.next_obs)
         value = self.mix(self.target_mixer, batch.next_obs, choice)
         return self.returns(batch, value)
@@ -327,22 +333,35 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
         )
         return lambda_returns(reward, next_value, terminated, done, config.gamma, config.td_lambda)
 
-    def next_utilities(self, policy: GreedyPolicy, batch: Sequences, memory: Carry) -> Outputs:
+    def next_utilities(
+        self, policy: GreedyPolicy, batch: Sequences, utilities: Outputs, memory: Carry
+    ) -> Outputs:
         """Computes utilities of the true successors, each with the memory after its step.
+
+        Most successors are the next step's observations, whose utilities are known. Only the others
+        are computed, but where that number would make the host wait, or the graph recompile, all.
 
         Args:
             policy: online or target.
             batch: M sequences of T steps.
-            memory: that policy's memories after each step, ``[T, M, N, H]`` by group.
+            utilities: that policy's, ``[T, M, N, P]`` by group.
+            memory: its memories after each step, ``[T, M, N, H]`` by group.
 
         Returns:
-            ``[T, M, N, P]`` by group.
+            ``[T, M, N, P]`` by group, without gradient where the caller takes none.
         """
-        shape = batch.start.shape
-        obs, carry = tree_map(lambda x: x.flatten(0, 1), (batch.next_obs, dict(memory)))
-        no_start = torch.zeros_like(batch.start).flatten()
-        params, _ = policy.step_params(obs, carry, no_start)
-        return {n: values.unflatten(0, shape) for n, values in params.items()}
+        shape, flat = (
+            batch.start.shape,
+            tree_map(lambda x: x.flatten(0, 1), (batch.next_obs, dict(memory), batch.start)),
+        )
+        if self.config.compile or batch.start.device.type != "cpu" or shape[0] == 1:
+            params, _ = policy.step_params(flat[0], flat[1], torch.zeros_like(flat[2]))
+            return {n: values.unflatten(0, shape) for n, values in params.items()}
+        rows = batch.cut.flatten().nonzero().squeeze(-1)
+        obs, carry, start = tree_map(lambda x: x.index_select(0, rows), flat)
+        params, _ = policy.step_params(obs, carry, torch.zeros_like(start))
+        known = {n: torch.cat([x[1:], x[-1:]]).flatten(0, 1) for n, x in utilities.items()}
+        return {n: x.index_copy(0, rows, params[n]).unflatten(0, shape) for n, x in known.items()}
 
     # --------------------------------------------------------------------------- utilities, mixed
 

@@ -182,8 +182,8 @@ class WeightedQMIX(ValueDecomposition[WeightedQMIXConfig]):
         """
         central, central_memory = self.target_central.unroll(batch.obs, target_carry, batch.start)
         best = self.best(utilities, central, batch.obs)
-        preferred = self.next_utilities(self.policy, batch, memory)
-        successor = self.next_utilities(self.target_central, batch, central_memory)
+        preferred = self.next_utilities(self.policy, batch, utilities, memory)
+        successor = self.next_utilities(self.target_central, batch, central, central_memory)
         choice = self.best(preferred, successor, batch.next_obs)
         next_value = self.mix(self.target_central_mixer, batch.next_obs, choice)
         y = self.returns(batch, next_value)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from marl.errors import UserError
-from marl.learning.frames import unpack
+from marl.learning.frames import needs_successor, unpack
 from marl.learning.replay_storage import ReplayStorage
 from marl.learning.returns import n_step
 from marl.learning.rewards import RewardScheme
@@ -63,6 +63,9 @@ class Sequences:
     done: Tensor
     #: True where an episode begins, ``[T, M]``.
     start: Tensor
+    #: True where the next step does not observe the true successor, and in the last step,
+    #: ``[T, M]``.
+    cut: Tensor
 
 
 class Replay(ReplayStorage):
@@ -194,7 +197,13 @@ class Replay(ReplayStorage):
             terminated=scheme.terminated(frames, team),
             done=_stop_before_starts(scheme.done(frames, team), frames.start),
             start=frames.start,
+            cut=_ends_before_next(needs_successor(frames), frames.start),
         )
+
+
+def _ends_before_next(cut: Tensor, start: Tensor) -> Tensor:
+    """Returns ``cut [T, M]``, True also before a step that starts an episode, and in the last."""
+    return cut | torch.cat([start[1:], torch.ones_like(start[:1])])
 
 
 def _stop_before_starts(done: Tensor, start: Tensor) -> Tensor:

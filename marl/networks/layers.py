@@ -151,8 +151,10 @@ class GRU(nn.Module):
             gates: the input's part of r, z and n, ``[B, N, 3H]``.
             carry: the memories h, ``[B, N, H]``.
         """
-        reset_x, update_x, new_x = gates.chunk(3, dim=-1)
-        reset_h, update_h, new_h = self.of_carry(carry).chunk(3, dim=-1)
-        update = torch.sigmoid(update_x + update_h)
-        new = torch.tanh(new_x + torch.sigmoid(reset_x + reset_h) * new_h)
+        units = carry.shape[-1]
+        sizes = (2 * units, units)
+        both_x, new_x = gates.split(sizes, dim=-1)
+        both_h, new_h = self.of_carry(carry).split(sizes, dim=-1)
+        reset, update = torch.sigmoid(both_x + both_h).chunk(2, dim=-1)
+        new = torch.tanh(new_x + reset * new_h)
         return new + update * (carry - new)

@@ -131,8 +131,8 @@ def test_targets_are_those_of_a_naive_loop(name: str, options: dict[str, Any]) -
     play.iterate(4)
     algorithm, whole = learner(play), batch_of(play)
     batch, carry, target_carry = algorithm.after_burn_in(whole)
-    _, memories = algorithm.policy.unroll(batch.obs, carry, batch.start)
-    y = algorithm.targets(batch, memories, target_carry)
+    utilities, memories = algorithm.policy.unroll(batch.obs, carry, batch.start)
+    y = algorithm.targets(batch, utilities, memories, target_carry)
     assert not y.requires_grad and batch.done.any() and not batch.done.all()
     lam, gamma, skip = algorithm.config.td_lambda, algorithm.config.gamma, algorithm.burn_in
     for row in range(y.shape[1]):
@@ -173,7 +173,11 @@ def test_what_follows_a_termination_changes_nothing() -> None:
         part, carry, target_carry = algorithm.after_burn_in(part)
         utilities, memories = algorithm.policy.unroll(part.obs, carry, part.start)
         value = algorithm.mix(algorithm.mixer, part.obs, algorithm.taken(utilities, part))
-        error = (value - algorithm.targets(part, memories, target_carry)).square().squeeze(-1)
+        error = (
+            (value - algorithm.targets(part, utilities, memories, target_carry))
+            .square()
+            .squeeze(-1)
+        )
         loss = error[before].sum()
         gradient = torch.autograd.grad(loss, list(algorithm.policy.parameters()))
         found.append([loss, *gradient])
@@ -184,7 +188,7 @@ def test_single_q_learning_values_what_targets_prefer() -> None:
     play = Play(identity, VDNConfig(**FAST, double=False))
     play.iterate(12)
     algorithm, batch = learner(play), batch_of(play, 16)
-    y = algorithm.targets(batch, {}, {})
+    y = algorithm.targets(batch, {}, {}, {})
     params, _ = algorithm.target_policy.unroll(batch.next_obs, {}, batch.start)
     total = torch.cat([x.amax(-1) for x in params.values()], -1).sum(-1, keepdim=True)
     expected = batch.reward + 0.9 * ~batch.terminated * total
@@ -207,7 +211,7 @@ def test_the_target_of_an_ensemble_is_its_members_mean() -> None:
         parts.append(target[..., columns].gather(-1, allowed.argmax(-1, keepdim=True)))
     mean = torch.cat(parts, -1).mean((-1, -2)).unsqueeze(-1)  # over agents and their choices
     expected = batch.reward + 0.9 * ~batch.terminated * mean
-    torch.testing.assert_close(algorithm.targets(batch, {}, {}), expected)
+    torch.testing.assert_close(algorithm.targets(batch, {}, {}, {}), expected)
     utilities, _ = algorithm.policy.unroll(batch.obs, {}, batch.start)
     value = algorithm.mix(algorithm.mixer, batch.obs, algorithm.taken(utilities, batch))
     assert value.shape == (*batch.start.shape, 3)

@@ -43,7 +43,7 @@ class ExactPlay:
         reward = torch.tensor(self.payoff, dtype=torch.float32).reshape(1, -1, 1)
         ends = torch.ones_like(reward, dtype=torch.bool)
         action = {"agent": everything(self.env).unsqueeze(0)}
-        return Sequences(obs, obs, action, {}, reward, ends, ends, ends[..., 0])
+        return Sequences(obs, obs, action, {}, reward, ends, ends, ends[..., 0], ends[..., 0])
 
     def learn(self, steps: int) -> None:
         for _ in range(steps):
