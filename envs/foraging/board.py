@@ -15,6 +15,7 @@ NAME = re.compile(
 )
 RULES = ("v3", "v2", "v1")
 COLLISIONS = ("package", "exclusive")
+MOST_CELLS = 65_536  # of a board; episodes begin in batches, and each looks at all cells
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,17 @@ def check_board(name: str, board: Board) -> None:
         raise UserError(
             f"task {name!r}: {board.players} players on {cells} cells; expected 1 to {cells}"
         )
-    check_count(f"foods of task {name!r}", board.foods)
+    if cells > MOST_CELLS:
+        raise UserError(
+            f"task {name!r}: the board has {cells} cells; expected {MOST_CELLS} at most, such as "
+            "256x256"
+        )
+    inner = (board.rows - 2) * (board.columns - 2)
+    if not 1 <= board.foods <= inner:
+        raise UserError(
+            f"task {name!r}: {board.foods} foods on {inner} cells that are not at the border; "
+            f"expected 1 to {inner}"
+        )
 
 
 def levels(name: str, value: object, count: int) -> tuple[int, ...]:

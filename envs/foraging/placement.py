@@ -42,6 +42,11 @@ class Placement:
         given = options.max_food_level
         most = None if given is None else levels("max_food_level", given, board.foods)
         check_levels("player", low, high)
+        if board.coop and set(least) != {1}:
+            raise UserError(
+                f"min_food_level={options.min_food_level} has nothing to change: with -coop every "
+                "food has the highest level; leave it out, or set max_food_level"
+            )
         if most is not None:
             check_levels("food", least, most)
         elif not board.coop and max(least) > (weakest := sum(sorted(low)[:WEAKEST])):

@@ -21,6 +21,8 @@ from marl.errors import UserError, unknown
 SUBMITIT = ("submitit_slurm", "submitit_local")  # launchers of the extra 'slurm'
 # Configurations that exist only where the command line chooses one.
 OPTIONAL = re.compile(r"(critic_model|teams\.\w+\.(algorithm|model|critic_model))\.")
+# What Hydra says of a file, such as experiment/NAME, that does not fit the other choices.
+FILE = re.compile(r"In '([^']+)': \w+ raised while composing config:\n(.*?)(?:\n|$)")
 
 
 @contextmanager
@@ -104,6 +106,8 @@ def unknown_setting(name: str, known: Iterable[str]) -> UserError:
 def _sentence(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         return _unreadable(error)
+    if file := FILE.match(str(error)):
+        return _of_file(file[1].replace("/", "=", 1), file[2], str(error))
     cause = error.__cause__ or error
     key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
     owner = getattr(cause, "object_type", None)
@@ -121,6 +125,20 @@ def _sentence(error: Exception) -> str:
     if key:
         return f"{key}: {text[0].lower()}{text[1:]}"
     return str(error).splitlines()[0]
+
+
+def _of_file(choice: str, reason: str, text: str) -> str:
+    """Says what a chosen file, such as ``experiment=NAME``, sets that nothing reads, or why it
+    cannot be read."""
+    key = re.search(r"full_key: (\S+)", text)
+    owner = re.fullmatch(r"Key '.*' not in '(\w+?)(?:Config)?'", reason)
+    if key is None or owner is None:
+        return f"{choice}: {key[1] + ': ' if key else ''}{reason}"
+    what = f"another {prefix}" if (prefix := key[1].rpartition(".")[0]) else "a setting that exists"
+    group = choice.partition("=")[0]
+    return (
+        f"{choice} sets {key[1]}, which {owner[1]} does not have; choose {what}, or another {group}"
+    )
 
 
 # What OmegaConf says of a value of a wrong type -> what is expected.

@@ -84,6 +84,10 @@ def test_bad_input_is_one_sentence(
         (["task=tests.helpers.toy_envs:images", "model=cnn"], "8x8 pixels are too small"),
         (["algorithm=hasac", "algorithm.lr=1"], "did you mean 'algorithm.actor_lr'?"),
         (
+            ["experiment=value", "algorithm=masac"],
+            "experiment=value sets algorithm.lr, which MASAC does not have",
+        ),
+        (
             ["algorithm=hasac", "model=gru", "algorithm.batch_size=16", "replay_size=100"],
             "sequences of 32 steps",
         ),
