@@ -68,6 +68,9 @@ class ForagingEnv:
         UserError: an option out of range.
     """
 
+    #: Whether ``render`` still shows the last step of an episode after it.
+    draws_ends = True
+
     def __init__(
         self,
         name: str,

@@ -68,6 +68,9 @@ class GameEnv:
         groups: group -> agents, in place of groups by name.
     """
 
+    #: Whether ``render`` still shows the last step of an episode after it.
+    draws_ends = True
+
     def __init__(
         self,
         name: str,

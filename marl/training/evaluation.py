@@ -187,8 +187,8 @@ def film(env: VectorEnv, teams: Teams, seed: int, max_steps: int = 1000) -> list
     """Films one greedy episode of an environment's first copy.
 
     The frame after the last step is left out unless it is the only one, for it shows the next
-    episode already. Frames are held in memory: the film of a longer episode ends after
-    ``max_steps``, with a message on stderr.
+    episode already; not so where the environment says ``draws_ends``. Frames are held in memory:
+    the film of a longer episode ends after ``max_steps``, with a message on stderr.
 
     Args:
         env: environment to play in.
@@ -202,7 +202,7 @@ def film(env: VectorEnv, teams: Teams, seed: int, max_steps: int = 1000) -> list
     frames = []
     for transition in islice(episode_steps(env, teams, seed, explore=False), max_steps):
         done = bool(transition.done[0])
-        if not done or not frames:
+        if not done or not frames or getattr(env, "draws_ends", False):
             frames.append(env.render(0))
         if done:
             return frames

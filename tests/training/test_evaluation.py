@@ -12,6 +12,7 @@ from torch import Tensor
 
 from marl.algorithms.scripted import RandomConfig
 from marl.env import copy_seeds
+from marl.envs.task import Task
 from marl.networks.perceptron import Perceptron
 from marl.policies.fixed import Scripted
 from marl.training.evaluation import evaluate, film
@@ -164,3 +165,10 @@ def test_film_is_one_episode() -> None:
 def test_an_episode_of_one_step_is_filmed() -> None:
     env = identity(1, CPU, end=1.0)
     assert len(film(env, {"team": mappo("identity", envs=1)}, seed=1)) == 1
+
+
+@pytest.mark.parametrize(("task", "steps"), [("games/two_step", 2), ("foraging/4x4-2p-1f", 3)])
+def test_films_have_the_last_step_where_environments_draw_it(task: str, steps: int) -> None:
+    env: Any = Task(task, max_steps=steps)(2, CPU)
+    frames = film(env, {"team": RandomConfig().build(context(env))}, seed=1)
+    assert len(frames) == steps and (frames[-1] == env.render(0)).all()
