@@ -254,8 +254,9 @@ def _notes(name: str, team: Team, before: str) -> list[str]:
     if algorithm != before:
         notes = [f"  {name}: {before} trained it, and {algorithm} trains it here"]
     if warmup := getattr(team.algorithm, "warmup", 0):
+        fewer = min(1000, warmup // 10)
         notes += [
             f"  {name}: its first {warmup:,} frames are random actions (algorithm.warmup); fewer, "
-            "such as algorithm.warmup=1000, let the loaded policy fill the replay"
+            f"such as algorithm.warmup={fewer}, let the loaded policy fill the replay"
         ]
     return notes

@@ -127,7 +127,9 @@ def test_another_number_of_agents_another_group_and_another_algorithm(
     assert "critic" in out and "[8, 6]" in out and "[8, 9]" in out and "begins anew" in out, out
 
     algorithm = MADDPGConfig(**OFF_POLICY)
-    other = run(tmp_path / "other", algorithm, start).teams["team"].state_dict()
+    learner = run(tmp_path / "other", algorithm, start)
+    assert "such as algorithm.warmup=1," in " ".join(learner.start.notes)  # fewer than its 10
+    other = learner.teams["team"].state_dict()
     assert same(other["policy"], weights(first)) and same(other["target_policy"], other["policy"])
 
     local = run(tmp_path / "local", IPPOConfig(epochs=1, chunk_length=5))
