@@ -85,12 +85,16 @@ def step(kind: str, config: Any, model: Perceptron) -> dict[str, Algorithm]:
 
 
 def cases() -> Iterator[Any]:
-    """All algorithms, spaces and models; memory off policy is fast on two of the spaces only."""
-    for case in itertools.product(LEARNERS, KINDS, MODELS):
-        name, kind, model = case
+    """All algorithms, spaces and models.
+
+    Fast on fewer spaces are memory off policy, and the mixers beside QMIX, which differ from it
+    after the utilities."""
+    for name, kind, model in itertools.product(NAMES, KINDS, MODELS):
         recurrent = model == "gru" and name in REPLAYING and name not in VALUE
-        slow = recurrent and kind not in ("rivals", "mortal")
-        yield pytest.param(*case, marks=pytest.mark.slow if slow else ())
+        slow = name in SLOW or (recurrent and kind not in ("rivals", "mortal"))
+        if name in VALUE and name != "qmix":
+            slow = slow or kind not in ("mortal", "multidiscrete", "continuous")
+        yield pytest.param(name, kind, model, marks=pytest.mark.slow if slow else ())
 
 
 @pytest.mark.parametrize(("name", "kind", "model"), list(cases()))

@@ -230,7 +230,7 @@ def test_another_sweep_in_the_same_directory(capsys, folder: Path) -> None:
 def test_listed(capsys) -> None:
     code, out, _ = called(capsys, "list", "sweeps")
     lines = out.splitlines()
-    assert code == 0 and len(lines) == 5
+    assert code == 0 and len(lines) == 6
     assert all(Path(line.split()[-1]).exists() for line in lines)
 
 
