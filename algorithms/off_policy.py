@@ -52,7 +52,8 @@ class ReplayConfig:
     #: Share of the new weights that a target network takes over at each of its updates; usual 0.005
     #: to 0.01.
     tau: float = 0.005
-    #: Transitions of one gradient step; must divide over the ranks. Usual 256 to 1,024.
+    #: Transitions of one gradient step, in whole sequences where networks have a memory; must
+    #: divide over the ranks. Usual 256 to 1,024.
     batch_size: int = 256
     #: Frames collected for each gradient step of the critics; usual 1 (HASAC with few environments)
     #: to 100 (MADDPG), 20 in HARL.
@@ -65,8 +66,8 @@ class ReplayConfig:
     #: Steps before each sequence, from which memories build up without gradient; usual 0 to the
     #: length of an episode, from which on memories are exact. Read where networks have a memory.
     burn_in: int = 16
-    #: Whether sampling a batch, the critics' step and each actor's step are compiled into one graph
-    #: each: a minute at the start, faster afterwards.
+    #: Whether reading a batch and each gradient step (of critics, of actors, of utilities) are
+    #: compiled into one graph each: a minute at the start, several with memory, faster afterwards.
     compile: bool = False
 
     def __post_init__(self) -> None:

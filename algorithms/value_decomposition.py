@@ -90,8 +90,8 @@ class ValueDecompositionConfig(ReplayConfig):
     epsilon_frames: int = 50_000
     #: Values for each dimension of Continuous actions, evenly spaced between its bounds; usual 3.
     bins: int = 3
-    #: Transitions of one gradient step; must divide over the ranks. Usual 800 (32 episodes of 25
-    #: steps) with memory, 128 to 512 without.
+    #: Transitions of one gradient step, in whole sequences, at least one; must divide over the
+    #: ranks. Usual 800 (32 episodes of 25 steps) with memory, 128 to 512 without.
     batch_size: int = 800
     #: Frames collected for each gradient step; usual one episode, or eight where many environments
     #: run side by side.
