@@ -32,6 +32,7 @@ from marl.envs.foraging.board import Board, Options, check_board
 from marl.envs.foraging.observation import Observer
 from marl.envs.foraging.placement import Placement
 from marl.envs.foraging.render import draw
+from marl.envs.foraging.room import check_room
 from marl.envs.foraging.rules import ACTIONS, Rules
 from marl.envs.foraging.state import State
 from marl.envs.groups import find_groups, find_teams
@@ -86,6 +87,7 @@ class ForagingEnv:
         check_board(name, board)
         self.name, self.board, self.num_envs, self.max_steps = name, board, num_envs, max_steps
         self.device, options = torch.device(device), options or Options()
+        check_room(name, board, options.rules)
         self.options = options
         self._rules = Rules((board.rows, board.columns), board.players, options, self.device)
         self._placement = Placement(board, options, self.device)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from marl.types import ActionSpec, AgentGroup, TensorSpec
 
 SPEED_COPIES = (1, 32)
+EXPLORE = (
+    "agents learn only after they come upon a reward; let them explore longer, by "
+    "algorithm.epsilon_frames (Q-learning), warmup (off policy) or entropy (on policy)"
+)
 
 
 def check(options: Namespace) -> int:
@@ -150,7 +154,14 @@ def _rewards(played: Survey) -> Iterator[tuple[str, str]]:
             )
         yield "", words
     elif not any((*map(abs, rewards.least.values()), *map(abs, rewards.largest.values()))):
-        yield "", "  no random action earned anything"
+        yield "", f"  random play earned nothing in {_played(played)}: {EXPLORE}"
+
+
+def _played(played: Survey) -> str:
+    """Returns how much was played, as text: episodes that ended, or else steps."""
+    if ended := len(played.lengths):
+        return f"{ended} episode{'s' * (ended > 1)}"
+    return f"{played.steps} steps of {played.num_envs} copies"
 
 
 def _deaths(played: Survey) -> str:

@@ -138,6 +138,16 @@ def test_it_prints_what_an_environment_does(capsys, words: list[str], lines: lis
         assert np.asarray(Image.open(picture[1])).ndim == 3
 
 
+def test_random_play_that_earns_nothing_asks_for_exploration() -> None:
+    def lines(payoff: float) -> str:
+        env = Task("games/matrix", kwargs={"payoff": [[0, 0], [0, payoff]]})(3, CPU)
+        return "\n".join(text for _, text in check_task._behaviour(survey.play(env, 40, 0)))
+
+    hint = "random play earned nothing in 120 episodes: agents learn only after they come upon"
+    assert hint in lines(0.0) and "epsilon_frames" in lines(0.0)
+    assert "earned nothing" not in lines(-1.0)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

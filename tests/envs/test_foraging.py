@@ -15,6 +15,7 @@ from torch import Tensor
 
 from marl.env import check_env
 from marl.envs.foraging.env import POOL, ForagingEnv
+from marl.envs.foraging.room import most_foods
 from marl.envs.foraging.tasks import make, names
 from marl.envs.task import Task
 from marl.errors import UserError
@@ -198,6 +199,17 @@ def test_foods_lie_everywhere_as_often_as_they_should() -> None:
     assert (second.count(-1) > 0) and (state.food_level[0] > 0).all()
 
 
+@pytest.mark.parametrize("board", ["5x5", "5x6", "6x6", "4x8", "7x7"])
+def test_the_most_foods_lie_on_some_board_and_one_more_on_none(board: str) -> None:
+    rows, columns = map(int, board.split("x"))
+    most = most_foods(rows - 2, columns - 2)
+    env = make(f"foraging/{board}-1p-{most}f", 3000)
+    env.reset(0)
+    assert (env.state.food_level > 0).all(0).any()
+    with pytest.raises(UserError, match=f"expected 1 to {most}, or a larger board"):
+        make(f"foraging/{board}-1p-{most + 1}f", 1)
+
+
 def frequencies(values: Tensor) -> dict[int, float]:
     kinds, count = values.unique(return_counts=True)
     return {k: n / values.numel() for k, n in zip(kinds.tolist(), count.tolist(), strict=True)}
@@ -299,11 +311,13 @@ def test_pictures_show_the_step() -> None:
     [
         ("foraging/8x8-2p", {}, "unknown task"),
         ("foraging/8x2-2p-1f", {}, "at least 3 rows and columns"),
-        ("foraging/3x3-10p-1f", {}, "expected 1 to 9"),
+        ("foraging/3x3-9p-1f", {}, "9 players and 1 food on 9 cells; expected 1 to 8 players"),
+        ("foraging/5x5-0p-2f", {}, "expected 1 to 23 players"),
+        ("foraging/5x5-15p-2f", {"rules": "v1"}, "on 16 cells; expected 1 to 14 players"),
         ("foraging/0s-8x8-2p-1f", {}, "at least 1 cell far"),
         ("foraging/2s-8x8-2p-1f", {"sight": 3}, "contradicts"),
-        ("foraging/8x8-2p-0f", {}, "0 foods on 36 cells .* expected 1 to 36"),
-        ("foraging/8x8-2p-37f", {}, "expected 1 to 36"),
+        ("foraging/8x8-2p-0f", {}, "0 foods on 36 cells .* expected 1 to 8"),
+        ("foraging/8x8-2p-9f", {}, "expected 1 to 8"),
         ("foraging/900x900-2p-2f", {}, "expected 65536 at most"),
         ("foraging/8x8-2p-2f-coop", {"min_food_level": 2}, "leave it out, or set max_food_level"),
         ("foraging/8x8-2p-2f", {"rules": "v4"}, "unknown rules 'v4'"),

@@ -13,7 +13,7 @@ from tests.helpers.foraging import BOARDS, EPISODES, STEPS, begin, foods_of, for
 
 OTHERS = [
     "foraging/10x10-3p-3f", "foraging/2s-10x10-3p-3f", "foraging/15x15-4p-5f",
-    "foraging/2s-8x8-2p-2f-coop", "foraging/1s-6x6-9p-4f", "foraging/5x5-9p-3f-coop",
+    "foraging/2s-8x8-2p-2f-coop", "foraging/1s-6x6-9p-4f", "foraging/5x5-9p-2f-coop",
     "foraging/3x3-3p-1f", "foraging/4s-5x5-2p-2f",
 ]  # fmt: skip
 
