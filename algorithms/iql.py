@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from marl.algorithm import Context
-from marl.algorithms.value_decomposition import ValueDecomposition, ValueDecompositionConfig
+from marl.algorithms.value_decomposition import ValueDecomposition
+from marl.algorithms.value_decomposition_config import ValueDecompositionConfig
 from marl.learning.replay import Sequences
 from marl.types import Observation
 

@@ -43,8 +43,6 @@ class ReplayConfig:
     #: What a return sums: each agent's ``own`` rewards, or the team's ``team_sum`` or
     #: ``team_mean``.
     reward: str = "team_mean"
-    #: Added to the root of Adam's second moment; usual 1e-8 to 1e-5.
-    adam_eps: float = 1e-8
     #: Norm to which the gradient of every optimizer (critics, actors) is clipped; usual 0.5 to 10.
     max_grad_norm: float = 10.0
     #: Discount of future rewards, per step; usual 0.95 to 0.999.
@@ -55,8 +53,9 @@ class ReplayConfig:
     #: Transitions of one gradient step, in whole sequences where networks have a memory; must
     #: divide over the ranks. Usual 256 to 1,024.
     batch_size: int = 256
-    #: Frames collected for each gradient step of the critics; usual 1 (HASAC with few environments)
-    #: to 100 (MADDPG), 20 in HARL.
+    #: Frames for each gradient step of the critics, of which every ``actor_interval``-th is
+    #: followed by one of the actors: a frame is one step of one environment, and those of all
+    #: copies and ranks count. Usual 1 (HASAC with few environments) to 100 (MADDPG), 20 in HARL.
     frames_per_update: float = 20.0
     #: Frames of uniformly random actions before the first gradient step; usual 10,000 to 25,600.
     warmup: int = 10_000
@@ -73,7 +72,7 @@ class ReplayConfig:
     def __post_init__(self) -> None:
         check_word("reward", self.reward, REWARDS)
         check_range(
-            self, adam_eps=(0, 1), max_grad_norm=(0, math.inf), gamma=(0, 1), tau=(0, 1),
+            self, max_grad_norm=(0, math.inf), gamma=(0, 1), tau=(0, 1),
             batch_size=(1, math.inf), frames_per_update=(1e-3, math.inf), warmup=(0, math.inf),
             sequence_length=(1, math.inf), burn_in=(0, math.inf),
         )  # fmt: skip
@@ -97,6 +96,8 @@ class OffPolicyConfig(ReplayConfig):
     actor_lr: float = 5e-4
     #: Learning rate of the critics; usual 1e-4 to 1e-2, 5e-4 in HARL.
     critic_lr: float = 5e-4
+    #: Added to the root of Adam's second moment; usual 1e-8 to 1e-5.
+    adam_eps: float = 1e-8
     #: Steps of rewards that a target sums before it adds the critic's value; usual 1 to 20.
     n_step: int = 1
     #: Critic updates for each update of the actors and the target networks; 1, or 2 for delayed
@@ -109,8 +110,9 @@ class OffPolicyConfig(ReplayConfig):
         super().__post_init__()
         check_word("critic", self.critic, SCOPES)
         check_range(
-            self, actor_lr=(0, 1), critic_lr=(0, 1), n_step=(1, 1000), actor_interval=(1, 1000)
-        )
+            self, actor_lr=(0, 1), critic_lr=(0, 1), adam_eps=(0, 1), n_step=(1, 1000),
+            actor_interval=(1, 1000),
+        )  # fmt: skip
         if self.joint.graph != "none" and self.sequential:
             raise UserError(
                 f"joint.graph={self.joint.graph}: agents of a joint policy do not move one by one; "

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from marl.algorithm import Context
-from marl.algorithms.value_decomposition import (
-    ValueDecomposition,
+from marl.algorithms.value_decomposition import ValueDecomposition
+from marl.algorithms.value_decomposition_config import (
     ValueDecompositionConfig,
     check_team_reward,
 )

@@ -17,11 +17,12 @@ from marl.utils.validation import check_range
 class QPLEXConfig(MixerConfig):
     """Hyperparameters of QPLEX, with the authors' network of matrix games."""
 
-    #: Optimizer: ``adam``, or ``rmsprop`` as in the authors' code (with ``adam_eps`` 1e-5), by
-    #: which alone importances escaped their first guess in ``games/qtran``.
+    #: Optimizer: ``adam``, or ``rmsprop`` as in the authors' code, by which alone
+    #: importances escaped their first guess in ``games/qtran``.
     optimizer: str = "rmsprop"
-    #: Added to the root of the optimizer's second moment; usual 1e-5 for ``rmsprop``.
-    adam_eps: float = 1e-5
+    #: Added to the root of the optimizer's second moment; null for its usual value, 1e-5 for
+    #: ``rmsprop`` and 1e-8 for ``adam``.
+    adam_eps: float | None = 1e-5
     #: Terms of each importance lambda_i; 10 in the authors' matrix games, 4 in StarCraft.
     heads: int = 10
     #: Layers of the networks that give these terms; 3 in the authors' matrix games, 1 in StarCraft.

@@ -18,23 +18,20 @@ build up over ``burn_in`` steps (Kapturowski et al. 2019).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from marl.algorithm import Context
-from marl.algorithms.off_policy import ReplayConfig, ReplayLearner
+from marl.algorithms.off_policy import ReplayLearner
+from marl.algorithms.value_decomposition_config import ValueDecompositionConfig
 from marl.critics.mixers import Mixer
-from marl.errors import UserError
 from marl.learning.losses import masked_mean, mean_stats
 from marl.learning.optimizer import OPTIMIZERS
 from marl.learning.replay import Sequences
 from marl.learning.returns import lambda_returns
-from marl.learning.rewards import REWARDS
 from marl.learning.target_networks import TargetNetwork, target_copy
 from marl.networks.observation_norm import ObservationNorm, moments
 from marl.policies.greedy import CARRY, GreedyPolicy
@@ -50,90 +47,9 @@ from marl.types import (
     zero_absent,
 )
 from marl.utils.compilation import compile_function
-from marl.utils.validation import check_range, check_word
 
 Config = TypeVar("Config", bound="ValueDecompositionConfig")
 Outputs = Mapping[str, Tensor]  # group -> utilities [..., N, P]
-
-
-@dataclass
-class ValueDecompositionConfig(ReplayConfig):
-    """Hyperparameters of value decomposition.
-
-    Learning rate, Adam and clipping are those of EPyMARL (Papoudakis et al. 2021), batches of 32
-    sequences of 25 steps and exploration those of PyMARL (Samvelyan et al. 2019).
-    """
-
-    #: Learning rate; usual 1e-4 to 1e-3.
-    lr: float = 5e-4
-    #: Optimizer: ``adam`` as in EPyMARL, or ``rmsprop`` as in PyMARL (with ``adam_eps`` 1e-5).
-    optimizer: str = "adam"
-    #: Share of the new weights that target networks take over at each of their updates; 1 copies
-    #: them. Usual 0.01 with ``target_interval`` 1, or 1 with 200.
-    tau: float = 0.01
-    #: Gradient steps for each update of the target networks; usual 1, or 25 to 200 with ``tau`` 1.
-    target_interval: int = 1
-    #: Whether online networks choose the successors' actions and target networks value them;
-    #: false lets target networks do both, which overestimates.
-    double: bool = True
-    #: Lambda of the targets' returns: 0 for one step, 1 for discounted sums of rewards up to the
-    #: sequence's end; usual 0 to 0.8.
-    td_lambda: float = 0.0
-    #: Whether rewards are standardised by their running mean and deviation, which also changes what
-    #: ending early is worth.
-    standardise_rewards: bool = False
-    #: Probability of a random action at the run's start.
-    epsilon: float = 1.0
-    #: Probability of a random action from ``epsilon_frames`` on; usual 0.01 to 0.05.
-    last_epsilon: float = 0.05
-    #: Frames over which the probability falls linearly; usual 50,000 to 500,000.
-    epsilon_frames: int = 50_000
-    #: Values for each dimension of Continuous actions, evenly spaced between its bounds; usual 3.
-    bins: int = 3
-    #: Transitions of one gradient step, in whole sequences, at least one; must divide over the
-    #: ranks. Usual 800 (32 episodes of 25 steps) with memory, 128 to 512 without.
-    batch_size: int = 800
-    #: Frames collected for each gradient step; usual one episode, or eight where many environments
-    #: run side by side.
-    frames_per_update: float = 50.0
-    #: Frames of uniformly random actions before the first gradient step; usual 1,000 to 10,000.
-    warmup: int = 2_000
-    #: Steps of each sequence that is learned from, of which a batch has ``batch_size`` in all;
-    #: usual the length of an episode. Read where networks have a memory, or with ``td_lambda``.
-    sequence_length: int = 25
-    #: Steps before each sequence, from which memories build up without gradient; usual 0 with
-    #: ``stored_carries``, and else the length of an episode. Read where networks have a memory.
-    burn_in: int = 0
-    #: Whether the replay stores the memories that agents acted with, from which sequences begin;
-    #: false lets them begin from zeros, and ``burn_in`` build memories up. Read where networks
-    #: have a memory.
-    stored_carries: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_word("optimizer", self.optimizer, OPTIMIZERS)
-        check_range(
-            self, lr=(0, 1), target_interval=(1, math.inf), td_lambda=(0, 1), epsilon=(0, 1),
-            last_epsilon=(0, 1), epsilon_frames=(0, math.inf), bins=(2, 1000),
-        )  # fmt: skip
-
-    def policy(self, context: Context) -> GreedyPolicy:
-        policy = GreedyPolicy(
-            context.team, context.model, bins=self.bins, store_carry=self.stored_carries
-        )
-        return policy.to(context.device)
-
-    def build(self, context: Context) -> ValueDecomposition[Any]:
-        raise NotImplementedError
-
-
-def check_team_reward(reward: str) -> None:
-    """Raises UserError where agents have rewards of their own, which no mixer can value."""
-    if REWARDS[reward].per_agent:
-        raise UserError(
-            f"reward={reward!r}: a mixer values the team's one return; set reward=team_mean or "
-            "team_sum, or take algorithm=iql"
-        )
 
 
 class Choice(NamedTuple):
@@ -180,7 +96,7 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
         self.optimizer = OPTIMIZERS[config.optimizer](
             {"": [*policy.parameters(), *self.mixer.parameters()]},
             {"": config.lr},
-            config.adam_eps,
+            config.eps,
             config.max_grad_norm,
         )
         self.recurrent = bool(policy.initial_carry(1))

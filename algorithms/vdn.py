@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from marl.algorithm import Context
-from marl.algorithms.value_decomposition import (
-    Choice,
-    ValueDecomposition,
+from marl.algorithms.value_decomposition import Choice, ValueDecomposition
+from marl.algorithms.value_decomposition_config import (
     ValueDecompositionConfig,
     check_team_reward,
 )

@@ -108,7 +108,7 @@ class WeightedQMIX(ValueDecomposition[WeightedQMIXConfig]):
         }
         lr = dict.fromkeys(parts, config.lr)
         make = OPTIMIZERS[config.optimizer]
-        self.optimizer = make(parts, lr, config.adam_eps, config.max_grad_norm)
+        self.optimizer = make(parts, lr, config.eps, config.max_grad_norm)
 
     def networks(self) -> list[nn.Module]:
         return [*super().networks(), self.central, self.central_mixer]

@@ -24,6 +24,7 @@ from marl.networks.perceptron import Perceptron
 from marl.policies.greedy import CARRY, GreedyPolicy
 from marl.training.teams import Team
 from marl.types import Observation, tree_map
+from marl.utils.serialization import from_plain, to_plain
 from tests.helpers.builders import CPU, weights
 from tests.helpers.experiments import SHORT, equal, outcome
 from tests.helpers.off_policy import FAST_VALUE as FAST
@@ -321,6 +322,19 @@ def test_compiled_steps_equal_eager_ones(name: str, model: Perceptron) -> None:
     torch.testing.assert_close(*found, atol=2e-3, rtol=2e-3)
 
 
+# ---------------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize("name", ["qmix", "qplex", "cwqmix"])
+def test_the_optimizers_epsilon_is_its_usual_one_unless_set(name: str) -> None:
+    own = {"adam": 1e-5 if name == "qplex" else 1e-8, "rmsprop": 1e-5}  # QPLEX sets it
+    for optimizer, usual in own.items():
+        for value, expected in (({}, usual), ({"adam_eps": 0.25}, 0.25)):
+            config = ALGORITHMS[name](**FAST, optimizer=optimizer, **value)
+            stored = from_plain(to_plain(config))
+            assert learner(Play(identity, stored)).optimizer.eps == expected
+
+
 # ---------------------------------------------------------------------------------------- mistakes
 
 
@@ -329,6 +343,7 @@ def test_compiled_steps_equal_eager_ones(name: str, model: Perceptron) -> None:
     (QMIXConfig, {"critic": "agent"}, "team"),
     (VDNConfig, {"ensemble": 0}, "ensemble"),
     (IQLConfig, {"bins": 1}, "bins"),
+    (IQLConfig, {"adam_eps": -1.0}, "adam_eps"),
     (IQLConfig, {"td_lambda": 1.5}, "td_lambda"),
 ])  # fmt: skip
 def test_wrong_settings_are_refused(config: Any, options: dict[str, Any], told: str) -> None:

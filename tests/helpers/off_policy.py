@@ -11,7 +11,7 @@ from torch import Tensor
 
 from marl.algorithms.actor_critic import ActorCritic
 from marl.algorithms.registry import ALGORITHMS
-from marl.algorithms.value_decomposition import ValueDecompositionConfig
+from marl.algorithms.value_decomposition_config import ValueDecompositionConfig
 from marl.learning.replay import Replay, ReplayBatch
 from marl.networks.perceptron import Perceptron
 from marl.training.build import build_teams
