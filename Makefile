@@ -36,11 +36,14 @@ records: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python -m sphinx -q -W --keep-going -b html $(SPHINX) docs $(HTML)
 
+# The imports at the end write bytecode of what `make train` begins with, 4 s that it then need not
+# take; pip would compile all packages, most of which no run imports.
 # torch comes first, so that nothing else can draw a newer build of it with gigabytes of CUDA packages.
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("marl needs Python 3.11 or newer; set PYTHON=" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev,tensorboard]'
+	$(BIN)/python -c 'import marl.cli.commands, marl.envs.vmas.env, vmas.simulator.environment'
 	touch $@
 
 clean:

@@ -225,10 +225,26 @@ LAUNCH = "import sys, marl.launch." + ", marl.launch.".join(
     path.stem for path in sorted((ROOT / "marl/launch").glob("[a-z]*.py"))
 )
 
+FIRST_ITERATION = """
+import sys, tempfile
+from marl.cli import compose
+words = "task=vmas/simple algorithm=mappo num_envs=2 steps=2 model.hidden=[8] progress=false"
+with tempfile.TemporaryDirectory() as folder:
+    config = compose.composed([*words.split(), f"directory={folder}/run"])
+    run = compose.build(config)
+    rollout, _ = run.collector.collect()
+    run.teams["team"].update(rollout)
+"""
+LATER = (
+    "torch._dynamo", "sympy", "pandas", "scipy", "matplotlib", "wandb", "torch_geometric",
+    "tensorboard", "imageio", "pyglet", "pettingzoo", "gymnasium", "mpe2",
+)  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("code", "heavy"),
     [
+        (FIRST_ITERATION, LATER),
         (TABLES, ("torch", "hydra", "scipy", "vmas", "wandb", "marl.envs", "marl.cli.commands")),
         (HELP, ("torch", "hydra", "omegaconf", "vmas", "wandb", "numpy", "pettingzoo")),
         ("import sys, marl", ("torch", "hydra", "numpy", "marl.types")),

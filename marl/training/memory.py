@@ -1,14 +1,17 @@
 """Estimates of the memory that training needs, made before it begins.
 
 Networks are copied to torch's *meta* device, where tensors have shapes and no contents, and run
-forward and backward on one minibatch while the bytes of all live tensors are counted.
+forward and backward on one minibatch while the bytes of all live tensors are counted. Torch's meta
+kernels import its compiler, which takes as long as torch itself; therefore a few frames are counted
+on the CPU first, and where these show that a minibatch fits, that is the answer.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +27,9 @@ from marl.networks.entity_graph import use_sizes_of
 from marl.training.settings import Settings
 from marl.types import Carry, Observation, PolicyStep, tree_map, tree_tensors
 
-META = torch.device("meta")
+META, CPU = torch.device("meta"), torch.device("cpu")
+MANY = 2**62  # bytes, more than any limit
+SAMPLE = 8  # frames that are counted on the CPU
 
 
 @dataclass(frozen=True)
@@ -45,17 +50,27 @@ class Estimate:
 
 
 class Peak(TorchDispatchMode):
-    """Counts the bytes of live storages on the meta device, and records the largest number."""
+    """Counts the bytes of live storages on one device, and records the largest number.
 
-    def __init__(self) -> None:
+    Args:
+        device: only tensors on this device count.
+    """
+
+    def __init__(self, device: torch.device = META) -> None:
         super().__init__()
+        self.device = device
         self.live_bytes = self.peak_bytes = 0
         self.storages: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Returns False: else torch imports its compiler for every such mode."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for value in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(value, Tensor) and value.is_meta:
+            if isinstance(value, Tensor) and value.device == self.device:
                 self._count(value.untyped_storage())
         return result
 
@@ -85,8 +100,10 @@ def check(
     Raises:
         UserError: training needs more; gives the numbers, and what to change.
     """
-    need = estimate(env, teams, obs, settings.steps)
     limit = settings.memory_gib * GIB
+    if estimate(env, teams, obs, settings.steps, _bound).total <= limit:
+        return
+    need = estimate(env, teams, obs, settings.steps)
     if need.total <= limit:
         return
     frames = int(need.frames * (limit - need.rollout) / max(need.minibatch, 1))
@@ -101,7 +118,11 @@ def check(
 
 
 def estimate(
-    env: VectorEnv, teams: Mapping[str, Algorithm], obs: Observation, steps: int
+    env: VectorEnv,
+    teams: Mapping[str, Algorithm],
+    obs: Observation,
+    steps: int,
+    peak: Callable[[Algorithm, Observation, int, bool], int] | None = None,
 ) -> Estimate:
     """Estimates the memory that training needs on this rank.
 
@@ -112,7 +133,9 @@ def estimate(
         teams: algorithms by team.
         obs: observations of all copies, ``[B, ...]``.
         steps: T, steps of a rollout.
+        peak: counts a team's bytes, of the arguments and the result of ``_peak``; None for that.
     """
+    peak = _peak if peak is None else peak
     rollout = steps * sum(x.nbytes for x in tree_tensors(example_step(env.groups, obs)))
     largest = Estimate(rollout, 0, env.num_envs)
     for team in teams.values():
@@ -122,8 +145,8 @@ def estimate(
         # Acting in all copies needs no gradients, and more memory only for many more copies.
         for count, learns in ((frames, True), (env.num_envs, False)):
             if learns or count > frames:
-                peak = _peak(team, obs, count, learns) if count else 0
-                candidate = Estimate(rollout, peak, count)
+                minibatch = peak(team, obs, count, learns) if count else 0
+                candidate = Estimate(rollout, minibatch, count)
                 largest = max(largest, candidate, key=lambda x: x.minibatch)
     return largest
 
@@ -133,22 +156,50 @@ def _peak(team: Algorithm, obs: Observation, frames: int, learns: bool) -> int:
 
     It is 0 for networks whose work depends on the contents of tensors.
     """
-    policy = copy.deepcopy(team.policy).to(META)  # type: ignore[attr-defined]  # a module
-    noise = _on_meta(policy.noise(frames, torch.Generator()))
-    peak = Peak()
     try:
-        with torch.set_grad_enabled(learns), use_sizes_of(obs.graph), peak:
-            meta_obs = tree_map(lambda x: x.new_empty(frames, *x.shape[1:], device=META), obs)
-            start = torch.zeros(frames, dtype=torch.bool, device=META)
-            carry = policy.initial_carry(frames)
-            with torch.no_grad():
-                step = policy.act(meta_obs, carry, start, noise)
-            if learns:
-                critic: Any = copy.deepcopy(team.critic).to(META)  # type: ignore[attr-defined]
-                _loss(policy, critic, meta_obs, step, carry, start).backward()
+        return _count(team, obs, frames, learns, META)
     except (NotImplementedError, RuntimeError):
         return 0
+
+
+def _bound(team: Algorithm, obs: Observation, frames: int, learns: bool) -> int:
+    """Returns a number of bytes that ``_peak`` does not exceed, from a sample of the frames.
+
+    At each moment live bytes are a constant and a part in proportion to the frames, so that they
+    grow by no more than the frames do. It is ``MANY`` for graphs, whose work depends on contents.
+    """
+    sample = min(frames, SAMPLE)
+    if obs.graph is not None:
+        return MANY
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return _count(team, obs, sample, learns, CPU) * math.ceil(frames / sample)
+    except Exception:  # of a network that cannot work on blank observations
+        return MANY
+
+
+def _count(
+    team: Algorithm, obs: Observation, frames: int, learns: bool, device: torch.device
+) -> int:
+    """Returns the largest number of live bytes while copies of the networks act, and learn."""
+    policy = copy.deepcopy(team.policy).to(device)  # type: ignore[attr-defined]  # a module
+    noise = tree_map(lambda x: x.to(device), policy.noise(frames, torch.Generator()))
+    peak = Peak(device)
+    with torch.set_grad_enabled(learns), use_sizes_of(obs.graph), peak:
+        obs = tree_map(lambda x: _blank(x, frames, device), obs)
+        start = torch.zeros(frames, dtype=torch.bool, device=device)
+        carry = policy.initial_carry(frames)
+        with torch.no_grad():
+            step = policy.act(obs, carry, start, noise)
+        if learns:
+            critic: Any = copy.deepcopy(team.critic).to(device)  # type: ignore[attr-defined]
+            _loss(policy, critic, obs, step, carry, start).backward()
     return peak.peak_bytes
+
+
+def _blank(x: Tensor, frames: int, device: torch.device) -> Tensor:
+    """Returns a blank observation of frames: zeros, but True for what is allowed or alive."""
+    return x.new_full((frames, *x.shape[1:]), x.dtype == torch.bool, device=device)
 
 
 def _loss(
@@ -168,7 +219,3 @@ def _loss(
 
 def _one_step(tree: Any) -> Any:
     return tree_map(lambda x: x.unsqueeze(0), tree)
-
-
-def _on_meta(tree: Any) -> Any:
-    return tree_map(lambda x: x.to(META), tree)

@@ -123,6 +123,7 @@ def test_every_kind_is_counted(task: str, config: Any, model: Any) -> None:
     for team in teams.values():
         once, twice = (memory._peak(team, obs, count, True) for count in (40, 80))
         assert 1.5 * once < twice + 8192 and twice > once > 0
+        assert twice <= memory._bound(team, obs, 80, True) <= 10 * twice
 
 
 def test_too_much_is_refused_before_anything_is_made(tmp_path: Path) -> None:
@@ -137,6 +138,14 @@ def test_too_much_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):
         Experiment(*arguments, settings=settings, directory=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_surely_fits_is_counted_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    env, teams = built(Task("mpe/simple_spread"), MAPPOConfig(), Perceptron([8]), 4, 10)
+    before = torch.get_rng_state()
+    monkeypatch.setattr(memory, "_peak", None)
+    memory.check(env, teams, env.reset(0), Settings(**SHORT))
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_smaller_minibatch_is_advised(tmp_path: Path) -> None:
