@@ -28,6 +28,7 @@ from marl.utils.validation import check_range, check_word
 
 Config = TypeVar("Config", bound="ReplayConfig")
 Batch = TypeVar("Batch")  # what one gradient step learns from
+NO_MEMORY = "the networks have no memory; set model.gru=64, for instance, or leave it out"
 
 
 @dataclass
@@ -159,6 +160,7 @@ class ReplayLearner(Generic[Config, Batch]):
         self.batch_size = distributed.share("batch_size", config.batch_size)  # of this rank
         self.warmup: float = config.warmup  # frames before the first update
         self.required_steps = 1  # of the replay, for a batch
+        self.recurrent = False  # whether a network has a memory
         self.frames = self.updates = 0  # of all ranks together
 
     # --------------------------------------------------------------------------------------- acting
@@ -211,6 +213,11 @@ class ReplayLearner(Generic[Config, Batch]):
             The means of the steps' statistics; empty where no step was due.
         """
         raise NotImplementedError
+
+    def unread_settings(self) -> dict[str, str]:
+        """Returns why nothing reads some settings in this run, and what to do, by their names."""
+        names = () if self.recurrent else ("sequence_length", "burn_in", "stored_carries")
+        return {f"algorithm.{name}": NO_MEMORY for name in names if hasattr(self.config, name)}
 
     def require_steps(self, steps: int) -> None:
         """Delays the first update until the replay holds some steps of every environment.

@@ -37,6 +37,7 @@ from marl.networks.observation_norm import ObservationNorm, moments
 from marl.policies.greedy import CARRY, GreedyPolicy
 from marl.types import (
     Carry,
+    Continuous,
     Metrics,
     Observation,
     PolicyStep,
@@ -50,6 +51,7 @@ from marl.utils.compilation import compile_function
 
 Config = TypeVar("Config", bound="ValueDecompositionConfig")
 Outputs = Mapping[str, Tensor]  # group -> utilities [..., N, P]
+NO_MIXER = "the algorithm has no mixing network; leave it out, or take algorithm=qmix"
 
 
 class Choice(NamedTuple):
@@ -156,6 +158,16 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
             if self.updates % self.config.target_interval == 0:
                 self.update_targets()
         return {**mean_stats(steps), "epsilon": self.policy.epsilon.clone()} if steps else {}
+
+    def unread_settings(self) -> dict[str, str]:
+        unread = super().unread_settings()
+        if self.config.td_lambda:
+            unread.pop("algorithm.sequence_length", None)
+        if not any(isinstance(group.action, Continuous) for group in self.team.values()):
+            unread["algorithm.bins"] = "no agent has continuous actions; leave it out"
+        if not list(self.mixer.parameters()):
+            unread["critic_model"] = NO_MIXER
+        return unread
 
     def next_batch(self) -> Sequences:
         index = self.draw_sequences(self.length, self.burn_in)

@@ -64,7 +64,8 @@ class Algorithm(Protocol):
     """Learns for a team: acts decentralized, and updates from the joint rollout of all groups.
 
     An algorithm whose policy never changes has the attribute ``learns = False``. It gets no best
-    checkpoint, and self-play stores no past policies of it.
+    checkpoint, and self-play stores no past policies of it. A method ``unread_settings()`` may
+    return the reason why nothing reads some settings of the run, by their names.
     """
 
     @property

@@ -58,6 +58,8 @@ class Experiment(Assembly):
         sinks: loggers beside those of the settings.
         numbered: append a number to ``directory`` if it is in use.
         callbacks: functions to call during the run (``marl.Callback``).
+        chosen: names of settings, such as ``algorithm.burn_in``, that are refused where nothing
+            reads them; other such settings are warned of.
 
     Attributes:
         frames: number of frames played, over all ranks: one step of one environment each.

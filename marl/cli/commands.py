@@ -17,6 +17,7 @@ from marl.cli.overrides import overrides
 from marl.cli.run_report import print_run, random_returns, summarize
 from marl.errors import UserError
 from marl.experiment import Experiment
+from marl.launch.job import JOB
 from marl.training import run_directory
 from marl.training.settings import Settings
 from marl.utils import distributed, trust
@@ -42,12 +43,13 @@ def train(options: Namespace) -> int:
     if any(word.startswith("-") for word in options.settings):
         check_flags(options.settings)
         return _hydra(options.settings)
-    return _build_and_run(compose.composed(options.settings))
+    shared = bool({JOB, "WANDB_SWEEP_ID"} & os.environ.keys())  # with other runs of a launcher
+    return _build_and_run(compose.composed(options.settings), () if shared else options.settings)
 
 
-def _build_and_run(config: compose.RunConfig) -> int:
+def _build_and_run(config: compose.RunConfig, words: Sequence[str] = ()) -> int:
     with distributed.joined(find_device(config.device)):
-        return run(compose.build(config))
+        return run(compose.build(config, words))
 
 
 def _hydra(words: Sequence[str]) -> int:
@@ -79,7 +81,7 @@ def _hydra(words: Sequence[str]) -> int:
     @hydra.main(version_base="1.3", config_path="pkg://marl.configs", config_name="train")
     def job(config: Any) -> None:
         with trust.accept_all(trusting):
-            codes.append(_build_and_run(compose.typed(config)))
+            codes.append(_build_and_run(compose.typed(config), () if multirun else settings))
         if codes[-1] >= 128:  # a signal ends them all
             sys.exit(codes[-1])
 

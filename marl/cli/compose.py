@@ -179,8 +179,12 @@ def typed(config: Any) -> RunConfig:
     return run
 
 
-def build(run: RunConfig) -> Experiment:
+def build(run: RunConfig, words: Sequence[str] = ()) -> Experiment:
     """Returns the experiment of a composed run, in a directory of its own.
+
+    Args:
+        run: the run.
+        words: its settings that were chosen for it alone, and not for other runs too.
 
     Raises:
         UserError: the settings leave no task, algorithm or model, or what they describe cannot be
@@ -196,6 +200,7 @@ def build(run: RunConfig) -> Experiment:
         run.settings(),
         run.directory or default_directory(run),
         numbered=not run.directory,
+        chosen=[word.partition("=")[0].lstrip("+") for word in words],
     )
 
 

@@ -23,6 +23,7 @@ from marl.utils.versions import LEARNING, learning_of
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 TAIL = 12  # lines of a failed run's log
+JOB = "MARL_JOB"  # environment variable that tells a child that it shares settings with others
 ABSOLUTE = "absolute_episodes="  # a setting that may change: resuming measures as many as it says
 
 
@@ -110,7 +111,7 @@ class Job:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env={**os.environ, **ONE_THREAD},
+                    env={**os.environ, **ONE_THREAD, JOB: "1"},
                     pass_fds=[lock.fileno()],
                     start_new_session=True,  # Ctrl-C goes to the launcher, which asks them to stop
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from marl.training import (
     run_directory,
     stage_borders,
     starting,
+    unread,
 )  # fmt: skip
 from marl.training.build import MakeEnv
 from marl.training.callbacks import Callback, Callbacks
@@ -55,6 +56,7 @@ class Assembly:
         sinks: list[Sink] | None = None,
         numbered: bool = False,
         callbacks: Sequence[Callback] = (),
+        chosen: Collection[str] = (),
     ):
         self.settings = Settings() if settings is None else settings
         configs = [algorithm, *(team.algorithm for team in (teams or {}).values() if team)]
@@ -77,6 +79,7 @@ class Assembly:
             self.env, self.evaluation_env, self.make = envs.training, envs.evaluation, envs.make
             default = Team(None, algorithm, model or Perceptron(), critic_model)
             self._build_teams(teams or {}, default)
+            unread.check(self.teams, chosen)
             self._build_loop()
             self._open_run(resume, numbered, sinks or [])
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from marl.algorithm import Algorithm
 from marl.env import VectorEnv
-from marl.training import rivals
+from marl.training import rivals, unread
 from marl.training.settings import Settings
 from marl.training.teams import Team
 
@@ -31,7 +31,7 @@ def print_warnings(
     """
     rival_warnings = rivals.warnings(specs, env, settings.seed, clock)
     idle = [*idle_warnings(specs, settings), *sequence_warnings(teams, settings)]
-    for warning in (*idle, *rival_warnings):
+    for warning in (*unread.warnings(specs, teams), *idle, *rival_warnings):
         print(f"marl: warning: {warning}", file=sys.stderr, flush=True)
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 
 def learns(algorithm: Any) -> bool:
     """Returns whether an ``Algorithm``'s policy changes: its ``learns``, by default True."""
     return getattr(algorithm, "learns", True)
+
+
+def unread_settings(algorithm: Any) -> Mapping[str, str]:
+    """Returns why nothing reads some settings of an ``Algorithm``, by their names: its
+    ``unread_settings``, by default empty."""
+    return getattr(algorithm, "unread_settings", dict)()
 
 
 def needs_replay(config: Any) -> bool:

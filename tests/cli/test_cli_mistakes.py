@@ -82,6 +82,11 @@ def test_bad_input_is_one_sentence(
             "run or checkpoint file",
         ),
         (["task=tests.helpers.toy_envs:images", "model=cnn"], "8x8 pixels are too small"),
+        (
+            ["algorithm=qmix", "algorithm.burn_in=3"],
+            "nothing reads algorithm.burn_in: the networks have no memory; set model.gru=64",
+        ),
+        (["algorithm=vdn", "critic_model=mlp"], "nothing reads critic_model: the algorithm has no"),
         (["algorithm=hasac", "algorithm.lr=1"], "did you mean 'algorithm.actor_lr'?"),
         (
             ["experiment=value", "algorithm=masac"],
