@@ -22,6 +22,8 @@ class Start:
     #: By team, for provenance: ``run``, ``team`` there, ``checkpoint``, ``frames`` and
     #: ``fingerprint``.
     origin: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: The settings of a team that shape weights and differ from the run's, as text, by team.
+    differing: dict[str, list[str]] = field(default_factory=dict)
     #: What a user should know besides.
     notes: list[str] = field(default_factory=list)
 
@@ -35,7 +37,8 @@ class Start:
                 name = part
                 if is_optimizer(fit.state) and "optimizer" not in part:  # such as actor_0
                     name = f"{part}_optimizer"
-                lines += [(team, name, *cells) for cells in _cells(fit)]
+                cells = _cells(fit)[: 1 if self.differing.get(team) else None]  # else the cause
+                lines += [(team, name, *row) for row in cells]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         rows = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
         sources = [
@@ -43,7 +46,12 @@ class Start:
             f"({origin['frames']:,} frames)"
             for name, origin in self.origin.items()
         ]
-        return "\n".join([*sources, *(f"  {row}" for row in rows), *self.notes])
+        causes = [
+            f"  {team}: {', and '.join(settings)}; make them alike to load all"
+            for team, settings in self.differing.items()
+            if settings and any(fit.differences for fit in self.fits[team].values())
+        ]
+        return "\n".join([*sources, *(f"  {row}" for row in rows), *causes, *self.notes])
 
     def print_table(self) -> None:
         """Prints ``table``."""
@@ -61,7 +69,7 @@ def _cells(fit: Fit) -> list[tuple[str, str, str, str]]:
     """Returns the rows of one part: tensor, both shapes, and what becomes of it."""
     if fit.complete and not fit.differences:
         return [(_count(fit.tensors), "", "", "loaded")]
-    if fit.differences and all(d.there is None for d in fit.differences):
+    if fit.differences and not fit.loaded and all(d.there is None for d in fit.differences):
         return [(_count(fit.tensors), "", "", "missing in the run; begins anew")]
     rows = [
         (d.tensor or "(itself)", shape_text(d.there), shape_text(d.here), _why(d))

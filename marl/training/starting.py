@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from marl.algorithm import Algorithm
 from marl.errors import UserError
 from marl.networks.by_group import module_key
-from marl.training import fitting, loading, run_directory, zoo
+from marl.training import fitting, loading, run_directory, start_settings, zoo
 from marl.training.checkpoint_formats import State
 from marl.training.fitting import Difference, Fit
 from marl.training.start_from import StartFrom
@@ -38,6 +38,8 @@ class StoredTeam:
     groups: list[str]
     #: Name of the class of its algorithm's configuration.
     algorithm: str
+    #: Its settings, as ``config.json`` has them.
+    settings: Mapping[str, Any]
 
 
 def begin(
@@ -79,7 +81,9 @@ def begin(
         saved[name] = _renamed(_team_state(state, source, file), *groups)
         start.notes += _notes(name, specs[name], stored[source].algorithm)
         _check_images(teams[name], state, file)
-        _load_policy(teams[name], saved[name], name, file)
+        differing = start_settings.differences(stored[source].settings, specs[name])
+        _load_policy(teams[name], saved[name], name, file, differing)
+        start.differing[name] = differing
         start.origin[name] = {
             "run": str(loading.directory_of(path)), "team": source, "checkpoint": file.name,
             "frames": state["frames"], "fingerprint": fingerprint(saved[name]["policy"]),
@@ -125,7 +129,7 @@ def _stored_teams(directory: Path) -> dict[str, StoredTeam]:
     try:
         teams = json.loads((directory / "config.json").read_text())["teams"]
         return {
-            name: StoredTeam(list(team["groups"]), team["algorithm"][TYPE].rpartition(":")[2])
+            name: StoredTeam(list(team["groups"]), team["algorithm"][TYPE].rpartition(":")[2], team)
             for name, team in teams.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -191,7 +195,9 @@ def _renamed(state: State, groups: Sequence[str], here: Sequence[str]) -> State:
     }
 
 
-def _load_policy(team: Algorithm, state: State, name: str, file: Path) -> None:
+def _load_policy(
+    team: Algorithm, state: State, name: str, file: Path, differing: Sequence[str]
+) -> None:
     """Loads the layers of a policy that fit; raises UserError if none does."""
     policy = team.policy
     assert isinstance(policy, nn.Module), "the policy of a team that learns is a module"
@@ -201,13 +207,20 @@ def _load_policy(team: Algorithm, state: State, name: str, file: Path) -> None:
         raise UserError(
             f"start_from: nothing of the policy in {str(file)!r} fits team {name!r}: "
             f"{worst.tensor} is {shape_text(worst.there)} there and {shape_text(worst.here)} "
-            f"here; {advice(worst)}"
+            f"here; {advice(worst, differing)}"
         )
     policy.load_state_dict(fit.state)
 
 
-def advice(worst: Difference) -> str:
-    """Returns what to do where no layer of a policy fits, of which ``worst`` is one."""
+def advice(worst: Difference, differing: Sequence[str] = ()) -> str:
+    """Returns what to do where no layer of a policy fits.
+
+    Args:
+        worst: a tensor that does not fit.
+        differing: the settings that differ, as text.
+    """
+    if differing:
+        return f"{', and '.join(differing)}; make them alike"
     axes = len(worst.there or ()), len(worst.here or ())
     if axes[0] != axes[1] and min(axes) >= 2:  # a vector belongs to another kind of layer
         sharing = "per_agent" if axes[0] > axes[1] else "shared"
