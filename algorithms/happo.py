@@ -12,6 +12,7 @@ in ``marl.learning.sequential``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -31,6 +32,7 @@ from marl.policies.agent import AgentPolicy, agent_policies
 from marl.policies.base import DifferentiablePolicy
 from marl.types import Metrics, Rollout, Stats
 from marl.utils.compilation import compile_function
+from marl.utils.programs import learning_step
 from marl.utils.validation import check_range
 
 
@@ -109,11 +111,19 @@ class HAPPO(MAPPO):
             config.max_grad_norm,
         )
         self.critic_optimizer = self.optimizer.select("critic")
-        step = compile_function(self._actor_step) if config.compile else self._actor_step
+        step: Callable[..., Stats] = self._actor_step
+        if self.execution == "compiled":  # once for all agents
+            step = compile_function(self._actor_step)
         optimizers = [self.optimizer.select(name) for name in actors]
         self.actor_steps = [
-            partial(step, *pair) for pair in zip(self.agent_policies, optimizers, strict=True)
+            self._prepared(partial(step, *pair), pair[1])
+            for pair in zip(self.agent_policies, optimizers, strict=True)
         ]
+
+    def _prepared(self, step: Callable[..., Stats], optimizer: Optimizer) -> Callable[..., Stats]:
+        """Returns an agent's step, captured where the run is."""
+        captures = self.execution == "captured"
+        return learning_step("captured", step, optimizer.tensors) if captures else step
 
     def update(self, rollout: Rollout) -> Metrics:
         """Updates the agents one after the other by eq. 11 of Kuba et al. 2022, then the critic.

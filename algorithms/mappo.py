@@ -34,9 +34,10 @@ from marl.networks.observation_norm import observe
 from marl.policies.base import DifferentiablePolicy
 from marl.policies.bayesian import team_policy
 from marl.policies.dag import BayesianNetworkConfig
-from marl.types import Carry, Metrics, Observation, PolicyStep, Rollout, Stats
+from marl.types import Carry, Metrics, Noise, Observation, PolicyStep, Rollout, Stats
 from marl.utils import distributed
 from marl.utils.compilation import compile_function
+from marl.utils.programs import learning_step
 from marl.utils.validation import check_range, check_word
 
 # The attributes whose states make up a checkpoint.
@@ -189,8 +190,10 @@ class MAPPO:
         self.chunk = on_policy.chunk_length(config.chunk_length, context.steps, self.recurrent)
         frames = distributed.share("minibatch_size", config.minibatch_size)
         self.minibatch_frames = frames or context.steps * context.num_envs  # on this rank
-        compiler = compile_function if config.compile else lambda function: function
-        self.step, self.policy_act = compiler(self._step), compiler(self.policy.act)
+        self.execution = "compiled" if config.compile else context.execution
+        self.step = learning_step(self.execution, self._step, lambda: self.optimizer.tensors())
+        compiles = self.execution == "compiled"
+        self.policy_act = compile_function(self.policy.act) if compiles else self.policy.act
 
     @torch.no_grad()
     def act(
@@ -216,7 +219,22 @@ class MAPPO:
         """
         if not explore:
             return self.policy.act(obs, carry, start, None)
-        return self.policy_act(obs, carry, start, self.policy.noise(len(start), generator))
+        return self.policy_act(obs, carry, start, self.acting_noise(len(start), generator))
+
+    def acting_noise(self, num_envs: int, generator: torch.Generator) -> Noise:
+        """Draws the random numbers of one step's actions, as ``Policy.noise``."""
+        return self.policy.noise(num_envs, generator)
+
+    def acting_noise_ahead(
+        self, steps: int, num_envs: int, generator: torch.Generator
+    ) -> Noise | None:
+        """Draws the random numbers of several steps, as ``NetworkPolicy.noise_ahead``."""
+        ahead = getattr(self.policy, "noise_ahead", None)
+        return ahead and ahead(steps, num_envs, generator)
+
+    def decide(self, obs: Observation, carry: Carry, start: Tensor, noise: Noise) -> PolicyStep:
+        """Chooses the actions of one step by noise, as ``Policy.act``; a pure function."""
+        return self.policy.act(obs, carry, start, noise)
 
     def update(self, rollout: Rollout) -> Metrics:
         """Estimates advantages, then takes epochs of minibatch steps (Yu et al. 2022, algorithm 1).

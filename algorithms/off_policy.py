@@ -19,13 +19,14 @@ from marl.learning.rewards import REWARDS, team_alive
 from marl.learning.target_networks import TargetNetwork
 from marl.networks.base import Model, per_agent
 from marl.networks.observation_norm import observe
-from marl.policies.base import DifferentiablePolicy, act
+from marl.policies.base import DifferentiablePolicy
 from marl.policies.dag import BayesianNetworkConfig
 from marl.policies.random import RandomPolicy
 from marl.types import Carry, Metrics, Noise, Observation, PolicyStep, Rollout
 from marl.utils import distributed
 from marl.utils.validation import check_range, check_word
 
+RANDOM = "random/"  # prefix of the noise of uniformly random actions
 Config = TypeVar("Config", bound="ReplayConfig")
 Batch = TypeVar("Batch")  # what one gradient step learns from
 NO_MEMORY = "the networks have no memory; set model.gru=64, for instance, or leave it out"
@@ -187,14 +188,31 @@ class ReplayLearner(Generic[Config, Batch]):
             Actions ``[B, N, *A]`` and log-probabilities ``[B, N]`` by group, the new memories, and
             what the replay stores beside them.
         """
-        noise = None
         if explore:
-            noise = self.exploration_noise(self.policy.noise(len(start), generator))
-        step = self.policy.act(obs, carry, start, noise)
+            return self.decide(obs, carry, start, self.acting_noise(len(start), generator))
+        return self._without_params(self.policy.act(obs, carry, start, None))
+
+    def acting_noise(self, num_envs: int, generator: torch.Generator) -> Noise:
+        """Draws the random numbers of one step's actions: the policy's, and those of uniform ones
+        during the warm-up."""
+        noise = self.exploration_noise(self.policy.noise(num_envs, generator))
+        if self.frames >= self.warmup:
+            return noise
+        random = self.random_policy.noise(num_envs, generator)
+        return {**noise, **{RANDOM + name: value for name, value in random.items()}}
+
+    def decide(self, obs: Observation, carry: Carry, start: Tensor, noise: Noise) -> PolicyStep:
+        """Chooses the actions of one step by noise, with exploration; a pure function."""
+        own = {name: x for name, x in noise.items() if not name.startswith(RANDOM)}
+        step = self._without_params(self.policy.act(obs, carry, start, own))
+        random = {n.removeprefix(RANDOM): x for n, x in noise.items() if n.startswith(RANDOM)}
+        if not random:
+            return step
+        return replace(step, action=self.random_policy.act(obs, {}, start, random).action)
+
+    def _without_params(self, step: PolicyStep) -> PolicyStep:
+        """Returns a step with those entries of ``aux`` that a replay stores."""
         aux = {n: {key: step.aux[n][key] for key in self.policy.aux_keys} for n in self.team}
-        if explore and self.frames < self.warmup:
-            random = act(self.random_policy, obs, {}, start, generator, explore)
-            return replace(step, action=random.action, aux=aux)
         return replace(step, aux=aux)
 
     def exploration_noise(self, noise: Noise) -> Noise:

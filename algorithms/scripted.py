@@ -88,6 +88,9 @@ class FunctionPolicy(FixedPolicy):
         function: as in ``ScriptedConfig``.
     """
 
+    #: A user's function may depend on what no program sees.
+    pure = False
+
     def __init__(self, groups: Mapping[str, AgentGroup], function: Callable[..., Tensor]):
         super().__init__(groups)
         self.function = function

@@ -39,8 +39,8 @@ from marl.types import (
     Carry,
     Continuous,
     Metrics,
+    Noise,
     Observation,
-    PolicyStep,
     Rollout,
     Stats,
     TensorSpec,
@@ -119,18 +119,11 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
 
     # --------------------------------------------------------------------------------------- acting
 
-    def act(
-        self,
-        obs: Observation,
-        carry: Carry,
-        start: Tensor,
-        generator: torch.Generator,
-        explore: bool = True,
-    ) -> PolicyStep:
-        """Acts for one step, at random with probability epsilon; see ``ReplayLearner.act``."""
-        if explore:
-            self.policy.epsilon.fill_(self.epsilon)
-        return super().act(obs, carry, start, generator, explore)
+    def acting_noise(self, num_envs: int, generator: torch.Generator) -> Noise:
+        """Draws the random numbers of one step's actions, which are random with probability
+        epsilon; see ``ReplayLearner.acting_noise``."""
+        self.policy.epsilon.fill_(self.epsilon)
+        return super().acting_noise(num_envs, generator)
 
     @property
     def epsilon(self) -> float:

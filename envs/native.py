@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from marl.errors import UserError
-from marl.types import AgentGroup, tree_map
+from marl.types import AgentGroup, tree_map, tree_tensors
 
 T = TypeVar("T")
 
@@ -66,6 +66,45 @@ def restart_where(done: Tensor, state: T, fresh: T) -> T:
         return torch.where(done.reshape(-1, *[1] * (old.dim() - 1)), new, old)
 
     return tree_map(select, state, fresh)
+
+
+class Beginnings:
+    """Beginnings of episodes that are computed ahead for the steps of a rollout, many at once.
+
+    Args:
+        begin: returns a tree of tensors ``[B, ...]`` from noise ``[B, S]``.
+        most: how many beginnings may be computed at once.
+    """
+
+    def __init__(self, begin: Callable[[Tensor], Any], most: int = 2**20):
+        self._begin, self._most = begin, most
+        self._storage: Any = None  # trees of one step each, in one tree [T, ...]
+
+    def of(self, noise: Sequence[Tensor], needed: Sequence[bool], like: Callable[[], Any]) -> Any:
+        """Returns a beginning for every step, which holds old numbers where none is needed.
+
+        Args:
+            noise: ``[B, S]`` for each step that needs beginnings.
+            needed: for each of T steps, whether it does.
+            like: returns a tree of the shape of ``begin``'s, for storage.
+
+        Returns:
+            The tree ``[T, B, ...]``, valid until the next call.
+        """
+        steps = [step for step, is_needed in enumerate(needed) if is_needed]
+        if self._storage is None or len(tree_tensors(self._storage)[0]) != len(needed):
+            self._storage = tree_map(lambda x: x.new_zeros(len(needed), *x.shape), like())
+        count = max(1, self._most // len(noise[0])) if noise else 1
+        for first in range(0, len(steps), count):
+            part = slice(first, first + count)
+            batch = (len(noise[part]), len(noise[0]))
+            for slot, value in zip(
+                tree_tensors(self._storage),
+                tree_tensors(self._begin(torch.cat(list(noise[part])))),
+                strict=True,
+            ):
+                slot[steps[part]] = value.unflatten(0, batch)
+        return self._storage
 
 
 def agent_indices(

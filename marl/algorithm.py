@@ -13,7 +13,7 @@ from torch import Tensor
 from marl.learning.replay import Replay
 from marl.networks.base import Model
 from marl.policies.base import Policy
-from marl.types import AgentGroup, Carry, Metrics, Observation, PolicyStep, Rollout
+from marl.types import AgentGroup, Carry, Metrics, Noise, Observation, PolicyStep, Rollout
 from marl.utils.moved import old_names
 
 if not TYPE_CHECKING:
@@ -53,6 +53,8 @@ class Context:
     replay: Replay | None = None
     #: Loads policies of earlier runs; None where that is not possible.
     load_policy: LoadPolicy | None = None
+    #: How steps of learning run (``marl.utils.programs.learning_step``).
+    execution: str = "eager"
 
     @property
     def device(self) -> torch.device:
@@ -120,6 +122,47 @@ class Algorithm(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Loads what ``state_dict`` returned."""
         ...
+
+
+class PureActor(Algorithm, Protocol):
+    """An algorithm whose acting in training is a pure function, of which programs are made.
+
+    Its ``act`` with exploration returns ``decide`` of ``acting_noise``.
+    """
+
+    def acting_noise(self, num_envs: int, generator: torch.Generator) -> Noise:
+        """Draws the random numbers of one step's actions.
+
+        Args:
+            num_envs: B, the number of environments.
+            generator: the generator to draw from.
+
+        Returns:
+            Tensors by name, always of the same shapes within a rollout.
+        """
+        ...
+
+    def decide(self, obs: Observation, carry: Carry, start: Tensor, noise: Noise) -> PolicyStep:
+        """Chooses the team's actions of one step; arguments and result as of ``act``.
+
+        It may depend on weights, which programs read where they are now, but neither change
+        anything, nor depend on the values of tensors in Python.
+        """
+        ...
+
+
+def is_pure_actor(team: Algorithm) -> bool:
+    """Returns whether an algorithm is a ``PureActor``, and acts by ``decide``.
+
+    A subclass that overrides ``act`` alone does not, and a policy with ``pure = False`` depends on
+    more than its arguments.
+    """
+    for cls in type(team).__mro__:
+        if "decide" in vars(cls):
+            return getattr(team.policy, "pure", True)
+        if "act" in vars(cls):
+            break
+    return False
 
 
 class AlgorithmConfig(Protocol):

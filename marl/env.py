@@ -102,6 +102,54 @@ class VectorEnv(Protocol):
         ...
 
 
+class PureEnv(VectorEnv, Protocol):
+    """An environment whose step is a pure function of tensors, of which programs are made.
+
+    Steps by ``pure_step``, with ``pure_state`` set to the last state afterwards, lead to where as
+    many calls of ``step`` lead, and to the same numbers up to rounding. Random numbers may be drawn
+    in another order where episodes may end before their time. ``marl.training.rollout_program``
+    compiles and captures what is made of such steps, so that ``pure_step`` may neither wait for
+    the device nor depend on the values of tensors in Python.
+
+    Attributes:
+        pure_state: tree of tensors that the next step depends on, beside chance.
+    """
+
+    pure_state: Any
+
+    def draw_ahead(self, steps: int) -> Any:
+        """Draws what chance decides in the next steps, which must then be taken.
+
+        Args:
+            steps: T, their number.
+
+        Returns:
+            A tree of tensors ``[T, ...]``, valid until the next call: random numbers, and
+            beginnings of the episodes that may begin.
+        """
+        ...
+
+    def pure_step(
+        self, state: Any, action: Mapping[str, Tensor], chance: Any
+    ) -> tuple[Any, Transition]:
+        """Steps all copies, and restarts those whose episode ended.
+
+        Args:
+            state: a ``pure_state``.
+            action: ``[B, N, *action shape]`` by group.
+            chance: what ``draw_ahead`` returned for this step.
+
+        Returns:
+            The next state, and the transition.
+        """
+        ...
+
+
+def is_pure(env: VectorEnv) -> bool:
+    """Returns whether an environment itself is a ``PureEnv``; a wrapper around one is not."""
+    return hasattr(type(env), "pure_step")
+
+
 def copy_seeds(seed: int, num_envs: int) -> list[int]:
     """Returns one seed per copy of an environment.
 

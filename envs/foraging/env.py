@@ -36,7 +36,13 @@ from marl.envs.foraging.room import check_room
 from marl.envs.foraging.rules import ACTIONS, Rules
 from marl.envs.foraging.state import State
 from marl.envs.groups import find_groups, find_teams
-from marl.envs.native import agent_indices, check_copies, check_index, for_all_agents
+from marl.envs.native import (
+    agent_indices,
+    check_copies,
+    check_index,
+    for_all_agents,
+    restart_where,
+)
 from marl.errors import UserError
 from marl.types import (
     AgentGroup,
@@ -171,6 +177,35 @@ class ForagingEnv:
             for name, rows in self._rows.items()
         }
         return Observation(groups, self._observer.state(state, obs))
+
+    # ------------------------------------------------------------------- as ``marl.env.PureEnv``
+
+    @property
+    def pure_state(self) -> tuple[State, State]:
+        return self.state, self.last_state
+
+    @pure_state.setter
+    def pure_state(self, state: tuple[State, State]) -> None:
+        self.state, self.last_state = state
+
+    def draw_ahead(self, steps: int) -> Any:
+        """Draws beginnings for every one of the next steps, as ``step`` does on a GPU."""
+        noise = [self._noise(self.num_envs) for _ in range(steps)]
+        state, obs = self.begin(torch.cat(noise, dim=-1))
+        batch = (steps, self.num_envs)
+        state = tree_map(lambda x: x.unflatten(-1, batch).movedim(-2, 0), state)
+        return state, tree_map(lambda x: x.unflatten(0, batch), obs)
+
+    def pure_step(
+        self, state: tuple[State, State], action: Mapping[str, Tensor], chance: Any
+    ) -> tuple[tuple[State, State], Transition]:
+        last_state, next_obs, reward, over, cut, info = self.advance(state[0], action)
+        fresh, first = chance
+        done = over | cut
+        now = tree_map(lambda old, new: torch.where(done, new, old), last_state, fresh)
+        obs = restart_where(done, next_obs, first)
+        ends = for_all_agents(self.groups, over), for_all_agents(self.groups, cut)
+        return (now, last_state), Transition(obs, next_obs, reward, *ends, done, info)
 
     # ---------------------------------------------------------------------------------------- state
 

@@ -22,7 +22,14 @@ from marl.envs.games.render import draw
 from marl.envs.games.spectrum import Spectrum
 from marl.envs.games.two_step import TwoStep
 from marl.envs.groups import find_groups, find_teams
-from marl.envs.native import Measures, check_copies, check_index, for_all_agents, restart_where
+from marl.envs.native import (
+    Beginnings,
+    Measures,
+    check_copies,
+    check_index,
+    for_all_agents,
+    restart_where,
+)
 from marl.errors import UserError, unknown
 from marl.types import (
     AgentGroup,
@@ -90,6 +97,7 @@ class GameEnv:
         self._random = torch.Generator(self.device)
         self._find_groups(groups)
         self._measures = Measures(game.measures, self.device, torch.float32)
+        self._beginnings = Beginnings(self._begin)
         self.play = self.last_play = self._fresh()  # to act on; result of the last step
 
     def reset(self, seed: int) -> Observation:
@@ -99,26 +107,33 @@ class GameEnv:
 
     @torch.no_grad()
     def step(self, action: Mapping[str, Tensor]) -> Transition:
-        joint = torch.cat([action[name] for name in self.groups], dim=1)[:, self._order]
-        self.play = self.last_play = self.advance(
-            self.play, joint, self._uniform(self.game.step_noise)
-        )
+        noise = self._uniform(self.game.step_noise)
+        self.play = self.last_play = self.advance(self.play, self._joint(action), noise)
         done = self.play.steps >= self.max_steps
         next_obs = obs = self._observation(self.play)
         fresh = self._fresh()  # at every step, so that random numbers do not depend on the device
         if self.device.type != "cpu" or done.any():
             self.play = restart_where(done, self.play, fresh)
             obs = self._observation(self.play)
+        return self._transition(obs, next_obs, self.last_play)
+
+    def _joint(self, action: Mapping[str, Tensor]) -> Tensor:
+        """Returns the actions of all agents in the game's order, ``[B, N]``."""
+        return torch.cat([action[name] for name in self.groups], dim=1)[:, self._order]
+
+    def _transition(self, obs: Observation, next_obs: Observation, play: Play) -> Transition:
+        """Returns the transition of a step that led to ``play``, and with restarts to ``obs``."""
+        done = play.steps >= self.max_steps
         never = torch.zeros_like(done)
         terminated, truncated = (done, never) if self._final else (never, done)
         return Transition(
             obs,
             next_obs,
-            {name: self.last_play.reward[:, rows] for name, rows in self._rows.items()},
+            {name: play.reward[:, rows] for name, rows in self._rows.items()},
             for_all_agents(self.groups, terminated),
             for_all_agents(self.groups, truncated),
             done,
-            self._measures.by_name(self.last_play.totals, self.last_play.steps),
+            self._measures.by_name(play.totals, play.steps),
         )
 
     # ------------------------------------------------------------------------------- pure functions
@@ -134,6 +149,43 @@ class GameEnv:
         state, outcome = self.game.advance(play.state, action, noise)
         totals = self._measures.add(play.totals, outcome.measures)
         return Play(state, action, outcome.reward, play.steps + 1, totals)
+
+    # ------------------------------------------------------------------- as ``marl.env.PureEnv``
+
+    @property
+    def pure_state(self) -> tuple[Play, Play]:
+        return self.play, self.last_play
+
+    @pure_state.setter
+    def pure_state(self, state: tuple[Play, Play]) -> None:
+        self.play, self.last_play = state
+
+    def draw_ahead(self, steps: int) -> Any:
+        """Draws what chance decides in the next steps, and all the beginnings that ``step``
+        draws."""
+        sizes = (self.game.step_noise, self.game.start_noise)
+        drawn = [[self._uniform(size) for size in sizes] for _ in range(steps)]
+        events, noise = zip(*drawn, strict=True)
+        fresh = self._beginnings.of(noise, [True] * steps, self._now)
+        return torch.stack(events), fresh
+
+    def pure_step(
+        self, state: tuple[Play, Play], action: Mapping[str, Tensor], chance: Any
+    ) -> tuple[tuple[Play, Play], Transition]:
+        noise, fresh = chance
+        last_play = self.advance(state[0], self._joint(action), noise)
+        next_obs = self._observation(last_play)
+        done = last_play.steps >= self.max_steps
+        play, obs = restart_where(done, (last_play, next_obs), fresh)
+        return (play, last_play), self._transition(obs, next_obs, last_play)
+
+    def _now(self) -> tuple[Play, Observation]:
+        return self.play, self._observation(self.play)
+
+    def _begin(self, noise: Tensor) -> tuple[Play, Observation]:
+        """Returns new episodes from ``noise [B, start_noise]``, and their observations."""
+        play = self._play(noise)
+        return play, self._observation(play)
 
     # ---------------------------------------------------------------------------------------- state
 
@@ -192,9 +244,13 @@ class GameEnv:
 
     def _fresh(self) -> Play:
         """Returns new episodes of all copies."""
-        batch, agents = self.num_envs, len(self.game.agents)
+        return self._play(self._uniform(self.game.start_noise))
+
+    def _play(self, noise: Tensor) -> Play:
+        """Returns new episodes from ``noise [B, start_noise]``."""
+        batch, agents = len(noise), len(self.game.agents)
         return Play(
-            self.game.start(self._uniform(self.game.start_noise)),
+            self.game.start(noise),
             torch.full((batch, agents), -1, device=self.device),
             torch.zeros(batch, agents, device=self.device),
             torch.zeros(batch, dtype=torch.int64, device=self.device),

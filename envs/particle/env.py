@@ -33,7 +33,14 @@ from torch import Tensor
 
 from marl.envs.checks import check_count
 from marl.envs.groups import find_groups, find_teams
-from marl.envs.native import Measures, check_copies, check_index, for_all_agents, restart_where
+from marl.envs.native import (
+    Beginnings,
+    Measures,
+    check_copies,
+    check_index,
+    for_all_agents,
+    restart_where,
+)
 from marl.envs.particle.controls import Controls, action_spec
 from marl.envs.particle.render import draw
 from marl.envs.particle.scenario import Scenario, State
@@ -86,8 +93,11 @@ class ParticleEnv:
         self._none = torch.zeros(num_envs, 0, device=self.device, dtype=dtype)
         self.state = self._fresh()
         self._find_groups(groups, continuous_actions)
+        self._may_terminate = scenario.outcome(self.state).terminated is not None
         self._checks_ends = self.device.type == "cpu"  # where checking for ends is cheap
         self._measures = Measures(scenario.measures, self.device, dtype)
+        bodies = len(scenario.agents) + len(scenario.landmarks)
+        self._beginnings = Beginnings(self._begin, most=2**26 // bodies**2)
         self._advance = compile_function(self.advance, whole=True) if compile else self.advance
         self._restart = compile_function(self.restart, whole=True) if compile else self.restart
 
@@ -103,8 +113,14 @@ class ParticleEnv:
         done, next_obs, self.state = over | cut, obs, state
         if not self._checks_ends or done.any():
             self.state, obs = self._restart(state, done, self._start_noise())
-        terminated, truncated = for_all_agents(self.groups, over), for_all_agents(self.groups, cut)
-        return Transition(obs, next_obs, reward, terminated, truncated, done, info)
+        return self._transition(obs, next_obs, reward, over, cut, info)
+
+    def _transition(
+        self, obs: Observation, next_obs: Observation, reward: Mapping[str, Tensor],
+        over: Tensor, cut: Tensor, info: Mapping[str, Tensor],
+    ) -> Transition:  # fmt: skip
+        ends = for_all_agents(self.groups, over), for_all_agents(self.groups, cut)
+        return Transition(obs, next_obs, reward, *ends, over | cut, info)
 
     # ------------------------------------------------------------------------------- pure functions
 
@@ -161,6 +177,49 @@ class ParticleEnv:
         }
         graph = self.scenario.graph(state)
         return Observation(groups, graph=graph and replace(graph, ego=self._ego))
+
+    # ------------------------------------------------------------------- as ``marl.env.PureEnv``
+
+    @property
+    def pure_state(self) -> State:
+        return self.state
+
+    @pure_state.setter
+    def pure_state(self, state: State) -> None:
+        self.state = state
+
+    def draw_ahead(self, steps: int) -> Any:
+        """Draws what chance decides in the next steps: their events, and beginnings of episodes.
+
+        Where only time ends episodes, a CPU draws beginnings for the steps that end one, as
+        ``step`` does; elsewhere for every step.
+        """
+        events, noise, ends = [], [], self._ends_ahead(steps)
+        for step in range(steps):
+            events.append(self._events())
+            if ends[step]:
+                noise.append(self._start_noise())
+        fresh = self._beginnings.of(noise, ends, lambda: (self.state, self.observe(self.state)))
+        return torch.stack(events), fresh
+
+    def pure_step(
+        self, state: State, action: Mapping[str, Tensor], chance: Any
+    ) -> tuple[State, Transition]:
+        events, fresh = chance
+        state, next_obs, reward, over, cut, info = self.advance(state, action, events)
+        state, obs = restart_where(over | cut, (state, next_obs), fresh)
+        return state, self._transition(obs, next_obs, reward, over, cut, info)
+
+    def _ends_ahead(self, steps: int) -> list[bool]:
+        """Returns in which of the next steps an episode may end."""
+        if not self._checks_ends or self._may_terminate:
+            return [True] * steps
+        ahead = torch.arange(1, steps + 1).unsqueeze(-1)
+        return ((self.state.steps + ahead) % self.max_cycles == 0).any(-1).tolist()
+
+    def _begin(self, noise: Tensor) -> tuple[State, Observation]:
+        state = self.scenario.start(noise)
+        return state, self.observe(state)
 
     # ---------------------------------------------------------------------------------------- state
 

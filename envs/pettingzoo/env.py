@@ -126,6 +126,9 @@ class PettingZooEnv:
         UserError: counts out of range, or spaces, names or a state that cannot be used.
     """
 
+    #: Python steps it, which no program of tensors holds.
+    steps_on_host = True
+
     def __init__(
         self,
         make: Factory,

@@ -92,6 +92,11 @@ class Optimizer:
         for name, lr in self.lr.items():
             lr.fill_(self.initial_lr[name] * factor)
 
+    def tensors(self) -> list[Tensor]:
+        """Returns all tensors that a step changes in place."""
+        every = (self.parts, self.first, self.second, self.steps)
+        return [x for by_part in every for part in by_part.values() for x in part]
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the moments and step counts by part; learning rates follow from the run."""
         return {"first": self.first, "second": self.second, "steps": self.steps}

@@ -116,15 +116,21 @@ def distribution(spec: ActionSpec) -> Distribution:
             return TanhGaussian(spec)
 
 
-def gumbel(batch: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Draws standard Gumbel noise ``[*batch]``.
+def gumbel(batch: Sequence[int], generator: torch.Generator, steps: int | None = None) -> Tensor:
+    """Draws standard Gumbel noise ``[*batch]``, or that of several steps, ``[steps, *batch]``.
+
+    A CPU draws step by step, so that the numbers are those of as many calls.
 
     Args:
-        batch: the shape of the result.
+        batch: the shape of one step's noise.
         generator: the generator to draw from, on the device of the result.
+        steps: number of steps; None for one, without the axis.
     """
-    exponential = torch.empty(*batch, device=generator.device).exponential_(generator=generator)
-    return -exponential.clamp_min(1e-20).log()
+    exponential = torch.empty(steps or 1, *batch, device=generator.device)
+    for part in exponential.unbind() if generator.device.type == "cpu" else (exponential,):
+        part.exponential_(generator=generator)
+    result = exponential.clamp_min_(1e-20).log_().neg_()
+    return result.squeeze(0) if steps is None else result
 
 
 def masked_log_softmax(logits: Tensor, mask: Tensor | None) -> Tensor:
@@ -154,6 +160,10 @@ class Categorical:
 
     def noise(self, batch: Sequence[int], generator: torch.Generator) -> Tensor:
         return gumbel((*batch, self.n), generator)
+
+    def noise_ahead(self, steps: int, batch: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Draws the noise of several steps, ``[steps, *batch, n]``."""
+        return gumbel((*batch, self.n), generator, steps)
 
     def sample(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> ActionSample:
         log_probs = masked_log_softmax(params, mask)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from marl.policies.base import Policy, act
-from marl.types import AgentGroup, Aux, Carry, Metrics, Observation, PolicyStep, Rollout
+from marl.types import AgentGroup, Aux, Carry, Metrics, Noise, Observation, PolicyStep, Rollout
 
 
 class FixedPolicy(Policy):
@@ -59,6 +59,14 @@ class Scripted:
     ) -> PolicyStep:
         explore = explore if self.explore is None else self.explore
         return act(self.policy, obs, carry, start, generator, explore)
+
+    def acting_noise(self, num_envs: int, generator: torch.Generator) -> Noise:
+        """Draws the random numbers of one step's actions in training; none of greedy ones."""
+        return {} if self.explore is False else self.policy.noise(num_envs, generator)
+
+    def decide(self, obs: Observation, carry: Carry, start: Tensor, noise: Noise) -> PolicyStep:
+        """Chooses the actions of one step of training by noise, as ``Policy.act``."""
+        return self.policy.act(obs, carry, start, None if self.explore is False else noise)
 
     def update(self, rollout: Rollout) -> Metrics:
         return {}

@@ -45,6 +45,23 @@ class NetworkPolicy(DifferentiablePolicy):
             for name, group in self.groups.items()
         }
 
+    def noise_ahead(self, steps: int, num_envs: int, generator: torch.Generator) -> Noise | None:
+        """Draws the noise of several steps at once, the numbers of as many calls of ``noise``.
+
+        Args:
+            steps: T, their number.
+            num_envs: B, the number of environments.
+            generator: the generator to draw from, on the device of the result.
+
+        Returns:
+            ``[T, B, N, *]`` by group; None where it must be drawn step by step.
+        """
+        draws = {n: getattr(d, "noise_ahead", None) for n, d in self.distributions.items()}
+        (name, draw), *others = draws.items()
+        if type(self).noise is not NetworkPolicy.noise or draw is None or others:
+            return None
+        return {name: draw(steps, (num_envs, self.groups[name].size), generator)}
+
     def rsample(
         self, obs: Observation, noise: Noise, params: Mapping[str, Tensor] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

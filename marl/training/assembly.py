@@ -12,6 +12,7 @@ from marl.networks.perceptron import Perceptron
 from marl.training import (
     build,
     early_stop,
+    execution,
     own_callbacks,
     run_claim,
     run_directory,
@@ -77,6 +78,9 @@ class Assembly:
             ordered = resume and len(self.stages) == 1  # config.json has the last stage's order
             envs = build.build_environments(*parts, self.directory if ordered else None)
             self.env, self.evaluation_env, self.make = envs.training, envs.evaluation, envs.make
+            self.execution = execution.resolve(self.settings.execution, self.env)
+            if resume:
+                execution.check_same(self.directory, self.execution)
             default = Team(None, algorithm, model or Perceptron(), critic_model)
             self._build_teams(teams or {}, default)
             unread.check(self.teams, chosen)
@@ -87,7 +91,8 @@ class Assembly:
         """Draws all weights, the same on every rank. Then each rank's global states differ."""
         settings = self.settings
         self.specs = resolve_teams(self.env, teams, default)
-        shape = RunShape(self.env.num_envs, settings.steps, settings.iterations)
+        size = self.env.num_envs, settings.steps, settings.iterations
+        shape = RunShape(*size, self.execution)
         self.replay = build.build_replay(self.specs, settings, self.device)
         self.teams = build.build_teams(self.env, self.specs, shape, settings.seed, self.replay)
         build.check_same_weights(self.teams)
@@ -96,7 +101,8 @@ class Assembly:
 
     def _build_loop(self) -> None:
         settings = self.settings
-        self.collector = build.build_collector(self.env, self.teams, settings, self.replay)
+        parts = self.env, self.teams, settings, self.replay
+        self.collector = build.build_collector(*parts, self.execution)
         past = seeding.generator(torch.device("cpu"), settings.seed, "selfplay")
         self.selfplay = SelfPlay(settings.selfplay, self.teams, past)
         self.past: list[str] = []  # teams whose past policies played the last rollout
@@ -145,7 +151,8 @@ class Assembly:
         """Returns the configuration of the run, as objects, with the agents of its last stage."""
         task = self.task if hasattr(self.task, "__dataclass_fields__") else None
         parts = {"task": task, "settings": self.settings, "teams": self.specs}
-        return {"learning": self.learning, **parts, **described(self.last_env)}
+        versions = {"learning": self.learning, "execution": self.execution}
+        return {**versions, **parts, **described(self.last_env)}
 
     def close(self) -> None:
         """Closes the environments."""

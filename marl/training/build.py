@@ -18,7 +18,7 @@ from marl.learning.replay import Replay
 from marl.learning.replay_limits import check_holds_rollout
 from marl.policies.base import Policy
 from marl.policies.fixed import Scripted
-from marl.training import agent_order, memory
+from marl.training import agent_order, execution, memory
 from marl.training.agent_order import Order
 from marl.training.collector import Collector
 from marl.training.loading import load_policy, restore_policy
@@ -111,7 +111,7 @@ def context(
         env: environment that the team plays in, or its groups.
         name: name of the team.
         team: the team, with its groups and models.
-        shape: size and number of the run's rollouts.
+        shape: size, number and execution of the run's rollouts.
         policies: policies of all teams, by team; filled as teams are built.
         random: random numbers of the algorithm.
         replay: the run's replay, if there is one.
@@ -119,7 +119,7 @@ def context(
     groups: dict[str, AgentGroup] = {group: env.groups[group] for group in team.groups or []}
     return Context(
         groups, env.groups, env.state_size, shape.num_envs, shape.steps, shape.iterations,
-        team.model, team.critic_model, policies, random, replay, load_policy,
+        team.model, team.critic_model, policies, random, replay, load_policy, shape.execution,
     )  # fmt: skip
 
 
@@ -204,7 +204,11 @@ def check_same_weights(teams: Mapping[str, Algorithm]) -> None:
 
 
 def build_collector(
-    env: VectorEnv, teams: Mapping[str, Algorithm], settings: Settings, replay: Replay | None
+    env: VectorEnv,
+    teams: Mapping[str, Algorithm],
+    settings: Settings,
+    replay: Replay | None,
+    word: str = "eager",
 ) -> Collector:
     """Resets the environment and returns this rank's collector; allocates the replay's storage.
 
@@ -213,6 +217,7 @@ def build_collector(
         teams: algorithms by team.
         settings: the run's settings.
         replay: the run's replay, if there is one.
+        word: the run's ``execution``, resolved.
 
     Raises:
         UserError: training needs more memory than the settings allow.
@@ -221,6 +226,7 @@ def build_collector(
     seed = training_seed(settings.seed, *suffix)
     acting = generator(env.device, settings.seed, "acting", *suffix)
     collector = Collector(env, teams, settings.steps, seed, acting)
+    collector.program = execution.rollout_program(word, env, teams, settings.steps)
     memory.check(env, teams, collector.obs, settings)
     if replay is not None:
         replay.allocate(collector.example())

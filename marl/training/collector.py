@@ -8,22 +8,24 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from marl.algorithm import Algorithm
 from marl.env import VectorEnv, example_step
 from marl.learning.rewards import team_mean_reward
 from marl.training import finite
+from marl.training.rollout_program import RolloutProgram, joint_step, record
 from marl.types import (
     Carry,
     Metrics,
     Observation,
     PolicyStep,
     Rollout,
-    Transition,
     tree_map,
     tree_tensors,
 )
 from marl.utils import distributed
+from marl.utils.programs import Leaves
 
 Teams = Mapping[str, Algorithm]
 
@@ -50,10 +52,7 @@ def act(
         The step of all groups of all teams.
     """
     steps = [team.act(obs, carry, start, generator, explore) for team in teams.values()]
-    return PolicyStep(
-        *({k: v for step in steps for k, v in getattr(step, field).items()}
-          for field in ("action", "log_prob", "carry", "aux"))
-    )  # fmt: skip
+    return joint_step(steps)
 
 
 def initial_carry(teams: Teams, num_envs: int) -> Carry:
@@ -88,7 +87,9 @@ class Collector:
         self.team_groups = {
             name: [g for g in env.groups if g in team.policy.groups] for name, team in teams.items()
         }
+        self.program: RolloutProgram | None = None
         self.storage: Rollout | None = None
+        self.views: dict[int, list[Tensor]] = {}  # parts of the storage that blocks fill, by step
         self.info: dict[str, Tensor] = {}  # metrics [T, B], valid where an episode is done
         self.restart(seed)
 
@@ -118,8 +119,13 @@ class Collector:
                 (``marl.training.finite``).
         """
         first_carry = self.carry
-        for t in range(self.steps):
-            self._step(t)
+        if self.program is None:
+            for t in range(self.steps):
+                self._step(t)
+        else:
+            now = self.obs, self.carry, self.start
+            now = self.program.play(now, self.generator, self._store_block)
+            self.obs, self.carry, self.start = now
         assert self.storage is not None
         rollout = replace(self.storage, carry=first_carry)
         info = {name: torch.where(rollout.done, x, 0.0) for name, x in self.info.items()}
@@ -129,33 +135,44 @@ class Collector:
     def _step(self, t: int) -> None:
         step = act(self.teams, self.obs, self.carry, self.start, self.generator)
         transition = self.env.step(step.action)
-        self._store(t, step, transition)
+        self._store(t, record(self.obs, self.start, step, transition))
+        self._store_info(t, transition.info)
         self.obs, self.carry, self.start = transition.obs, step.carry, transition.done
 
-    def _store(self, t: int, step: PolicyStep, transition: Transition) -> None:
-        record = Rollout(
-            obs=self.obs,
-            next_obs=transition.next_obs,
-            action=step.action,
-            log_prob=step.log_prob,
-            aux=step.aux,
-            reward=transition.reward,
-            terminated=transition.terminated,
-            truncated=transition.truncated,
-            done=transition.done,
-            start=self.start,
-            carry={},
-        )
+    def _store_block(self, t: int, leaves: Leaves, structure: Any) -> None:
+        """Stores several steps from ``t`` on.
+
+        Args:
+            t: the first of them.
+            leaves: of the part of a rollout and of metrics by name, ``[K, B, ...]``.
+            structure: of their tree.
+        """
+        values = [x for x in leaves if x is not None]
+        if t not in self.views:
+            part, info = pytree.tree_unflatten(list(leaves), structure)
+            self._allocate(tree_map(lambda x: x[0], part))
+            self.info = self.info or self._zeros(info)
+            slots = [*self.slots, *(self.info[name] for name in info)]
+            self.views[t] = [x[t : t + len(part.done)] for x in slots]
+        torch._foreach_copy_(self.views[t], values)  # type: ignore[attr-defined]  # one call for all
+
+    def _store(self, t: int, record: Rollout) -> None:
+        self._allocate(record)
+        for slot, value in zip(self.slots, tree_tensors(record), strict=True):
+            slot[t] = value
+
+    def _allocate(self, record: Rollout) -> None:
+        """Allocates storage at the first step, of the shapes of its ``record [B, ...]``."""
         if self.storage is None:
             self.storage = tree_map(lambda x: x.new_empty(self.steps, *x.shape), record)
             self.info = self._zeros(self.info)
             self.slots = tree_tensors(self.storage)
-        for slot, value in zip(self.slots, tree_tensors(record), strict=True):
-            slot[t] = value
-        if new_names := [name for name in transition.info if name not in self.info]:
+
+    def _store_info(self, t: int, info: Mapping[str, Tensor]) -> None:
+        if new_names := [name for name in info if name not in self.info]:
             self.info |= self._zeros(new_names)
         for name, slot in self.info.items():
-            slot[t] = transition.info.get(name, 0.0)
+            slot[t] = info.get(name, 0.0)
 
     def _zeros(self, names: Iterable[str]) -> dict[str, Tensor]:
         shape, device = (self.steps, self.env.num_envs), self.env.device
@@ -196,7 +213,7 @@ class Collector:
             restarted (``restart``).
         """
         self.generator.set_state(state["generator"].cpu())
-        self.info = self._zeros(state["info"])
+        self.info, self.views = self._zeros(state["info"]), {}
         if state["env"] is None:
             return False
         self.env.load_state_dict(state["env"])

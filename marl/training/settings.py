@@ -41,6 +41,11 @@ class Settings:
     #: Threads of torch on the CPU; 1 makes results exact and is rarely slower, 0 leaves the choice
     #: to torch.
     threads: int = 1
+    #: How the run executes: eager (the reference); compiled (rollouts in native environments, and
+    #: steps of learning, compiled for the processor: minutes at the start, faster afterwards);
+    #: captured (the same recorded as CUDA graphs, with device=cuda); or auto, which is captured on
+    #: a CUDA device in native environments and else eager. Results are equal up to rounding.
+    execution: str = "auto"
     #: Frames between two evaluations; 0 evaluates at the end only. Usual 2 to 10% of total_frames.
     evaluation_interval: int = 50_000
     #: Actions of the evaluations' episodes: greedy, sampled (as in training, with its exploration
@@ -118,6 +123,7 @@ class Settings:
         check_types(self)
         curriculum.check(self.curriculum, self.total_frames, self.evaluation_interval)
         self.callbacks = [absolute(path) for path in self.callbacks]
+        check_word("execution", self.execution, ("eager", "compiled", "captured", "auto"))
         check_word("evaluation", self.evaluation, ("greedy", "sampled", "both"))
         check_range(
             self, total_frames=(1, math.inf), num_envs=(1, math.inf), steps=(1, math.inf),

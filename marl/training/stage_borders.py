@@ -15,7 +15,7 @@ from marl.errors import UserError, unknown
 from marl.learning.replay import Replay
 from marl.policies.fixed import Scripted
 from marl.policies.random import RandomPolicy
-from marl.training import agent_order, build, fitting, memory
+from marl.training import agent_order, build, execution, fitting, memory
 from marl.training.agent_order import OrderedTask, new_order
 from marl.training.build import MakeEnv
 from marl.training.checkpoint_formats import State
@@ -39,6 +39,7 @@ class Run(Protocol):
     settings: Settings
     directory: Path
     device: torch.device
+    execution: str
     stages: Stages
     frames: int
     env: VectorEnv
@@ -98,6 +99,8 @@ def enter(run: Run, number: int) -> None:
         words = "stage", number, *distributed.seed_suffix()
         seed, acting = seeding.training_seed(settings.seed, *words), run.collector.generator
         run.collector = Collector(run.env, run.teams, settings.steps, seed, acting)
+        parts = run.execution, run.env, run.teams, settings.steps
+        run.collector.program = execution.rollout_program(*parts)
         memory.check(run.env, run.teams, run.collector.obs, settings)
         if run.replay is not None and run.replay is not replay:
             run.replay.allocate(run.collector.example())
@@ -112,7 +115,7 @@ def _interface(env: VectorEnv) -> tuple[dict[str, Any], int | None]:
 def _rebuild_teams(run: Run) -> None:
     """Builds the algorithms for the groups of ``run.env``, with the state of those before."""
     states = {name: team.state_dict() for name, team in run.teams.items()}
-    run.replay, run.teams = _build(run.env, run.specs, run.settings)
+    run.replay, run.teams = _build(run.env, run.specs, run.settings, run.execution)
     for name, team in run.teams.items():
         own = {k: v for k, v in team.state_dict().items() if k in fitting.OF_AGENTS}
         team.load_state_dict({**states[name], **own})
@@ -121,10 +124,10 @@ def _rebuild_teams(run: Run) -> None:
 
 
 def _build(
-    env: VectorEnv, specs: Mapping[str, Team], settings: Settings
+    env: VectorEnv, specs: Mapping[str, Team], settings: Settings, word: str = "eager"
 ) -> tuple[Replay | None, dict[str, Algorithm]]:
     copies = distributed.share("num_envs", settings.num_envs)
-    shape = RunShape(copies, settings.steps, settings.iterations)
+    shape = RunShape(copies, settings.steps, settings.iterations, word)
     replay = build.build_replay(specs, settings, env.device)
     return replay, build.build_teams(env, specs, shape, settings.seed, replay)
 

@@ -36,6 +36,8 @@ class RunShape:
     steps: int = 1
     #: Number of iterations of the run.
     iterations: int = 1
+    #: The run's ``execution``, resolved.
+    execution: str = "eager"
 
 
 def resolve_teams(

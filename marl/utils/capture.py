@@ -1,0 +1,126 @@
+"""CUDA graphs of functions that read and write the same tensors in every call.
+
+A graph is a recording of eager kernels: replaying it costs one launch, whatever their number. It
+reads its inputs from tensors of its own, into which each call copies what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+#: Tensors of a tree, with None in place of tensors that are not there.
+Leaves: TypeAlias = Sequence[Tensor | None]
+#: Records a function without arguments; returns what replays it, and the function's result.
+Record: TypeAlias = Callable[[Callable[[], Leaves]], tuple[Callable[[], None], Leaves]]
+
+CONTIGUOUS = torch.contiguous_format  # an expanded tensor cannot be written to
+WARMUPS = 2  # calls before the recording, in which libraries allocate what they need
+
+
+def cuda_graph(function: Callable[[], Leaves]) -> tuple[Callable[[], None], Leaves]:
+    """Records a function as a CUDA graph.
+
+    Args:
+        function: reads and writes the same tensors in every call; neither waits for the device nor
+            draws random numbers.
+
+    Returns:
+        The replay, and the tensors that each replay writes the results to.
+    """
+    present, side = torch.cuda.current_stream(), torch.cuda.Stream()
+    side.wait_stream(present)
+    with torch.cuda.stream(side):
+        for _ in range(WARMUPS):
+            function()
+    present.wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = function()
+    return graph.replay, results
+
+
+class Captured:
+    """A function of tensors that is recorded at once and replayed by each call.
+
+    Args:
+        function: takes leaves and returns leaves, always of the same shapes.
+        leaves: arguments of the shapes to come.
+        state: tensors that the function changes in place; recording leaves them as they are.
+        record: how it is recorded.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Leaves], Leaves],
+        leaves: Leaves,
+        state: Sequence[Tensor] = (),
+        record: Record | None = None,
+    ):
+        self._inputs = [None if x is None else x.clone(memory_format=CONTIGUOUS) for x in leaves]
+        self._latest: list[tuple[Tensor | None, int]] = [(None, 0) for _ in leaves]
+        before = [x.detach().clone() for x in state]
+        self._replay, self._results = (record or cuda_graph)(lambda: function(self._inputs))
+        with torch.no_grad():
+            for x, value in zip(state, before, strict=True):
+                x.copy_(value)
+
+    def __call__(self, leaves: Leaves) -> Leaves:
+        """Returns the results, valid until the next call.
+
+        Args:
+            leaves: arguments; those that no one has written to since the last call, in which they
+                were the same objects, are not copied again.
+        """
+        for number, (slot, x) in enumerate(zip(self._inputs, leaves, strict=True)):
+            if slot is None or x is None:
+                continue
+            same, version = self._latest[number]
+            if x is not same or x._version != version:
+                slot.copy_(x)
+                self._latest[number] = (x, x._version)
+        self._replay()
+        return self._results
+
+
+class CapturedStep:
+    """A step of learning that is captured for every shape of its arguments.
+
+    Args:
+        function: takes trees of tensors, changes ``state`` in place, and returns scalars by name.
+        state: returns all that it changes.
+        record: how it is recorded.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., dict[str, Tensor]],
+        state: Callable[[], Sequence[Tensor]],
+        record: Record | None = None,
+    ):
+        self._function, self._state, self._record = function, state, record
+        self._graphs: dict[Any, tuple[Captured, list[str]]] = {}
+
+    def __call__(self, *trees: Any) -> dict[str, Tensor]:
+        leaves, spec = pytree.tree_flatten(trees)
+        key = spec, tuple(None if x is None else (x.shape, x.dtype) for x in leaves)
+        if key not in self._graphs:
+            self._graphs[key] = self._capture(leaves, spec)
+        captured, names = self._graphs[key]
+        (values,) = captured(leaves)
+        assert values is not None
+        return dict(zip(names, values.clone().unbind(), strict=True))
+
+    def _capture(self, leaves: Leaves, spec: Any) -> tuple[Captured, list[str]]:
+        names: list[str] = []
+
+        def flat(leaves: Leaves) -> Leaves:
+            stats = self._function(*pytree.tree_unflatten(list(leaves), spec))
+            names[:] = stats
+            return [torch.stack(list(stats.values()))]
+
+        return Captured(flat, leaves, self._state(), self._record), names
