@@ -97,13 +97,14 @@ class Beginnings:
         count = max(1, self._most // len(noise[0])) if noise else 1
         for first in range(0, len(steps), count):
             part = slice(first, first + count)
+            rows = part if all(needed) else steps[part]
             batch = (len(noise[part]), len(noise[0]))
             for slot, value in zip(
                 tree_tensors(self._storage),
                 tree_tensors(self._begin(torch.cat(list(noise[part])))),
                 strict=True,
             ):
-                slot[steps[part]] = value.unflatten(0, batch)
+                slot[rows] = value.unflatten(0, batch)
         return self._storage
 
 

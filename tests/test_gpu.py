@@ -20,12 +20,15 @@ from marl.envs.particle.env import ParticleEnv
 from marl.envs.task import Task
 from marl.experiment import Experiment
 from marl.policies import distributions
-from marl.training import finite
+from marl.training import execution, finite
 from marl.training.checkpoint import Checkpoints
 from marl.training.finite import all_finite
+from marl.training.rollout_program import RolloutProgram
 from marl.types import tree_map, tree_tensors
+from marl.utils import programs
 from tests.helpers.builders import CPU
 from tests.helpers.experiments import experiment, outcome
+from tests.helpers.graphs import use_fake_graphs
 
 DEVICE = torch.device(os.environ.get("MARL_DEVICE", "cuda"))
 CUDA = torch.cuda.is_available()
@@ -65,7 +68,7 @@ def run_of(directory: Path, words: str, device: torch.device, **more: Any) -> Ex
     given = {
         "num_envs": 4, "steps": 10, "total_frames": 80, "evaluation_episodes": 2,
         "video": "false", "progress": "false", "directory": directory, "device": device,
-        "model.hidden": "[16]", **more,
+        "model.hidden": "[16]", "execution": "eager", **more,
     }  # fmt: skip
     settings = [*words.split(), *(f"{name}={value}" for name, value in given.items())]
     return compose.build(compose.composed(settings))
@@ -109,6 +112,39 @@ def test_a_run_on_the_gpu_resumes(tmp_path: Path, task: str) -> None:
     again = outcome(directory)
     pairs = zip(whole["teams"], again["teams"], strict=True)
     assert all(torch.allclose(a.float(), b.float(), atol=1e-5) for a, b in pairs)
+
+
+# ------------------------------------------------------------------------------ captured runs
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if "vmas" not in FAMILIES[f]])
+def test_a_captured_run_computes_what_an_eager_one_does(
+    tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both draw their random numbers ahead; three iterations, of which the last two replay."""
+    if DEVICE.type == "cpu":
+        use_fake_graphs(monkeypatch)
+        monkeypatch.setattr(execution, "resolve", lambda word, env: word)
+    one, other = (
+        run_of(tmp_path / word, FAMILIES[family], DEVICE, execution=word)
+        for word in ("eager", "captured")
+    )
+    one.collector.program = RolloutProgram(
+        one.env, one.teams, one.settings.steps, programs.eager, print  # type: ignore[arg-type]  # pure
+    )  # fmt: skip
+    for _ in range(3):
+        for first, second in zip(iteration(one), iteration(other), strict=True):
+            torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4, equal_nan=True)
+    assert ("eagerly" in capsys.readouterr().err) == (CUDA and "sparse" in family)
+
+
+def iteration(run: Experiment) -> list[Tensor]:
+    """Plays and learns; returns the rollout, and the state of the teams."""
+    with run.process.use():
+        rollout, _ = run.collector.collect()
+        tensors = [x.clone() for x in tree_tensors(rollout)]
+        run.learn(rollout)
+        return [*tensors, *(x.clone() for team in run.teams.values() for x in module_tensors(team))]
 
 
 # ------------------------------------------------------------------------- the GPU beside the CPU

@@ -50,6 +50,7 @@ class Batch:
     target: Tensor
 
 
+@register
 @dataclass(frozen=True)
 class Memory:
     """Memories at the start of each chunk, ``[chunks, N, H]``; empty without recurrence."""

@@ -8,7 +8,6 @@ reference: the others compute the same up to rounding.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +19,7 @@ from marl.env import PureEnv, VectorEnv, is_pure
 from marl.errors import UserError
 from marl.training.rollout_program import RolloutProgram
 from marl.utils import distributed, programs
+from marl.utils.capture import fall_back
 from marl.utils.programs import Prepare
 
 PREPARE: dict[str, Prepare] = {"compiled": programs.compiled, "captured": programs.captured}
@@ -104,25 +104,15 @@ def rollout_program(
         return None
     impure = [name for name, team in teams.items() if not is_pure_actor(team)]
     if not is_pure(env):
-        fall_back(word, f"{type(env).__name__} has no pure step (marl.env.PureEnv)")
+        cause = f"{type(env).__name__} has no pure step (marl.env.PureEnv)"
+        fall_back(word, "the rollout", cause)
     elif impure:
         cause = f"team {impure[0]!r} has no pure act (marl.algorithm.PureActor)"
-        fall_back(word, cause)
+        fall_back(word, "the rollout", cause)
     else:
         pure: dict[str, Any] = dict(teams)
         return RolloutProgram(
             cast(PureEnv, env), cast(Mapping[str, PureActor], pure), steps, PREPARE[word],
-            lambda error: fall_back(word, f"{type(error).__name__}: {_first_line(error)}"),
+            lambda error: fall_back(word, "the rollout", error),
         )  # fmt: skip
     return None
-
-
-def fall_back(word: str, cause: str) -> None:
-    """Prints that rollouts are played step by step, and why."""
-    if distributed.rank() == 0:
-        line = f"marl: execution={word}: rollouts are played eagerly, for {cause}"
-        print(line, file=sys.stderr, flush=True)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), "")

@@ -6,12 +6,15 @@ reads its inputs from tensors of its own, into which each call copies what diffe
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+
+from marl.utils import distributed
 
 #: Tensors of a tree, with None in place of tensors that are not there.
 Leaves: TypeAlias = Sequence[Tensor | None]
@@ -44,6 +47,22 @@ def cuda_graph(function: Callable[[], Leaves]) -> tuple[Callable[[], None], Leav
     return graph.replay, results
 
 
+def fall_back(word: str, what: str, cause: Exception | str) -> None:
+    """Prints what part of a run is eager in spite of its ``execution``, and why, on one line.
+
+    Args:
+        word: the execution.
+        what: the part.
+        cause: the error that another way led to, or a clause.
+    """
+    if isinstance(cause, Exception):
+        lines = (line.strip() for line in str(cause).splitlines())
+        cause = f"{type(cause).__name__}: {next(filter(None, lines), '')}"
+    if distributed.rank() == 0:
+        line = f"marl: execution={word}: {what} runs eagerly, for {cause}"
+        print(line, file=sys.stderr, flush=True)
+
+
 class Captured:
     """A function of tensors that is recorded at once and replayed by each call.
 
@@ -64,10 +83,12 @@ class Captured:
         self._inputs = [None if x is None else x.clone(memory_format=CONTIGUOUS) for x in leaves]
         self._latest: list[tuple[Tensor | None, int]] = [(None, 0) for _ in leaves]
         before = [x.detach().clone() for x in state]
-        self._replay, self._results = (record or cuda_graph)(lambda: function(self._inputs))
-        with torch.no_grad():
-            for x, value in zip(state, before, strict=True):
-                x.copy_(value)
+        try:
+            self._replay, self._results = (record or cuda_graph)(lambda: function(self._inputs))
+        finally:
+            with torch.no_grad():
+                for x, value in zip(state, before, strict=True):
+                    x.copy_(value)
 
     def __call__(self, leaves: Leaves) -> Leaves:
         """Returns the results, valid until the next call.
@@ -90,6 +111,8 @@ class Captured:
 class CapturedStep:
     """A step of learning that is captured for every shape of its arguments.
 
+    Where that fails, a line on stderr names the cause, and the step runs eager from then on.
+
     Args:
         function: takes trees of tensors, changes ``state`` in place, and returns scalars by name.
         state: returns all that it changes.
@@ -104,12 +127,19 @@ class CapturedStep:
     ):
         self._function, self._state, self._record = function, state, record
         self._graphs: dict[Any, tuple[Captured, list[str]]] = {}
+        self._fails = False
 
     def __call__(self, *trees: Any) -> dict[str, Tensor]:
         leaves, spec = pytree.tree_flatten(trees)
         key = spec, tuple(None if x is None else (x.shape, x.dtype) for x in leaves)
-        if key not in self._graphs:
-            self._graphs[key] = self._capture(leaves, spec)
+        if not self._fails and key not in self._graphs:
+            try:
+                self._graphs[key] = self._capture(leaves, spec)
+            except Exception as error:
+                fall_back("captured", "learning", error)
+                self._fails = True
+        if self._fails:
+            return self._function(*trees)
         captured, names = self._graphs[key]
         (values,) = captured(leaves)
         assert values is not None

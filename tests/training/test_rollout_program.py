@@ -26,8 +26,9 @@ from marl.training import execution
 from marl.training.rollout_program import RolloutProgram, block_length
 from marl.training.teams import Team
 from marl.types import tree_tensors
-from marl.utils import capture, programs
+from marl.utils import programs
 from marl.utils.programs import Prepare
+from tests.helpers.graphs import use_fake_graphs
 
 STEPS, ITERATIONS = 10, 3
 REPLAY: dict[str, Any] = {"warmup": 50, "frames_per_update": 20, "batch_size": 8}
@@ -42,22 +43,6 @@ def build(folder: Path, name: str, algorithm: Any, gru: int = 0, **options: Any)
         settings=Settings(progress=False, video=False, evaluation_episodes=1, **settings),
         directory=folder,
     )  # fmt: skip
-
-
-def fake_graph(function: Any) -> Any:
-    """What ``capture.cuda_graph`` does, by calling the function at each replay: without a GPU."""
-    results = [None if x is None else x.clone(memory_format=capture.CONTIGUOUS) for x in function()]
-
-    def replay() -> None:
-        for old, new in zip(results, function(), strict=True):
-            if old is not None:
-                old.copy_(new)
-
-    return replay, results
-
-
-def fake_captured(function: programs.Flat, leaves: programs.Leaves) -> programs.Flat:
-    return capture.Captured(function, leaves, record=fake_graph)
 
 
 def with_program(run: Experiment, prepare: Prepare) -> Experiment:
@@ -142,9 +127,12 @@ def pair(cell: str, folder: Path) -> tuple[Experiment, Experiment]:
 @pytest.mark.parametrize(
     "cell", [pytest.param(c, marks=[] if c in FEW else pytest.mark.slow) for c in CELLS]
 )
-def test_a_program_plays_what_single_steps_play(cell: str, tmp_path: Path) -> None:
+def test_a_program_plays_what_single_steps_play(
+    cell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_fake_graphs(monkeypatch)
     one, other = pair(cell, tmp_path)
-    follow(one, with_program(other, fake_captured))
+    follow(one, with_program(other, programs.captured))
 
 
 @pytest.mark.parametrize(("steps", "length"), [(128, 8), (25, 5), (100, 5), (12, 6), (11, 1)])
@@ -210,10 +198,11 @@ def test_a_block_that_does_not_compile_falls_back_with_a_line(
     (expected, _), (rollout, _) = (run.collector.collect() for run in (one, other))
     compare(tree_tensors(expected), tree_tensors(rollout), 0.0)
     err = capsys.readouterr().err
-    assert "rollouts are played eagerly, for RuntimeError: no such\n" in err
+    assert "the rollout runs eagerly, for RuntimeError: no such\n" in err
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_compiled_program_plays_what_single_steps_play(cell: str, tmp_path: Path) -> None:
     one, other = pair(cell, tmp_path)
