@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import tempfile
@@ -12,6 +13,11 @@ os.environ.pop("WANDB_API_KEY", None)
 # Runs are signed with a key in the cache, which tests neither read nor create: this session has its
 # own, for child processes too. The fonts that matplotlib lists there take seconds and stay shared.
 os.environ.setdefault("MPLCONFIGDIR", os.path.expanduser("~/.cache/matplotlib"))
+# Compiled code stays where torch keeps it, so that later sessions need not compile.
+os.environ.setdefault(
+    "TORCHINDUCTOR_CACHE_DIR",
+    os.path.join(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}"),
+)
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="marl-tests-")
 
 import pytest

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from types import FunctionType, MethodType
 from typing import Any, TypeVar
@@ -13,7 +15,9 @@ from typing import Any, TypeVar
 import torch
 
 from marl.errors import UserError
+from marl.utils.files import cache_directory
 
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -35,10 +39,26 @@ def compile_function(function: F, whole: bool = False) -> F:
             "compile=true needs a C++ compiler, and this machine has neither "
             f"{' nor '.join(compilers)}; install one, or leave compile=false"
         )
+    keep_compiled_code()
     if not whole:
         _trace_gradients()
     options = {"guard_filter_fn": _argument_guards(function)}
     return torch.compile(_copy_code(function), dynamic=False, fullgraph=whole, options=options)  # type: ignore[return-value]
+
+
+def keep_compiled_code() -> None:
+    """Has torch keep compiled code in the user's cache, for later processes.
+
+    Torch's own place is in ``/tmp``, which machines empty. It is used where the user's cache cannot
+    be written to. A directory in the variable ``TORCHINDUCTOR_CACHE_DIR`` stays.
+    """
+    folder = cache_directory()
+    if CACHE in os.environ or folder is None:
+        return
+    with contextlib.suppress(OSError):
+        (folder / "inductor").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder / "inductor"):
+            os.environ[CACHE] = str(folder / "inductor")
 
 
 def _trace_gradients() -> None:

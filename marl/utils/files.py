@@ -1,4 +1,4 @@
-"""Locks, atomic writes, and explanations of errors of writing. Importable without torch."""
+"""The user's cache, locks, atomic writes, and explanations of errors. Importable without torch."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ LOCK = ".lock"
 
 class Taken(UserError):
     """A directory is in use by another process, or holds another run."""
+
+
+def cache_directory() -> Path | None:
+    """Returns ``$XDG_CACHE_HOME/marl``, by default in ``~/.cache``; None without a home."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        return (Path(cache) if os.path.isabs(cache) else Path.home() / ".cache") / "marl"
+    except RuntimeError:
+        return None
 
 
 # -------------------------------------------------------------------------------------------- locks

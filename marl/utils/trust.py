@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from marl.utils.files import write_atomic
+from marl.utils.files import cache_directory, write_atomic
 
 #: The file in a run directory that holds its signatures.
 SIGNATURE = ".signature"
@@ -147,12 +147,8 @@ def _key(create: bool) -> bytes | None:
 
 def _key_file() -> Path | None:
     """Returns ``$XDG_CACHE_HOME/marl/key``, by default in ``~/.cache``; None without a home."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        folder = Path(cache) if os.path.isabs(cache) else Path.home() / ".cache"
-    except RuntimeError:
-        return None
-    return folder / "marl" / "key"
+    folder = cache_directory()
+    return None if folder is None else folder / "key"
 
 
 def _make_key(path: Path) -> None:
