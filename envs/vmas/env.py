@@ -21,6 +21,7 @@ compare with it.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -36,12 +37,14 @@ from marl.envs.native import check_copies, check_index, for_all_agents
 from marl.envs.vmas import state as vmas_state
 from marl.envs.vmas.actions import GroupActions, action_spec
 from marl.envs.vmas.build import ACTIONS, SCENARIOS, build, check_arguments
+from marl.envs.vmas.capture import find_reads
 from marl.envs.vmas.info import EpisodeInfo
 from marl.envs.vmas.merge import Snapshot
 from marl.envs.vmas.outputs import CheckedScenario
+from marl.envs.vmas.quiet import make_quiet
 from marl.envs.vmas.random import RandomStreams
 from marl.envs.vmas.render import Renderer
-from marl.envs.vmas.scenario import Scenario, name_of
+from marl.envs.vmas.scenario import Scenario, ends_by_time, name_of
 from marl.types import (
     AgentGroup,
     EntityGraph,
@@ -106,6 +109,12 @@ class VmasEnv:
         self._random = RandomStreams(self.device)
         with torch.no_grad(), self._random.everything():
             self._vmas = build(scenario, num_envs, self.device, actions, scenario_kwargs)
+        self._arguments = {"max_steps": max_steps, "actions": actions, **scenario_kwargs}
+        if self.device.type == "cuda":
+            make_quiet(self._vmas.world)
+        # Where time alone ends episodes, the host counts the steps and need not ask the device.
+        self._ends_by_time = ends_by_time(self._vmas.scenario)
+        self._host_steps = np.zeros(num_envs, np.int64)
         self._outputs = self._vmas.scenario
         if not isinstance(scenario, str):
             self._outputs = CheckedScenario(self._vmas, name_of(scenario))
@@ -119,6 +128,7 @@ class VmasEnv:
         self._random.seed(seed)
         with torch.no_grad(), self._random.torch:
             self._steps = torch.zeros_like(self._steps)
+            self._host_steps = np.zeros_like(self._host_steps)
             self._info.restart(None)
             return self._observation(self._reset_world())
 
@@ -129,12 +139,12 @@ class VmasEnv:
             reward = self._grouped([self._reward(agent) for agent in self._vmas.agents])
             ended = self._observe()
             info = self._info.add([self._outputs.info(agent) for agent in self._vmas.agents])
-            over = self._outputs.done().clone()
+            over = self._over()
             cut = (self._steps >= self.max_steps) & ~over
             done = over | cut
             next_obs = obs = self._observation(ended)
-            if done.any():
-                obs = self._observation(self._restart(done, ended))
+            if (rows := self._ended_rows(done)).any():
+                obs = self._observation(self._restart(done, rows, ended))
         terminated, truncated = for_all_agents(self.groups, over), for_all_agents(self.groups, cut)
         return Transition(obs, next_obs, reward, terminated, truncated, done, info)
 
@@ -151,6 +161,7 @@ class VmasEnv:
         vmas_state.load(self._roots(), self.device, state["vmas"])
         self._random.load_state_dict(state["random"])
         self._steps = state["steps"].to(self.device, copy=True)
+        self._host_steps = state["steps"].cpu().numpy().copy()
         self._info.load_state_dict(state["info"])
 
     def render(self, index: int = 0) -> np.ndarray:
@@ -159,6 +170,21 @@ class VmasEnv:
         check_index(index, self.num_envs)
         with torch.no_grad(), RandomStreams(self.device).everything():  # of its own
             return self._renderer.frame(index)
+
+    def capturable(self) -> str:
+        """Returns why a step cannot be recorded as a CUDA graph, ``""`` where it can.
+
+        Asks a small copy of the environment on the CPU, by its calls. Restarts are not part of a
+        step: they come after it, where the host says so.
+        """
+        if not self._ends_by_time:
+            return f"{name_of(self.scenario)} ends episodes by itself, which the host has to read"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those of its construction were shown already
+            env = VmasEnv(self.scenario, 2, "cpu", graph=self._graph, **self._arguments)
+        make_quiet(env._vmas.world)
+        reads = find_reads(env)
+        return f"a step of {name_of(self.scenario)} {reads[0]}" if reads else ""
 
     def close(self) -> None:
         self._renderer.close()
@@ -191,6 +217,22 @@ class VmasEnv:
         world.step()
         scenario.post_step()
         self._steps = self._steps + 1
+        self._host_steps = self._host_steps + 1
+
+    def _over(self) -> Tensor:
+        """Returns where the scenario ends the episode, ``[B]`` bool."""
+        if self._ends_by_time:
+            return torch.zeros_like(self._steps, dtype=torch.bool)
+        return self._outputs.done().clone()
+
+    def _ended_rows(self, done: Tensor) -> np.ndarray:
+        """Returns ``done [B]`` on the host.
+
+        Waits for the device only where the scenario ends episodes by itself.
+        """
+        if self._ends_by_time:
+            return self._host_steps >= self.max_steps
+        return done.cpu().numpy()
 
     def _reward(self, agent: Any) -> Tensor:
         """Returns an agent's reward, ``[B]`` float32."""
@@ -240,19 +282,23 @@ class VmasEnv:
             self._vmas.scenario.env_reset_world_at(env_index=None)
             return self._observe()
 
-    def _restart(self, done: Tensor, ended: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _restart(
+        self, done: Tensor, rows: np.ndarray, ended: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         """Starts new episodes.
 
         Args:
             done: where, ``[B]`` bool.
+            rows: the same on the host.
             ended: observations that the step led to, ``[B, N, O]`` by group.
 
         Returns:
             The first observations where ``done``, and ``ended`` elsewhere.
         """
         self._steps = self._steps.masked_fill(done, 0)
+        self._host_steps = np.where(rows, 0, self._host_steps)
         self._info.restart(done)
-        if done.all():
+        if rows.all():
             return self._reset_world()
         before = Snapshot(self._roots(), self.num_envs)
         fresh = self._reset_world()

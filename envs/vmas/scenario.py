@@ -43,6 +43,13 @@ def name_of(scenario: Scenario) -> str:
     return path_of(scenario if isinstance(scenario, type) else type(scenario))
 
 
+def ends_by_time(scenario: Any) -> bool:
+    """Returns whether a scenario leaves ``done`` as VMAS has it, which never ends an episode."""
+    kinds = (kind for kind in type(scenario).__mro__ if "done" in vars(kind))
+    kind = next(kinds, type(scenario))
+    return "done" not in vars(scenario) and (kind.__module__, kind.__name__) == BASE
+
+
 def new(scenario: Scenario) -> Any:
     """Returns a scenario for one environment; of an object a copy, for it is bound to one world.
 
