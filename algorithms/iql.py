@@ -47,5 +47,7 @@ class IQL(ValueDecomposition[IQLConfig]):
 class Unmixed(nn.Module):
     """No mixer: the values are the agents' own, ``[..., N]``."""
 
+    reads_choices = False
+
     def forward(self, obs: Observation, q: Tensor, best: Tensor, action: Tensor) -> Tensor:
         return q

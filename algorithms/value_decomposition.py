@@ -62,9 +62,9 @@ class Choice(NamedTuple):
 
     #: Utilities of the choices, ``[..., N, E]``.
     q: Tensor
-    #: The largest utilities of allowed choices, ``[..., N, E]``.
+    #: The largest utilities of allowed choices, ``[..., N, E]``; ``q`` where no mixer reads them.
     best: Tensor
-    #: The choices of all agents as one-hot vectors side by side.
+    #: The choices of all agents as one-hot vectors side by side; ``q`` where no mixer reads them.
     action: Tensor
 
 
@@ -90,17 +90,11 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
         assert isinstance(mixer, nn.Module)
         self.policy: GreedyPolicy = policy
         self.mixer = mixer.to(context.device)
-        self.target_policy, self.target_mixer = target_copy(policy), target_copy(self.mixer)
-        self.target_networks += [
-            TargetNetwork(self.target_policy, policy),
-            TargetNetwork(self.target_mixer, self.mixer),
-        ]
-        self.optimizer = OPTIMIZERS[config.optimizer](
-            {"": [*policy.parameters(), *self.mixer.parameters()]},
-            {"": config.lr},
-            config.eps,
-            config.max_grad_norm,
-        )
+        self._make_targets()
+        parts = self.trained_parts()
+        lr = dict.fromkeys(parts, config.lr)
+        make = OPTIMIZERS[config.optimizer]
+        self.optimizer = make(parts, lr, config.eps, config.max_grad_norm)
         self.recurrent = bool(policy.initial_carry(1))
         self.burn_in = config.burn_in if self.recurrent else 0
         self.length = config.sequence_length if self.recurrent or config.td_lambda else 1
@@ -108,6 +102,17 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
         heads = self.scheme.heads(self.team)
         self.reward_norm = ObservationNorm(TensorSpec((heads,)), None).to(context.device)
         self._compile()
+
+    def _make_targets(self) -> None:
+        self.target_policy, self.target_mixer = target_copy(self.policy), target_copy(self.mixer)
+        self.target_networks += [
+            TargetNetwork(self.target_policy, self.policy),
+            TargetNetwork(self.target_mixer, self.mixer),
+        ]
+
+    def trained_parts(self) -> dict[str, list[nn.Parameter]]:
+        """Returns the parameters that gradient steps move, by part of the optimizer."""
+        return {"": [*self.policy.parameters(), *self.mixer.parameters()]}
 
     def _compile(self) -> None:
         if self.config.compile:
@@ -180,7 +185,12 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
         Returns:
             ``loss``, ``q``, the mean value of the actions taken, and ``target``, the mean of y.
         """
-        batch, carry, target_carry = self.after_burn_in(batch)
+        stored = self.stored_carry(batch)
+        carry, target_carry = (
+            self.carry_after_burn_in(policy, batch, stored)
+            for policy in (self.policy, self.target_policy)
+        )
+        batch = self.after_burn_in(batch)
         utilities, memory = self.policy.unroll(batch.obs, carry, batch.start)
         value = self.mix(self.mixer, batch.obs, self.taken(utilities, batch))
         y = self.targets(batch, utilities, memory, target_carry)
@@ -193,30 +203,30 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
             "target": masked_mean(y.expand_as(value), mask),
         }
 
+    def stored_carry(self, batch: Sequences) -> Carry:
+        """Returns the memories before each sequence, ``[M, N, H]`` by group, empty without memory:
+        those that the replay stored, or zeros."""
+        zeros = self.policy.initial_carry(batch.start.shape[1])
+        return {n: batch.aux[n][CARRY][0] for n in zeros} if self.policy.aux_keys else zeros
+
     @torch.no_grad()
-    def after_burn_in(self, batch: Sequences) -> tuple[Sequences, Carry, Carry]:
-        """Returns the steps to learn from, and the memories before them.
+    def carry_after_burn_in(self, policy: GreedyPolicy, batch: Sequences, carry: Carry) -> Carry:
+        """Returns a policy's memories before the steps to learn from.
 
         Args:
+            policy: online or target.
             batch: M sequences of ``burn_in + length`` steps.
-
-        Returns:
-            The last ``length`` steps, and the memories ``[M, N, H]`` of online and target networks
-            by group.
+            carry: the memories before the sequences, ``[M, N, H]`` by group.
         """
-        zeros = self.policy.initial_carry(batch.start.shape[1])
-        stored = {n: batch.aux[n][CARRY][0] for n in zeros} if self.policy.aux_keys else zeros
-        if not self.burn_in:
-            return batch, stored, stored
-        first, rest = (
-            tree_map(lambda x, steps=steps: x[steps], batch)
-            for steps in (slice(self.burn_in), slice(self.burn_in, None))
-        )
-        carries = []
-        for policy in (self.policy, self.target_policy):
-            _, memory = policy.unroll(first.obs, stored, first.start)
-            carries.append({n: values[-1] for n, values in memory.items()})
-        return rest, carries[0], carries[1]
+        if not carry or not self.burn_in:
+            return carry
+        first = tree_map(lambda x: x[: self.burn_in], batch)
+        _, memory = policy.unroll(first.obs, carry, first.start)
+        return {name: values[-1] for name, values in memory.items()}
+
+    def after_burn_in(self, batch: Sequences) -> Sequences:
+        """Returns the steps to learn from, the last ``length``."""
+        return tree_map(lambda x: x[self.burn_in :], batch) if self.burn_in else batch
 
     @torch.no_grad()
     def targets(
@@ -300,14 +310,19 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
         return self._choice(index, target, obs)
 
     def _choice(self, index: Outputs, utilities: Outputs, obs: Observation) -> Choice:
-        q, best, action = [], [], []
+        q = torch.cat([self._utility(n, index[n], x, obs) for n, x in utilities.items()], -2)
+        if not self.mixer.reads_choices:
+            return Choice(q, q, q)
+        best, action = [], []
         for name, values in utilities.items():
             group, of = obs.groups[name], self.policy.utilities[name]
-            largest = of.taken(values, of.greedy(values, group.action_mask))
-            q.append(zero_absent(of.taken(values, index[name]), group.alive))
-            best.append(zero_absent(largest, group.alive))
+            best.append(self._utility(name, of.greedy(values, group.action_mask), values, obs))
             action.append(zero_absent(of.one_hot(index[name]), group.alive).flatten(-2))
-        return Choice(torch.cat(q, -2), torch.cat(best, -2), torch.cat(action, -1))
+        return Choice(q, torch.cat(best, -2), torch.cat(action, -1))
+
+    def _utility(self, name: str, index: Tensor, values: Tensor, obs: Observation) -> Tensor:
+        """Returns the utilities of one group's choices, ``[..., N, E]``, 0 for absent agents."""
+        return zero_absent(self.policy.utilities[name].taken(values, index), obs.groups[name].alive)
 
     def mix(self, mixer: Mixer, obs: Observation, choice: Choice) -> Tensor:
         """Returns a mixer's values of choices, ``[..., H]``: H is 1, or N without a mixer."""
@@ -320,12 +335,15 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
 
     # ---------------------------------------------------------------------------------------- state
 
+    def other_networks(self) -> dict[str, nn.Module]:
+        """Returns the networks beside the policy and the mixer, by their names in checkpoints."""
+        return {"target_policy": self.target_policy, "target_mixer": self.target_mixer}
+
     def parts(self) -> dict[str, Any]:
         return {
             **super().parts(),
             "mixer": self.mixer,
-            "target_policy": self.target_policy,
-            "target_mixer": self.target_mixer,
+            **self.other_networks(),
             "optimizer": self.optimizer,
             "reward_norm": self.reward_norm,
         }

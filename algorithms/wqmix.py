@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,11 +26,9 @@ from marl.algorithms.value_decomposition import Outputs, ValueDecomposition
 from marl.critics.mixers import UnconstrainedMixer
 from marl.errors import UserError
 from marl.learning.losses import masked_mean
-from marl.learning.optimizer import OPTIMIZERS
 from marl.learning.replay import Sequences
 from marl.learning.target_networks import TargetNetwork, target_copy
-from marl.policies.greedy import GreedyPolicy
-from marl.types import Carry, Stats, tree_map
+from marl.types import Carry, Stats
 from marl.utils.validation import check_range
 
 
@@ -94,21 +91,21 @@ class WeightedQMIX(ValueDecomposition[WeightedQMIXConfig]):
 
     def __init__(self, config: WeightedQMIXConfig, context: Context):
         super().__init__(config, context, config.mixer(context))
-        self.central = config.policy(context)
-        self.central_mixer = config.central_mixer(context).to(context.device)
+
+    def _make_targets(self) -> None:
+        """Builds the central value and its target networks; QMIX itself has none."""
+        self.central = self.config.policy(self.context)
+        self.central_mixer = self.config.central_mixer(self.context).to(self.context.device)
         self.target_central = target_copy(self.central)
         self.target_central_mixer = target_copy(self.central_mixer)
         self.target_networks += [
             TargetNetwork(self.target_central, self.central),
             TargetNetwork(self.target_central_mixer, self.central_mixer),
         ]
-        parts = {
-            "": [*self.policy.parameters(), *self.mixer.parameters()],
-            "central": [*self.central.parameters(), *self.central_mixer.parameters()],
-        }
-        lr = dict.fromkeys(parts, config.lr)
-        make = OPTIMIZERS[config.optimizer]
-        self.optimizer = make(parts, lr, config.eps, config.max_grad_norm)
+
+    def trained_parts(self) -> dict[str, list[nn.Parameter]]:
+        central = [*self.central.parameters(), *self.central_mixer.parameters()]
+        return {**super().trained_parts(), "central": central}
 
     def networks(self) -> list[nn.Module]:
         return [*super().networks(), self.central, self.central_mixer]
@@ -123,10 +120,13 @@ class WeightedQMIX(ValueDecomposition[WeightedQMIXConfig]):
             ``loss`` and ``central_loss``; ``q``, the mean Q_tot of the actions taken; ``target``,
             the mean of y; and ``weight``, the mean of w.
         """
+        carry = self.carry_after_burn_in(self.policy, batch, self.stored_carry(batch))
+        zeros = self.policy.initial_carry(batch.start.shape[1])
         carries = [
-            self.after_zeros(policy, batch) for policy in (self.central, self.target_central)
+            self.carry_after_burn_in(policy, batch, zeros)
+            for policy in (self.central, self.target_central)
         ]
-        batch, carry, _ = self.after_burn_in(batch)
+        batch = self.after_burn_in(batch)
         utilities, memory = self.policy.unroll(batch.obs, carry, batch.start)
         value = self.mix(self.mixer, batch.obs, self.taken(utilities, batch))
         central_utilities, _ = self.central.unroll(batch.obs, carries[0], batch.start)
@@ -146,24 +146,6 @@ class WeightedQMIX(ValueDecomposition[WeightedQMIXConfig]):
             "target": masked_mean(y, mask),
             "weight": masked_mean(weight, mask),
         }
-
-    @torch.no_grad()
-    def after_zeros(self, policy: GreedyPolicy, batch: Sequences) -> Carry:
-        """Returns a network's memories before the steps to learn from, zeros before the burn-in.
-
-        Args:
-            policy: the central value's utilities, online or target.
-            batch: M sequences of ``burn_in + length`` steps.
-
-        Returns:
-            ``[M, N, H]`` by group; empty without memory.
-        """
-        zeros = policy.initial_carry(batch.start.shape[1])
-        if not zeros or not self.burn_in:
-            return zeros
-        first = tree_map(lambda x: x[: self.burn_in], batch)
-        _, memory = policy.unroll(first.obs, zeros, first.start)
-        return {name: values[-1] for name, values in memory.items()}
 
     @torch.no_grad()
     def central_targets(
@@ -221,9 +203,8 @@ class WeightedQMIX(ValueDecomposition[WeightedQMIXConfig]):
         """
         raise NotImplementedError
 
-    def parts(self) -> dict[str, Any]:
+    def other_networks(self) -> dict[str, nn.Module]:
         return {
-            **super().parts(),
             "central": self.central,
             "central_mixer": self.central_mixer,
             "target_central": self.target_central,

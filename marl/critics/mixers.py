@@ -27,7 +27,14 @@ POSITIVE = 1e-10  # keeps QPLEX's weights and importances above 0
 
 
 class Mixer(Protocol):
-    """A function of observation and utilities that gives the team's value; an ``nn.Module``."""
+    """A function of observation and utilities that gives the team's value; an ``nn.Module``.
+
+    Attributes:
+        reads_choices: whether ``best`` and ``action`` are read, as by QPLEX; others get ``q`` in
+            their places.
+    """
+
+    reads_choices: bool = False
 
     def __call__(self, obs: Observation, q: Tensor, best: Tensor, action: Tensor) -> Tensor:
         """Computes the value of a joint action.
@@ -37,7 +44,7 @@ class Mixer(Protocol):
             q: utilities of the actions taken, ``[..., N]`` with the N agents of all groups of the
                 team.
             best: each agent's largest utility of an allowed action, ``[..., N]``.
-            action: the team's encoded actions side by side, ``[..., N * A]``; only QPLEX reads it.
+            action: the team's encoded actions side by side, ``[..., N * A]``.
 
         Returns:
             Q_tot, ``[..., 1]``.
@@ -52,6 +59,8 @@ class Sum(nn.Module):
         mean: True for the mean in place of the sum, as in DecQN (Seyde et al. 2023) and REValueD
             (Ireland & Montana 2024): utilities are then of the size of Q_tot.
     """
+
+    reads_choices = False
 
     def __init__(self, mean: bool = False):
         super().__init__()
@@ -74,6 +83,8 @@ class MonotonicMixer(nn.Module):
         hyper_units: units of the hidden layer of the networks that give W_1 and W_2.
         hyper_layers: 2 for such a hidden layer, 1 for linear functions.
     """
+
+    reads_choices = False
 
     def __init__(
         self,
@@ -120,6 +131,8 @@ class DuplexMixer(nn.Module):
             4 of 1 in StarCraft.
         units: units of all hidden layers.
     """
+
+    reads_choices = True
 
     def __init__(
         self,
@@ -175,6 +188,8 @@ class UnconstrainedMixer(nn.Module):
         units: units of all hidden layers.
         layers: hidden layers of f; V has one.
     """
+
+    reads_choices = False
 
     def __init__(self, joint: JointObservation, agents: int, *, units: int = 256, layers: int = 3):
         super().__init__()

@@ -107,6 +107,14 @@ def naive_next_values(algorithm: Any, batch: Sequences, row: int) -> list[Tensor
     return values
 
 
+def prepared(algorithm: Any, whole: Sequences) -> tuple[Sequences, Any, Any]:
+    """The steps to learn from, and the online and the target networks' memories."""
+    stored = algorithm.stored_carry(whole)
+    policies = algorithm.policy, algorithm.target_policy
+    online, target = (algorithm.carry_after_burn_in(p, whole, stored) for p in policies)
+    return algorithm.after_burn_in(whole), online, target
+
+
 def best_value(algorithm: Any, obs: Observation, online: Any, target: Any) -> Tensor:
     """The target mixer's value of what every agent prefers online; the dead have 0."""
     q = []
@@ -131,7 +139,7 @@ def test_targets_are_those_of_a_naive_loop(name: str, options: dict[str, Any]) -
     play = Play(mortal, ALGORITHMS[name](**{**FAST, **options}), GRU)
     play.iterate(4)
     algorithm, whole = learner(play), batch_of(play)
-    batch, carry, target_carry = algorithm.after_burn_in(whole)
+    batch, carry, target_carry = prepared(algorithm, whole)
     utilities, memories = algorithm.policy.unroll(batch.obs, carry, batch.start)
     y = algorithm.targets(batch, utilities, memories, target_carry)
     assert not y.requires_grad and batch.done.any() and not batch.done.all()
@@ -171,7 +179,7 @@ def test_what_follows_a_termination_changes_nothing() -> None:
         ended = part.terminated.unsqueeze(-1)
         next_obs = tree_map(lambda x, more=garbage * ended: x + more, part.next_obs)
         part = replace(part, obs=obs, reward=reward, next_obs=next_obs)
-        part, carry, target_carry = algorithm.after_burn_in(part)
+        part, carry, target_carry = prepared(algorithm, part)
         utilities, memories = algorithm.policy.unroll(part.obs, carry, part.start)
         value = algorithm.mix(algorithm.mixer, part.obs, algorithm.taken(utilities, part))
         error = (

@@ -41,6 +41,14 @@ def weighted(
     return learner, learner.read(index)
 
 
+def prepared(learner: Any, whole: Sequences) -> tuple[Any, Any, Any]:
+    """The steps to learn from, and the online and the central target networks' memories."""
+    zeros = learner.policy.initial_carry(whole.start.shape[1])
+    before = learner.carry_after_burn_in
+    online = before(learner.policy, whole, learner.stored_carry(whole))
+    return learner.after_burn_in(whole), online, before(learner.target_central, whole, zeros)
+
+
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(3)
 
@@ -82,8 +90,7 @@ def central_value(learner: Any, obs: Any, mine: Any, theirs: Any) -> Tensor:
 def test_targets_are_those_of_a_naive_loop() -> None:
     """With deaths, masks, limits, and memories from what was stored and from zeros."""
     learner, whole = weighted("cwqmix")
-    carry = learner.after_zeros(learner.target_central, whole)
-    batch, memory, _ = learner.after_burn_in(whole)
+    batch, memory, carry = prepared(learner, whole)
     utilities, memories = learner.policy.unroll(batch.obs, memory, batch.start)
     found = learner.central_targets(batch, utilities, memories, carry)
     assert batch.terminated.any() and not found[0].requires_grad
@@ -103,7 +110,7 @@ def test_weights_by_hand() -> None:
 
 def test_greedy_joint_actions_count_the_living_only() -> None:
     learner, whole = weighted("cwqmix")
-    batch, memory, _ = learner.after_burn_in(whole)
+    batch, memory, _ = prepared(learner, whole)
     utilities, _ = learner.policy.unroll(batch.obs, memory, batch.start)
     found = learner.greedy(utilities, batch).squeeze(-1)
     expected = torch.ones_like(found)
@@ -118,8 +125,7 @@ def test_greedy_joint_actions_count_the_living_only() -> None:
 def test_with_alpha_one_it_is_qmix_with_central_targets(name: str) -> None:
     learner, batch = weighted(name, identity, learn=False, alpha=1.0)
     plain: Any = Play(identity, QMIXConfig(**FAST, burn_in=3), GRU).first  # of the same weights
-    carry = learner.after_zeros(learner.target_central, batch)
-    steps, memory, _ = learner.after_burn_in(batch)
+    steps, memory, carry = prepared(learner, batch)
     utilities, memories = learner.policy.unroll(steps.obs, memory, steps.start)
     y, _ = learner.central_targets(steps, utilities, memories, carry)
     before = parameters(learner)
