@@ -30,13 +30,9 @@ from marl.learning.replay import ReplayBatch
 from marl.learning.sequential import update_order
 from marl.learning.target_networks import TargetNetwork, target_copy
 from marl.policies.agent import AgentPolicy, agent_policies
-from marl.policies.base import (
-    DifferentiablePolicy,
-    Policy,
-    encode,
-    encoded_actions,
-    recurrent_policy,
-)
+from marl.policies.base import DifferentiablePolicy, Policy
+from marl.policies.encoding import encode, encoded_actions
+from marl.policies.kinds import recurrent_policy
 from marl.types import Noise, Observation, Stats, tree_tensors
 from marl.utils.compilation import compile_function
 

@@ -116,7 +116,7 @@ def _particle(task: Task, num_envs: int, device: torch.device) -> VectorEnv:
 
 
 def _game(task: Task, num_envs: int, device: torch.device) -> VectorEnv:
-    from marl.envs.games.env import make
+    from marl.envs.games.tasks import make
 
     return make(task.name, num_envs, device, task.max_steps, task.groups or None, **task.kwargs)
 
@@ -168,7 +168,7 @@ def _particle_options(name: str) -> Iterable[Option]:
 
 
 def _game_options(name: str) -> Iterable[Option]:
-    from marl.envs.games.env import task_options
+    from marl.envs.games.tasks import task_options
 
     return task_options(name)
 
@@ -198,7 +198,7 @@ def _particle_names(prefix: str) -> Iterable[str]:
 
 
 def _game_names() -> Iterable[str]:
-    from marl.envs.games.env import names
+    from marl.envs.games.tasks import names
 
     return names()
 

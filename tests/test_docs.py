@@ -17,7 +17,7 @@ from marl.algorithms.registry import ALGORITHMS
 from marl.cli import arguments, compose
 from marl.cli.main import SEPARATE
 from marl.envs.foraging import tasks as foraging
-from marl.envs.games.env import GAMES
+from marl.envs.games.tasks import GAMES
 from marl.envs.gymnasium import registry
 from marl.envs.particle.tasks import SCENARIOS
 from marl.envs.pettingzoo import factories

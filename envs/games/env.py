@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from marl.envs.checks import check_count, check_options
-from marl.envs.games.aloha import Aloha
-from marl.envs.games.byzantine import Byzantine
-from marl.envs.games.coordination import Coordination
-from marl.envs.games.cue import Cue
+from marl.envs.checks import check_count
 from marl.envs.games.game import Game, Play, Scene
-from marl.envs.games.matrix import Climbing, Matrix, Penalty, Qplex, Qtran, Random
-from marl.envs.games.mmdp import TwoStateMdp
 from marl.envs.games.render import draw
-from marl.envs.games.spectrum import Spectrum
-from marl.envs.games.two_step import TwoStep
 from marl.envs.groups import find_groups, find_teams
 from marl.envs.native import (
     Beginnings,
@@ -30,7 +22,7 @@ from marl.envs.native import (
     for_all_agents,
     restart_where,
 )
-from marl.errors import UserError, unknown
+from marl.errors import UserError
 from marl.types import (
     AgentGroup,
     Discrete,
@@ -41,25 +33,6 @@ from marl.types import (
     tree_map,
     tree_tensors,
 )
-from marl.utils.argument_docs import argument_options
-from marl.utils.field_docs import Option
-
-#: The class of every game, by its name after ``games/``.
-GAMES: dict[str, type[Game[Any]]] = {
-    "aloha": Aloha,
-    "byzantine": Byzantine,
-    "climbing": Climbing,
-    "coordination": Coordination,
-    "cue": Cue,
-    "matrix": Matrix,
-    "mmdp": TwoStateMdp,
-    "penalty": Penalty,
-    "qplex": Qplex,
-    "qtran": Qtran,
-    "random": Random,
-    "spectrum": Spectrum,
-    "two_step": TwoStep,
-}
 
 
 class GameEnv:
@@ -281,51 +254,3 @@ def _reward_text(scene: Scene) -> str:
     if len(set(scene.reward)) == 1:
         return f"reward {scene.reward[0]:.4g}"
     return f"mean reward {sum(scene.reward) / len(scene.reward):.4g}"
-
-
-def make(
-    name: str,
-    num_envs: int,
-    device: torch.device | str = "cpu",
-    max_steps: int | None = None,
-    groups: Mapping[str, Sequence[str]] | None = None,
-    **options: Any,
-) -> GameEnv:
-    """Returns copies of ``games/<game>``.
-
-    Args:
-        name: the task.
-        num_envs: B, the number of copies.
-        device: where the game runs.
-        max_steps: steps of an episode; None for the game's own.
-        groups: group -> agents, in place of groups by name.
-        options: the game's own.
-
-    Raises:
-        UserError: an unknown name or option, or a value out of range.
-    """
-    game = GAMES.get(name.removeprefix("games/"))
-    if game is None:
-        raise unknown("task", name, names())
-    check_options(name, options, game)
-    return GameEnv(name, game(**options), num_envs, device, max_steps, groups)
-
-
-def task_options(name: str) -> Iterator[Option]:
-    """Yields the options of a game that can be set by ``task.kwargs``.
-
-    Args:
-        name: the task.
-
-    Raises:
-        UserError: an unknown name.
-    """
-    game = GAMES.get(name.removeprefix("games/"))
-    if game is None:
-        raise unknown("task", name, names())
-    yield from argument_options(game)
-
-
-def names() -> list[str]:
-    """Returns the names of all tasks of this provider."""
-    return [f"games/{name}" for name in GAMES]

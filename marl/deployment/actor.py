@@ -9,7 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from marl.policies.base import Policy, graph_policy
+from marl.policies.base import Policy
+from marl.policies.kinds import graph_policy
 from marl.types import AgentGroup, EntityGraph, GroupObservation, Observation
 
 #: Inputs that hold the tensors of an ``EntityGraph``, in the order of its fields.

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from marl.learning.replay import ReplayBatch, Sequences
 from marl.learning.returns import n_step
-from marl.policies.base import DifferentiablePolicy, Policy, recurrent_policy
+from marl.policies.base import DifferentiablePolicy, Policy
+from marl.policies.kinds import recurrent_policy
 from marl.types import Carry, Noise, register, take, tree_map, tree_tensors
 
 

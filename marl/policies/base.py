@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from marl.errors import UserError
 from marl.networks.by_group import ByGroup
 from marl.types import (
     AgentGroup,
@@ -18,11 +17,9 @@ from marl.types import (
     Noise,
     Observation,
     PolicyStep,
-    zero_absent,
 )
 
 EMPTY: Mapping[str, Tensor] = {}
-NO_CARRIES: Mapping[str, Carry] = {}
 
 
 class Policy(Protocol):
@@ -119,69 +116,6 @@ class Policy(Protocol):
         """
 
 
-class GraphPolicy(Policy, Protocol):
-    """A policy whose agents act along a graph of the team, such as a Bayesian network.
-
-    Attributes:
-        without_graph: True leaves out all edges of the graph.
-    """
-
-    without_graph: bool
-
-    @abstractmethod
-    def density(self, obs: Observation, aux: Aux) -> Tensor:
-        """Computes the share of the possible edges in the graphs of some steps, ``[...]``.
-
-        Args:
-            obs: observations that the team acted on, ``[..., N, *]``.
-            aux: what the policy recorded when it acted.
-        """
-
-
-def graph_policy(policy: Policy) -> GraphPolicy | None:
-    """Returns a policy that acts along a graph (``has_graph``); None for any other policy."""
-    return cast(GraphPolicy, policy) if getattr(policy, "has_graph", False) else None
-
-
-class RecurrentPolicy(Policy, Protocol):
-    """A policy whose memories can be computed for all steps of a sequence at once."""
-
-    @abstractmethod
-    def unroll(
-        self, obs: Observation, carry: Carry, start: Tensor
-    ) -> tuple[Mapping[str, Tensor], Carry]:
-        """Computes distribution parameters of consecutive steps, and the memories after each.
-
-        Args:
-            obs: ``[T, B, N, *shape]`` by group.
-            carry: the memories before the first step, ``[B, N, H]`` by group.
-            start: ``[T, B]`` bool, True where an episode begins.
-
-        Returns:
-            By group, the parameters ``[T, B, N, P]`` and the memories ``[T, B, N, H]``.
-        """
-
-    @abstractmethod
-    def step_params(
-        self, obs: Observation, carry: Carry, start: Tensor
-    ) -> tuple[Mapping[str, Tensor], Carry]:
-        """Computes the distribution parameters of one step.
-
-        Args:
-            obs: ``[B, N, *shape]`` by group.
-            carry: the memories before the step, ``[B, N, H]`` by group.
-            start: ``[B]`` bool, True where an episode begins.
-
-        Returns:
-            By group, the parameters ``[B, N, P]`` and the memories after the step.
-        """
-
-
-def recurrent_policy(policy: Policy) -> RecurrentPolicy | None:
-    """Returns a policy whose memories can be computed for sequences; None for any other policy."""
-    return cast(RecurrentPolicy, policy) if hasattr(policy, "unroll") else None
-
-
 class DifferentiablePolicy(nn.Module, Policy):
     """A policy with weights, whose actions losses differentiate.
 
@@ -259,59 +193,3 @@ def act(
     """
     noise = policy.noise(start.shape[0], generator) if explore else None
     return policy.act(obs, carry, start, noise)
-
-
-@torch.no_grad()
-def encoded_actions(
-    policies: Mapping[str, Policy],
-    obs: Observation,
-    generator: torch.Generator,
-    carry: Mapping[str, Carry] = NO_CARRIES,
-) -> dict[str, Tensor]:
-    """Samples encoded actions of several policies.
-
-    Args:
-        policies: the policies by team.
-        obs: the observations, ``[B, N, ...]`` by group.
-        generator: the generator of the noise.
-        carry: the memories before the step by team, ``[B, N, H]`` by group.
-
-    Returns:
-        ``[B, N, A]`` by group, zeros for absent agents.
-
-    Raises:
-        UserError: a policy has a memory that ``carry`` lacks.
-    """
-    actions: dict[str, Tensor] = {}
-    for name, policy in policies.items():
-        memory = carry.get(name, {})
-        if policy.initial_carry(1) and not memory:
-            raise UserError(
-                f"critic 'all' reads the actions of all teams, and the policy of team {name!r} has "
-                "a memory, which it cannot use there; take critic 'team', a model with gru=0, or "
-                "for both teams one with model.gru above 0 and joint.graph=none"
-            )
-        batch = len(obs.groups[next(iter(policy.groups))].obs)
-        start = torch.full((batch,), not memory, device=generator.device)
-        action = act(policy, obs, memory, start, generator, explore=True).action
-        actions |= encode(policy.groups, action, obs)
-    return actions
-
-
-def encode(
-    groups: Mapping[str, AgentGroup], action: Mapping[str, Tensor], obs: Observation
-) -> dict[str, Tensor]:
-    """Encodes actions as critics read them.
-
-    Args:
-        groups: the groups to encode.
-        action: ``[..., N, *action shape]`` by group.
-        obs: the observations in which they were taken, which tell who was absent.
-
-    Returns:
-        ``[..., N, A]`` by group, zeros for absent agents.
-    """
-    return {
-        name: zero_absent(group.action.encode(action[name]), obs.groups[name].alive)
-        for name, group in groups.items()
-    }

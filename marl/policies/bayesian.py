@@ -21,7 +21,7 @@ from marl.errors import UserError
 from marl.networks.base import Model, apply_network, build_for, network_input
 from marl.networks.by_group import ByGroup
 from marl.networks.layers import linear
-from marl.policies.base import EMPTY, encode
+from marl.policies.base import EMPTY
 from marl.policies.dag import (
     BayesianNetworkConfig,
     Bernoulli,
@@ -32,6 +32,7 @@ from marl.policies.dag import (
     density,
 )
 from marl.policies.distributions import Distribution, distribution
+from marl.policies.encoding import encode
 from marl.policies.independent import IndependentPolicy
 from marl.policies.network import NetworkPolicy
 from marl.types import (

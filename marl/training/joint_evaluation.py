@@ -10,7 +10,7 @@ from torch import Tensor
 
 from marl.algorithm import Algorithm
 from marl.env import VectorEnv
-from marl.policies.base import GraphPolicy, graph_policy
+from marl.policies.kinds import GraphPolicy, graph_policy
 from marl.training.collector import Teams
 from marl.training.evaluation import Limit, evaluate
 from marl.types import Carry, Metrics, Observation, PolicyStep, Rollout

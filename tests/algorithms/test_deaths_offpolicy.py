@@ -12,7 +12,7 @@ from marl.algorithms.haddpg import HADDPGConfig
 from marl.algorithms.hasac import HASAC, HASACConfig, ISACConfig, MASACConfig
 from marl.algorithms.maddpg import MADDPG, MADDPGConfig
 from marl.learning.replay import ReplayBatch
-from marl.policies.base import encoded_actions
+from marl.policies.encoding import encoded_actions
 from marl.types import Observation
 from tests.helpers.off_policy import FAST, Play
 from tests.helpers.toy_envs import mortal, multidiscrete

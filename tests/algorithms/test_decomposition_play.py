@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from marl.algorithms.registry import ALGORITHMS
-from marl.envs.games.env import make
+from marl.envs.games.tasks import make
 from marl.networks.perceptron import Perceptron
 from marl.types import GroupObservation, Observation
 from tests.helpers.decomposition_oracle import QTRAN, additive, error, greedy, two_step

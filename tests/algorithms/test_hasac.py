@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from marl.algorithms.hasac import HASAC, HASACConfig, ISACConfig, MASACConfig, entropy_target
-from marl.envs.games.env import make as game
+from marl.envs.games.tasks import make as game
 from marl.errors import UserError
 from marl.learning.sequential import update_order
 from marl.networks.perceptron import Perceptron

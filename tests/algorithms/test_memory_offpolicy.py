@@ -13,7 +13,7 @@ from torch import Tensor
 from marl.algorithms.haddpg import HADDPGConfig, HATD3Config
 from marl.algorithms.hasac import HASAC, HASACConfig, ISACConfig, MASACConfig
 from marl.algorithms.maddpg import IDDPGConfig, MADDPGConfig, MATD3Config
-from marl.envs.games.env import make as game
+from marl.envs.games.tasks import make as game
 from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings

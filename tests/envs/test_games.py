@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from marl.env import check_env, random_action
-from marl.envs.games.env import GameEnv, make, names
+from marl.envs.games.env import GameEnv
+from marl.envs.games.tasks import make, names
 from marl.envs.task import Task, task_names
 from marl.errors import UserError
 from marl.types import tree_tensors

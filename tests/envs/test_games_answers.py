@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from marl.envs.games.coordination import Coordination
-from marl.envs.games.env import GameEnv, make
+from marl.envs.games.env import GameEnv
+from marl.envs.games.tasks import make
 from tests.helpers.games import always, close, everything, play
 
 # --------------------------------------------------------------------------------------- the matrix

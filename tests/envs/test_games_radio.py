@@ -9,8 +9,9 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import exp1
 from torch import Tensor
 
-from marl.envs.games.env import GameEnv, make
+from marl.envs.games.env import GameEnv
 from marl.envs.games.spectrum import jain
+from marl.envs.games.tasks import make
 from tests.helpers.games import always, chance, close, everything, play
 
 # ---------------------------------------------------------------------------------------- the aloha

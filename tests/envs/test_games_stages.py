@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from marl.envs.games.env import GameEnv, make
+from marl.envs.games.env import GameEnv
+from marl.envs.games.tasks import make
 from tests.helpers.games import always, chance, close, joint, play
 
 

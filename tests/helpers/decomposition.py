@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from marl.algorithms.registry import ALGORITHMS
-from marl.envs.games.env import make
+from marl.envs.games.tasks import make
 from marl.learning.replay import Replay, Sequences
 from marl.networks.perceptron import Perceptron
 from marl.types import tree_map

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from marl.algorithms.scripted import RandomConfig
-from marl.policies.base import graph_policy
 from marl.policies.fixed import FixedPolicy, Scripted
+from marl.policies.kinds import graph_policy
 from marl.training.evaluation import evaluate
 from marl.training.joint_evaluation import play
 from marl.types import Aux, Carry, Noise, Observation, PolicyStep
