@@ -1,7 +1,9 @@
 """What two halves of workers in turn could gain at best: one half steps while the other half acts.
 
-With two cores a whole step takes ``act(B) + env(B) / 2``, and in halves that keep both cores busy
-all the time ``act(B/2) + env(B) / 2``. Measures the three in processor time, in one process.
+A step costs this process ``own(B)`` (act, read, store), and the workers ``env(B)`` together. W
+workers and this process on as many cores take ``own(B) + env(B) / W``, and in halves at best the
+longer of ``env(B) / W`` and ``2 own(B/2)``. Two workers on two cores, which both are busy all the
+time, take at best ``own(B/2) + env(B) / 2``. Measures the three in processor time.
 
     python docs/performance/worker_halves.py TASK NUM_ENVS HIDDEN [FILE]
 """
@@ -15,17 +17,17 @@ import time
 import torch
 
 from marl.cli import compose
-from marl.training.collector import act, initial_carry
 
-ROUNDS = 7
+ROUNDS, STEPS = 7, 20
 
 
 def main(task: str, copies: int, hidden: str, file: str = "") -> None:
-    whole, half = (acting(task, count, hidden) for count in (copies, copies // 2))
-    env = stepping(task, copies, hidden)
-    gain = (whole + env / 2) / (half + env / 2)
-    figures = {"task": task, "num_envs": copies, "hidden": hidden, "act_ms": whole,
-               "half_act_ms": half, "env_ms": env, "largest_gain": gain}  # fmt: skip
+    own, half = (processor_time(task, count, hidden, 2) for count in (copies, copies // 2))
+    env = processor_time(task, copies, hidden, 0) - own
+    figures = {"task": task, "num_envs": copies, "hidden": hidden, "own_ms": own,
+               "half_own_ms": half, "env_ms": env,
+               "gain_on_2_cores": (own + env / 2) / (half + env / 2),
+               "gain_of_8_workers": (own + env / 8) / max(env / 8, 2 * half)}  # fmt: skip
     line = json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in figures.items()})
     print(line)
     if file:
@@ -33,38 +35,20 @@ def main(task: str, copies: int, hidden: str, file: str = "") -> None:
             out.write(line + "\n")
 
 
-def build(task, copies, hidden):
-    words = [f"task={task}", f"num_envs={copies}", f"model.hidden={hidden}", "algorithm=mappo"]
-    words += ["steps=8", "progress=false", f"directory={tempfile.mkdtemp()}/run"]
-    return compose.build(compose.composed(words))
-
-
-def acting(task, copies, hidden) -> float:
-    """Returns milliseconds of an act in all copies."""
-    run, generator = build(task, copies, hidden), torch.Generator()
-    state = run.env.reset(0), initial_carry(run.teams, copies), torch.ones(copies).bool()
-    return median(lambda: act(run.teams, *state, generator), 100)
-
-
-def stepping(task, copies, hidden) -> float:
-    """Returns milliseconds of a step of all copies, one after the other."""
-    run = build(task, copies, hidden)
-    obs, start = run.env.reset(0), torch.ones(copies).bool()
-    step = act(run.teams, obs, initial_carry(run.teams, copies), start, torch.Generator())
-    return median(lambda: run.env.step(step.action), 10)
-
-
-def median(function, count) -> float:
+def processor_time(task: str, copies: int, hidden: str, workers: int) -> float:
+    """Returns milliseconds that this process needs for a step, without its workers."""
+    words = [f"task={task}", f"task.workers={workers}", f"num_envs={copies}", f"steps={STEPS}"]
+    words += ["algorithm=mappo", f"model.hidden={hidden}", "progress=false"]
+    run = compose.build(compose.composed([*words, f"directory={tempfile.mkdtemp()}/run"]))
     times = []
     for _ in range(ROUNDS):
         before = time.process_time()
-        for _ in range(count):
-            function()
-        times.append((time.process_time() - before) / count * 1e3)
+        run.collector.collect()
+        times.append((time.process_time() - before) / STEPS * 1e3)
+    run.close()
     return statistics.median(times)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with torch.no_grad():
-        main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
