@@ -24,7 +24,6 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,7 @@ from marl.envs.vmas import state as vmas_state
 from marl.envs.vmas.actions import GroupActions, action_spec
 from marl.envs.vmas.build import ACTIONS, SCENARIOS, build, check_arguments
 from marl.envs.vmas.capture import find_reads
+from marl.envs.vmas.entities import Entities
 from marl.envs.vmas.info import EpisodeInfo
 from marl.envs.vmas.merge import Snapshot
 from marl.envs.vmas.outputs import CheckedScenario
@@ -47,7 +47,6 @@ from marl.envs.vmas.render import Renderer
 from marl.envs.vmas.scenario import Scenario, ends_by_time, name_of
 from marl.types import (
     AgentGroup,
-    EntityGraph,
     GroupObservation,
     Observation,
     TensorSpec,
@@ -200,6 +199,7 @@ class VmasEnv:
         self.teams = find_teams(self.groups)
         places = {name: place for place, name in enumerate(agents)}
         self._indices = {g: [places[a] for a in group.agents] for g, group in self.groups.items()}
+        self._entities = Entities(self._vmas, self._indices, self._graph) if self._graph else None
         self._actions = {
             name: GroupActions([agents[a] for a in group.agents], group.action, self._vmas.world)
             for name, group in self.groups.items()
@@ -254,27 +254,8 @@ class VmasEnv:
         }
 
     def _observation(self, parts: dict[str, Tensor]) -> Observation:
-        graph = self._entities(self._graph) if self._graph else None
+        graph = self._entities() if self._entities else None
         return Observation({n: GroupObservation(obs) for n, obs in parts.items()}, graph=graph)
-
-    def _entities(self, options: GraphOptions) -> EntityGraph:
-        """Returns the graph of the world's entities: agents by group, then landmarks."""
-        agents = [self._vmas.agents[i] for indices in self._indices.values() for i in indices]
-        entities = [*agents, *self._vmas.world.landmarks]
-        position = torch.stack([e.state.pos for e in entities], dim=1)
-        goals = [getattr(getattr(e, "goal", None), "state", e.state).pos for e in entities]
-        kinds = [0] * len(agents) + [1] * (len(entities) - len(agents))
-        ends = [0, *accumulate(len(indices) for indices in self._indices.values())]
-        return EntityGraph(
-            position=position,
-            velocity=torch.stack([e.state.vel for e in entities], dim=1),
-            goal=torch.stack(goals, dim=1),
-            kind=torch.tensor(kinds, device=self.device).expand(self.num_envs, -1),
-            mask=torch.ones_like(position[..., 0], dtype=torch.bool),
-            ego=tuple((n, range(ends[i], ends[i + 1])) for i, n in enumerate(self._indices)),
-            radius=options.radius,
-            directed=options.directed,
-        )
 
     def _reset_world(self) -> dict[str, Tensor]:
         """Resets all copies; returns the first observations, by group."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from marl.envs.graph import GraphOptions
 from marl.envs.vmas.capture import COPIES, SELECTS, WAITS, find_reads
 from marl.envs.vmas.env import SCENARIOS, VmasEnv
 from marl.envs.vmas.quiet import make_quiet
@@ -64,6 +65,10 @@ def test_the_table_in_the_docs() -> None:
     rows = [line.split("|") for line in text.splitlines() if "`het_mass`, `simple`," in line]
     free = {name for name in SCENARIOS if not make(name).capturable()}
     assert free == set(re.findall(r"`(\w+)`", rows[0][2]))
+
+
+def test_the_graph_is_built_on_the_device() -> None:
+    assert make("het_mass", graph=GraphOptions("world")).capturable() == ""
 
 
 def test_ends_by_time_are_known_on_the_host() -> None:
