@@ -34,6 +34,9 @@ class FirstStepCheck(Wrapper):
         UserError: it is not a batched environment.
     """
 
+    #: Steps of the environment within may be taken in place of this one's.
+    passes_steps = True
+
     def __init__(self, env: VectorEnv, task: str, num_envs: int):
         if missing := [name for name in MEMBERS if not hasattr(env, name)]:
             raise UserError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -145,9 +145,14 @@ class PureEnv(VectorEnv, Protocol):
         ...
 
 
-def is_pure(env: VectorEnv) -> bool:
-    """Returns whether an environment itself is a ``PureEnv``; a wrapper around one is not."""
-    return hasattr(type(env), "pure_step")
+def pure_env(env: VectorEnv) -> PureEnv | None:
+    """Returns an environment as a ``PureEnv``; None if it has no pure step.
+
+    A wrapper has none, but one with ``passes_steps = True`` stands for the environment within.
+    """
+    while getattr(type(env), "passes_steps", False):
+        env = env.env  # type: ignore[attr-defined]  # a wrapper
+    return cast(PureEnv, env) if hasattr(type(env), "pure_step") else None
 
 
 def copy_seeds(seed: int, num_envs: int) -> list[int]:

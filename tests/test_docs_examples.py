@@ -25,7 +25,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 EXAMPLES = DOCS / "examples"
 SHORT = ["total_frames=80", "num_envs=4", "steps=10", "evaluation_episodes=2", "video=false"]
 MODULES = sorted(path.name for path in EXAMPLES.glob("my_*.py"))
-SLOW = ("my_scenario.py", "my_wrappers.py")  # whose contracts other tests hold
+SLOW = ("my_pure.py", "my_scenario.py", "my_wrappers.py")  # whose contracts other tests hold
 
 
 def words_of(module: Path) -> list[str]:
@@ -41,8 +41,8 @@ def test_every_kind_of_extension_has_an_example() -> None:
     assert [
         f"my_{kind}.py"
         for kind in (
-            "algorithms", "auxiliaries", "models", "opponents", "parallel", "scenario", "tasks",
-            "turns", "wrappers",
+            "algorithms", "auxiliaries", "models", "opponents", "parallel", "pure", "scenario",
+            "tasks", "turns", "wrappers",
         )
     ] == MODULES  # fmt: skip
 

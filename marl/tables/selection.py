@@ -20,7 +20,7 @@ from marl.utils.moved import current
 from marl.utils.serialization import TYPE
 
 # Settings in which the seeds of one algorithm may differ: where they ran and what they displayed.
-FREE = ("seed", "device", "threads", "progress", "video", "tensorboard")
+FREE = ("seed", "device", "threads", "execution", "progress", "video", "tensorboard")
 FREE += ("wandb", "wandb_project", "wandb_group", "wandb_tags", "wandb_name")
 FREE += ("checkpoints_kept", "replay_gib", "replay_checkpoint")
 

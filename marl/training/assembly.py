@@ -78,9 +78,12 @@ class Assembly:
             ordered = resume and len(self.stages) == 1  # config.json has the last stage's order
             envs = build.build_environments(*parts, self.directory if ordered else None)
             self.env, self.evaluation_env, self.make = envs.training, envs.evaluation, envs.make
-            self.execution = execution.resolve(self.settings.execution, self.env)
-            if resume:
-                execution.check_same(self.directory, self.execution)
+            word = self.settings.execution, self.env
+            self.execution = (
+                execution.resolve_resumed(*word, self.directory)
+                if resume
+                else execution.resolve(*word)
+            )
             default = Team(None, algorithm, model or Perceptron(), critic_model)
             self._build_teams(teams or {}, default)
             unread.check(self.teams, chosen)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 
 from marl.algorithm import Algorithm, PureActor, is_pure_actor
-from marl.env import PureEnv, VectorEnv, is_pure
+from marl.env import VectorEnv, pure_env
 from marl.errors import UserError
 from marl.training.rollout_program import RolloutProgram
 from marl.utils import distributed, programs
@@ -39,7 +39,7 @@ def resolve(word: str, env: VectorEnv) -> str:
     """
     cuda = torch.device(env.device).type == "cuda"
     if word == "auto":
-        return "captured" if cuda and is_pure(env) and distributed.size() == 1 else "eager"
+        return "captured" if cuda and pure_env(env) and distributed.size() == 1 else "eager"
     if word != "captured":
         return word
     if not cuda:
@@ -60,23 +60,34 @@ def resolve(word: str, env: VectorEnv) -> str:
     return word
 
 
-def check_same(directory: Path, word: str) -> None:
-    """Checks that a run is resumed with the execution that it began with.
+def resolve_resumed(word: str, env: VectorEnv, directory: Path) -> str:
+    """Returns the execution that a run goes on with, which is the one that it began with.
+
+    With ``auto``, a captured run that is resumed where nothing can be captured goes on eager, and a
+    line on stderr says so.
 
     Args:
+        word: the setting ``execution``.
+        env: the environment of the run, on its device.
         directory: directory of the run.
-        word: the resolved execution.
 
     Raises:
-        UserError: it was another.
+        UserError: the setting is another than the run began with, or the run cannot be captured.
     """
     before = execution_of(directory)
-    if before != word:
-        raise UserError(
-            f"{str(directory)!r} began with execution={before} and would go on with "
-            f"execution={word}, whose numbers differ in their last digits; resume it with "
-            f"execution={before}, or train a new run with start_from={directory}"
-        )
+    if word != "auto":
+        if resolve(word, env) != before:
+            raise UserError(
+                f"{str(directory)!r} began with execution={before}, and with execution={word} its "
+                f"numbers would differ in their last digits; resume it with execution={before}, or "
+                f"train a new run with start_from={directory}"
+            )
+        return before
+    try:
+        return resolve(before, env)
+    except UserError as error:
+        fall_back(before, "the rest of the run", str(error))
+        return "eager"
 
 
 def execution_of(directory: Path) -> str:
@@ -103,16 +114,15 @@ def rollout_program(
     if word == "eager":
         return None
     impure = [name for name, team in teams.items() if not is_pure_actor(team)]
-    if not is_pure(env):
+    if (pure := pure_env(env)) is None:
         cause = f"{type(env).__name__} has no pure step (marl.env.PureEnv)"
         fall_back(word, "the rollout", cause)
     elif impure:
         cause = f"team {impure[0]!r} has no pure act (marl.algorithm.PureActor)"
         fall_back(word, "the rollout", cause)
     else:
-        pure: dict[str, Any] = dict(teams)
         return RolloutProgram(
-            cast(PureEnv, env), cast(Mapping[str, PureActor], pure), steps, PREPARE[word],
+            pure, cast(Mapping[str, PureActor], teams), steps, PREPARE[word],
             lambda error: fall_back(word, "the rollout", error),
         )  # fmt: skip
     return None

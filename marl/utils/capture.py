@@ -59,7 +59,7 @@ def fall_back(word: str, what: str, cause: Exception | str) -> None:
         lines = (line.strip() for line in str(cause).splitlines())
         cause = f"{type(cause).__name__}: {next(filter(None, lines), '')}"
     if distributed.rank() == 0:
-        line = f"marl: execution={word}: {what} runs eagerly, for {cause}"
+        line = f"marl: execution={word}: {what} is eager, for {cause}"
         print(line, file=sys.stderr, flush=True)
 
 

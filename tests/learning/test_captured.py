@@ -105,6 +105,5 @@ def test_a_step_that_cannot_be_captured_runs_eager(capsys: pytest.CaptureFixture
     assert [float(captured(torch.ones(2))["weight"]) for _ in range(2)] == [2, 4]
     err = capsys.readouterr().err
     assert err == (
-        "marl: execution=captured: learning runs eagerly, for RuntimeError: operation not "
-        "permitted\n"
+        "marl: execution=captured: learning is eager, for RuntimeError: operation not permitted\n"
     )

@@ -17,6 +17,7 @@ from marl.algorithms.maddpg import MADDPGConfig
 from marl.algorithms.mappo import MAPPOConfig
 from marl.algorithms.qmix import QMIXConfig
 from marl.algorithms.scripted import RandomConfig, ScriptedConfig
+from marl.env import pure_env
 from marl.envs.task import Task
 from marl.errors import UserError
 from marl.experiment import Experiment, Settings
@@ -30,6 +31,7 @@ from marl.utils import programs
 from marl.utils.programs import Prepare
 from tests.helpers.graphs import use_fake_graphs
 
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "my_pure.py:meeting"
 STEPS, ITERATIONS = 10, 3
 REPLAY: dict[str, Any] = {"warmup": 50, "frames_per_update": 20, "batch_size": 8}
 
@@ -52,8 +54,9 @@ def with_program(run: Experiment, prepare: Prepare) -> Experiment:
         raise error
 
     teams: Any = run.teams
-    steps = run.settings.steps
-    run.collector.program = RolloutProgram(run.env, teams, steps, prepare, failed)  # type: ignore[arg-type]  # a PureEnv
+    env, steps = pure_env(run.env), run.settings.steps
+    assert env is not None
+    run.collector.program = RolloutProgram(env, teams, steps, prepare, failed)
     return run
 
 
@@ -105,6 +108,7 @@ CELLS: dict[str, Any] = {
     "warm-up, ensembles": ("mpe/simple_spread", MADDPGConfig(ensemble=2, **REPLAY)),
     "warm-up, vectors": ("mpe/simple_spread", HASACConfig(**REPLAY), {"continuous_actions": True}),
     "scale of noise": ("mpe/simple_spread", HADDPGConfig(**REPLAY), {"continuous_actions": True}),
+    "of the docs": (str(EXAMPLE), MAPPOConfig(epochs=1)),
     "random opponents": (
         "mpe/simple_tag", MAPPOConfig(epochs=1),
         {"teams": {"agent": Team(algorithm=RandomConfig())}},
@@ -114,7 +118,7 @@ CELLS: dict[str, Any] = {
 
 # One cell of each kind of noise, memory, action and end; the others are slow.
 FEW = ("spread", "spread, memory", "ends by success", "game of radio, memory", "foraging",
-       "warm-up, ensembles")  # fmt: skip
+       "warm-up, ensembles", "of the docs")  # fmt: skip
 
 
 def pair(cell: str, folder: Path) -> tuple[Experiment, Experiment]:
@@ -167,15 +171,20 @@ def test_python_environments_are_not_captured() -> None:
     assert execution.resolve("auto", env) == "eager"
 
 
-def test_a_run_resumes_with_its_own_word_only(tmp_path: Path) -> None:
+def test_a_run_resumes_with_its_own_word_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words(tmp_path / "run", "games/climbing", "auto").run()
     config = tmp_path / "run" / "config.json"
     assert json.loads(config.read_text())["execution"] == "eager"
-    with pytest.raises(UserError, match="began with execution=eager and would go on"):
+    with pytest.raises(UserError, match="began with execution=eager, and with execution=compiled"):
         Experiment.load(tmp_path / "run", execution="compiled")
     older = {k: v for k, v in json.loads(config.read_text()).items() if k != "execution"}
     config.write_text(json.dumps(older))
     assert Experiment.load(tmp_path / "run").execution == "eager"
+    config.write_text(json.dumps({**older, "execution": "captured"}))  # on another machine
+    assert Experiment.load(tmp_path / "run").execution == "eager"
+    assert "the rest of the run is eager" in capsys.readouterr().err
 
 
 def test_what_has_no_pure_step_falls_back_with_a_line(
@@ -198,7 +207,7 @@ def test_a_block_that_does_not_compile_falls_back_with_a_line(
     (expected, _), (rollout, _) = (run.collector.collect() for run in (one, other))
     compare(tree_tensors(expected), tree_tensors(rollout), 0.0)
     err = capsys.readouterr().err
-    assert "the rollout runs eagerly, for RuntimeError: no such\n" in err
+    assert "the rollout is eager, for RuntimeError: no such\n" in err
 
 
 @pytest.mark.slow
