@@ -176,9 +176,11 @@ class MAPPO:
             self.scope, team=self.team, everyone=context.everyone, state_size=context.state_size,
             heads=scheme.heads(self.team), model=context.critic_model,
         )  # fmt: skip
+        self.execution = "compiled" if config.compile else context.execution
         self.values = ValueLearner(
-            critic, team=self.team, scheme=scheme, options=config, device=context.device
-        )
+            critic, team=self.team, scheme=scheme, options=config, device=context.device,
+            shares=context.execution == "compiled",
+        )  # fmt: skip
         self.critic, self.value_norm = self.values.critic, self.values.norm
         actor = [*self.policy.parameters(), *self.auxiliaries.parameters()]
         parts = {"actor": actor, "critic": self.critic.parameters()}
@@ -190,7 +192,6 @@ class MAPPO:
         self.chunk = on_policy.chunk_length(config.chunk_length, context.steps, self.recurrent)
         frames = distributed.share("minibatch_size", config.minibatch_size)
         self.minibatch_frames = frames or context.steps * context.num_envs  # on this rank
-        self.execution = "compiled" if config.compile else context.execution
         self.step = learning_step(self.execution, self._step, lambda: self.optimizer.tensors())
         compiles = self.execution == "compiled"
         self.policy_act = compile_function(self.policy.act) if compiles else self.policy.act

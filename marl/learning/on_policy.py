@@ -119,6 +119,36 @@ def rollout_values(
 
 
 @torch.no_grad()
+def shared_values(critic: ValueCritic, rollout: Rollout, frames: int) -> tuple[Tensor, Tensor]:
+    """Computes what ``rollout_values`` does for a critic without memory, in half of its time.
+
+    The value of a successor that the next step begins with is that of the next step. The others
+    are gathered, for which the host waits for the device.
+
+    Args:
+        critic: the critic of the team.
+        rollout: ``[T, B, ...]``.
+        frames: about how many frames to process at once.
+
+    Returns:
+        Values of ``obs`` and of ``next_obs``, ``[T, B, K]`` each.
+    """
+    length = max(1, frames // rollout.done.shape[1])
+    values = []
+    for t in range(0, rollout.steps, length):
+        steps = slice(t, t + length)
+        values.append(critic(_slice(rollout.obs, steps), {}, rollout.start[steps])[0])
+    value = torch.cat(values)
+    ends = torch.stack([cut.any(-1) for cut in rollout.truncated.values()]).any(0) | rollout.done
+    ends[-1] = True
+    rows = ends.flatten().nonzero().squeeze(-1)
+    next_value = torch.cat([value[1:], value[-1:]])
+    last, _ = critic(take(rollout.next_obs, rows), {}, torch.zeros_like(rows, dtype=torch.bool))
+    next_value.view(-1, value.shape[-1])[rows] = last
+    return value, next_value
+
+
+@torch.no_grad()
 def rollout_carries(policy: Policy, rollout: Rollout, chunk: int) -> Carry:
     """Recomputes a policy's memories at the start of each chunk, from the rollout's first memory.
 

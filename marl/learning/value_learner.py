@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from marl.critics.value import ValueCritic
 from marl.learning import losses, returns
-from marl.learning.on_policy import Batch, normalize, rollout_values
+from marl.learning.on_policy import Batch, normalize, rollout_values, shared_values
 from marl.learning.rewards import RewardScheme, team_alive
 from marl.types import AgentGroup, Carry, Rollout
 
@@ -56,6 +56,8 @@ class ValueLearner:
         scheme: how the team is rewarded.
         options: hyperparameters.
         device: where critic and values are.
+        shares: whether successors have the value of the next step where they are what it begins
+            with; not bit by bit the same.
 
     Raises:
         UserError: values are to be normalised, and the critic's network has no linear head.
@@ -69,9 +71,11 @@ class ValueLearner:
         scheme: RewardScheme,
         options: ValueOptions,
         device: torch.device,
+        shares: bool = False,
     ):
         assert isinstance(critic, nn.Module)
         self.critic, self.team, self.scheme, self.options = critic.to(device), team, scheme, options
+        self.shares = shares
         norm = returns.ValueNorm() if options.normalize_value else returns.NoNorm()
         self.norm = norm.to(device)
         self.last_layers = critic.last_layers if options.normalize_value else []
@@ -96,9 +100,13 @@ class ValueLearner:
         """
         norm, options = self.norm, self.options
         rollout = replace(rollout, next_obs=self.scheme.successor(rollout, self.team))
-        value, next_value, memory, carry = rollout_values(
-            self.critic, rollout, carry, chunk, frames
-        )
+        if self.shares and not carry:
+            value, next_value = shared_values(self.critic, rollout, frames)
+            memory: Carry = {}
+        else:
+            value, next_value, memory, carry = rollout_values(
+                self.critic, rollout, carry, chunk, frames
+            )
         advantage, target = self._advantages(rollout, value, next_value)
         alive = team_alive(rollout.obs, self.team)
         rescaling = norm.update(target, value, self.scheme.mask(alive))

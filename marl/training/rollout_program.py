@@ -107,9 +107,11 @@ class RolloutProgram:
         leaves, spec = pytree.tree_flatten((self.env.pure_state, now))
         ahead, ahead_spec = pytree.tree_flatten((noise, chance))
         parts = [self._split(x) for x in ahead]
+        block = known = None
         for number in range(self.steps // self.length):
             arguments = [*leaves, *(part[number] for part in parts)]
-            block = self._block(arguments, spec, ahead_spec)
+            if block is None or spec is not known:  # to compare structures takes long
+                block, known = self._block(arguments, spec, ahead_spec), spec
             result = block(arguments)
             spec, records = block.results
             leaves = result[: spec.num_leaves]

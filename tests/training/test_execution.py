@@ -1,0 +1,125 @@
+"""Compiled runs are eager ones up to rounding: in float64 to 1e-8 after ten iterations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from marl.algorithms.happo import HAPPOConfig
+from marl.algorithms.maddpg import MADDPGConfig
+from marl.algorithms.mappo import IPPOConfig, MAPPOConfig
+from marl.algorithms.qmix import QMIXConfig
+from marl.envs.task import Task
+from marl.experiment import Experiment, Settings
+from marl.networks.perceptron import Perceptron
+from marl.policies.dag import BayesianNetworkConfig
+from marl.types import tree_map, tree_tensors
+
+REPLAY: dict[str, Any] = {"warmup": 32, "frames_per_update": 16, "batch_size": 8}
+ONE: dict[str, Any] = {"epochs": 1, "chunk_length": 2}
+
+
+@pytest.fixture
+def doubles() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+class Doubles:
+    """A task whose environments observe and pay in float64."""
+
+    def __init__(self, task: Task):
+        self.task = task
+
+    def __call__(self, num_envs: int, device: torch.device) -> Any:
+        env: Any = self.task(num_envs, device)
+        kind = type(env)
+
+        def cast(tree: Any) -> Any:
+            return tree_map(lambda x: x.double() if x.is_floating_point() else x, tree)
+
+        def casting(name: str) -> Any:
+            return lambda self, *args: cast(getattr(kind, name)(self, *args))
+
+        names = ("reset", "step", "pure_step", "draw_ahead")
+        env.__class__ = type(kind.__name__, (kind,), {name: casting(name) for name in names})
+        if hasattr(env, "_checks_ends"):
+            env._checks_ends = env._checks_ends and not getattr(env, "_may_terminate", True)
+        return env
+
+
+def run(
+    folder: Path, word: str, name: str, algorithm: Any, gru: int, steps: int = 2, **options: Any
+) -> Experiment:
+    task: Any = Doubles(Task(name, kwargs=options))
+    settings = Settings(
+        num_envs=8, steps=steps, total_frames=160, evaluation_episodes=1, execution=word, video=False,
+        progress=False, replay_size=160,
+    )  # fmt: skip
+    model = Perceptron(hidden=[4], gru=gru)
+    return Experiment(task, algorithm, model, settings=settings, directory=folder / word)
+
+
+def iterations(run: Experiment) -> list[list[Tensor]]:
+    """Ten rollouts, and the state of the teams after them."""
+    tensors = []
+    with run.process.use():
+        for _ in range(10):
+            rollout, _ = run.collector.collect()
+            tensors.append([x.clone() for x in tree_tensors(rollout)])
+            run.learn(rollout)
+    return [*tensors, [x for team in run.teams.values() for x in tree_tensors(team.state_dict())]]
+
+
+def follow(folder: Path, *parts: Any, **options: Any) -> None:
+    runs = [run(folder, word, *parts, **options) for word in ("eager", "compiled")]
+    for one, other in zip(*map(iterations, runs), strict=True):
+        close(one, other)
+
+
+def close(one: list[Tensor], other: list[Tensor]) -> None:
+    for x, y in zip(one, other, strict=True):
+        if x.dtype == torch.float64:
+            torch.testing.assert_close(x, y, rtol=1e-8, atol=1e-8)
+        else:
+            assert torch.equal(x, y)
+
+
+def test_a_compiled_rollout_is_the_eager_one(tmp_path: Path, doubles: None) -> None:
+    """Of the smallest game; learning is compiled in the slow tests."""
+    smallest = "games/climbing", MAPPOConfig(**ONE), 0, 1
+    one, other = (run(tmp_path, word, *smallest) for word in ("eager", "compiled"))
+    for _ in range(2):
+        (first, _), (second, _) = (each.collector.collect() for each in (one, other))
+        close(tree_tensors(first), tree_tensors(second))
+
+
+SPREAD = "mpe/simple_spread"
+CELLS: dict[str, Any] = {
+    "smallest": ("games/climbing", MAPPOConfig(**ONE), 0),
+    "memory": (SPREAD, IPPOConfig(**ONE), 4),
+    "vectors": (SPREAD, HAPPOConfig(**ONE), 0, {"continuous_actions": True}),
+    "joint policy": (
+        "games/coordination", MAPPOConfig(**ONE, joint=BayesianNetworkConfig(graph="learned")), 0,
+    ),
+    "two teams": ("mpe/simple_tag", MAPPOConfig(**ONE), 0),
+    "messages": ("mpe/simple_speaker_listener", HAPPOConfig(**ONE), 0),
+    "foraging": ("foraging/8x8-2p-2f", MAPPOConfig(**ONE), 0),
+    "navigation": ("navigation/target", MAPPOConfig(**ONE), 0, {"N": 2}),
+    "replay": (SPREAD, MADDPGConfig(**REPLAY), 0),
+    "sequences": ("games/cue", QMIXConfig(sequence_length=2, burn_in=0, **REPLAY), 4),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_compiled_run_is_an_eager_one(cell: str, tmp_path: Path, doubles: None) -> None:
+    name, algorithm, gru, *options = CELLS[cell]
+    follow(tmp_path, name, algorithm, gru, **(options[0] if options else {}))
