@@ -59,8 +59,8 @@ def run(
 ) -> Experiment:
     task: Any = Doubles(Task(name, kwargs=options))
     settings = Settings(
-        num_envs=8, steps=steps, total_frames=160, evaluation_episodes=1, execution=word, video=False,
-        progress=False, replay_size=160,
+        num_envs=8, steps=steps, total_frames=160, evaluation_episodes=1, execution=word,
+        video=False, progress=False, replay_size=160,
     )  # fmt: skip
     model = Perceptron(hidden=[4], gru=gru)
     return Experiment(task, algorithm, model, settings=settings, directory=folder / word)
