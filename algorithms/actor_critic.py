@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from marl.algorithm import Context
 from marl.algorithms.off_policy import OffPolicyConfig, ReplayLearner
 from marl.critics.action_value import q_critics
+from marl.critics.incremental import FirstLayer, IncrementalQ, is_incremental
 from marl.critics.inputs import SCOPES
 from marl.critics.joint_actions import Actions, joint_actions, replace_action
 from marl.errors import UserError
@@ -35,6 +36,10 @@ from marl.policies.encoding import encode, encoded_actions
 from marl.policies.kinds import recurrent_policy
 from marl.types import Noise, Observation, Stats, tree_tensors
 from marl.utils.compilation import compile_function
+
+#: Number of agents from which a sequence of them computes critics' first layers incrementally. For
+#: smaller teams little is saved, and their numbers stay those of all versions before, bit by bit.
+LARGE_TEAM = 5
 
 
 class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]]):
@@ -90,6 +95,9 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
         self.recurrent = bool(policy.initial_carry(1) or tree_tensors(critic.initial_carry(1)))
         if self.recurrent:
             self._require_sequences()
+        self.incremental: IncrementalQ | None = None
+        if len(self.agent_policies) >= LARGE_TEAM and is_incremental(critic):
+            self.incremental = IncrementalQ(critic, self.agents)
         # For the target, the losses and, in sequence, the actions that the other agents observe.
         self.noise_draws = 3 if self.agent_policies else 2
         actors = [agent.parameters for agent in self.agent_policies] or [list(policy.parameters())]
@@ -251,7 +259,13 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
         raise NotImplementedError
 
     def loss_of_agent(
-        self, agent: int, batch: ReplayBatch, noise: Noise, action: Actions
+        self,
+        agent: int,
+        batch: ReplayBatch,
+        noise: Noise,
+        action: Actions,
+        first: FirstLayer | None = None,
+        params: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Computes the loss of one actor.
 
@@ -260,6 +274,9 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
             batch: M transitions.
             noise: noise of the actions in the loss.
             action: the team's current actions, ``[M, N, A]`` by group.
+            first: the critics' first layers for these actions; None to compute them.
+            params: the parameters of its action distribution, with gradient, ``[M, 1, P]``; None to
+                compute them.
 
         Returns:
             The loss, and the log-probabilities of the agent's actions, ``[M]``.
@@ -294,32 +311,75 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
         Returns:
             The mean of the losses, and all log-probabilities ``[M, N]``.
         """
-        action = self.sample_current(batch, peer_noise)
-        action = {name: values.contiguous() for name, values in action.items()}
-        loss, log_prob = {}, {}
-        for agent in update_order(len(self.agents), self.context.generator):
-            step = self.step_of_agent[agent]
-            loss[agent], log_prob[agent], new = step(batch, noise, peer_noise, action)
-            action = replace_action(action, *self.agents[agent], new)
+        params = self.params_in_turn(batch)
+        action = self.sample_current(batch, peer_noise, *params)
+        action = {name: values.clone() for name, values in action.items()}
+        first, loss, log_prob = self.first_layer(batch, action), {}, {}
+        order = update_order(len(self.agents), self.context.generator)
+        for agent in order:
+            last = agent == order[-1] and not self.config.compile  # one shape of arguments compiled
+            loss[agent], log_prob[agent], new = self.step_of_agent[agent](
+                batch, noise, None if last else peer_noise, action, first, *params[agent:agent + 1]
+            )  # fmt: skip
+            if first is not None and new is not None and self.incremental is not None:
+                first = self.incremental.replace(first, agent, new, action)
+            if new is not None:
+                name, row = self.agents[agent]
+                action[name][:, row : row + 1] = new
         log_probs = torch.stack([log_prob[agent] for agent in range(len(self.agents))], dim=-1)
         return torch.stack(list(loss.values())).mean(), log_probs
 
+    def params_in_turn(self, batch: ReplayBatch) -> list[Tensor]:
+        """Computes the parameters of all agents' action distributions before the first step, which
+        serve each agent's loss and the actions that the others' losses hold.
+
+        Args:
+            batch: M transitions.
+
+        Returns:
+            ``[M, 1, P]`` of each agent, with gradient. Empty where every step computes its own:
+            compiled steps, and small teams (``LARGE_TEAM``).
+        """
+        if self.incremental is None or self.config.compile:
+            return []
+        return [params_of(policy, batch) for policy in self.agent_policies]
+
     @torch.no_grad()
-    def sample_current(self, batch: ReplayBatch, noise: Noise) -> Actions:
-        """Samples the current policies' actions in ``batch.obs``, ``[M, N, A]`` by group."""
-        params = params_of(self.policy, batch, noise)
-        return self.policy.rsample(batch.obs, noise, params)[0]
+    def sample_current(self, batch: ReplayBatch, noise: Noise, *params: Tensor) -> Actions:
+        """Samples the current policies' actions in ``batch.obs``, ``[M, N, A]`` by group.
+
+        Args:
+            batch: M transitions.
+            noise: noise of the actions.
+            params: what ``params_in_turn`` returned.
+        """
+        if not params:
+            return self.policy.rsample(batch.obs, noise, params_of(self.policy, batch, noise))[0]
+        by_group: dict[str, list[Tensor]] = {name: [] for name in self.team}
+        for (name, _), agent_params in zip(self.agents, params, strict=True):
+            by_group[name].append(agent_params)
+        together = {name: torch.cat(parts, dim=-2) for name, parts in by_group.items()}
+        return self.policy.rsample(batch.obs, noise, together)[0]
 
     def _step_of_agent(
-        self, agent: int, batch: ReplayBatch, noise: Noise, peer_noise: Noise, action: Actions
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Updates one actor; returns its loss, log-probabilities ``[M]`` and new actions
-        ``[M, 1, A]``."""
-        loss, log_prob = self.loss_of_agent(agent, batch, noise, action)
+        self,
+        agent: int,
+        batch: ReplayBatch,
+        noise: Noise,
+        peer_noise: Noise | None,
+        action: Actions,
+        first: FirstLayer | None = None,
+        params: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Updates one actor; returns its loss, log-probabilities ``[M]`` and, with ``peer_noise``,
+        its new actions ``[M, 1, A]``."""
+        loss, log_prob = self.loss_of_agent(agent, batch, noise, action, first, params)
         self.actor_optimizers[agent].step(loss)
+        if peer_noise is None:
+            return loss.detach(), log_prob.detach(), None
         with torch.no_grad():
             policy = self.agent_policies[agent]
-            new, _ = policy.rsample(batch.obs, peer_noise, params_of(policy, batch))
+            new = policy.encoded(batch.obs, peer_noise, params_of(policy, batch))
         return loss.detach(), log_prob.detach(), new
 
     # ------------------------------------------------------------------- values and costs of agents
@@ -358,7 +418,28 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
         carry = batch.critic_carry if isinstance(batch, SequenceBatch) else ()
         return self.critic(batch.obs, action, each, carry)
 
-    def q_of_agent(self, batch: ReplayBatch, agent: int, fresh: Tensor, action: Actions) -> Tensor:
+    def first_layer(self, batch: ReplayBatch, action: Actions) -> FirstLayer | None:
+        """Computes the critics' first layers for the team's current actions, without gradient.
+
+        Args:
+            batch: M transitions.
+            action: the team's current actions, ``[M, N, A]`` by group.
+
+        Returns:
+            None where the critics are evaluated as a whole for each agent.
+        """
+        if self.incremental is None:
+            return None
+        return self.incremental.first_layer(batch.obs, {**batch.action, **action})
+
+    def q_of_agent(
+        self,
+        batch: ReplayBatch,
+        agent: int,
+        fresh: Tensor,
+        action: Actions,
+        first: FirstLayer | None = None,
+    ) -> Tensor:
         """Computes the critics' values of one agent's fresh action.
 
         Args:
@@ -366,10 +447,13 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
             agent: its index in the team.
             fresh: its action that gradients flow through, ``[M, 1, A]``.
             action: the team's current actions, ``[M, N, A]`` by group.
+            first: the critics' first layers for these actions; None to compute them.
 
         Returns:
             Q of that agent, ``[K, M]``.
         """
+        if self.incremental is not None and first is not None:
+            return self.incremental.value(first, agent, fresh, action).squeeze(-1)
         joint = {**batch.action, **replace_action(action, *self.agents[agent], fresh)}
         return self.q_of_joint(batch, joint)[..., agent if self.critic.heads > 1 else 0]
 

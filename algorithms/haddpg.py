@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from marl.algorithms.maddpg import MADDPG, MADDPGConfig
+from marl.critics.incremental import FirstLayer
 from marl.critics.joint_actions import Actions
 from marl.learning.recurrent import params_of
 from marl.learning.replay import ReplayBatch
@@ -82,15 +83,21 @@ class HADDPG(MADDPG):
         return {"policy_loss": loss}
 
     def loss_of_agent(
-        self, agent: int, batch: ReplayBatch, noise: Noise, action: Actions
+        self,
+        agent: int,
+        batch: ReplayBatch,
+        noise: Noise,
+        action: Actions,
+        first: FirstLayer | None = None,
+        params: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Computes ``-Q_1(s, a_1 .. mu_i(o_i) .. a_n) + c mean(output^2)``.
 
         Arguments and results as in ``ActorCritic``.
         """
         policy = self.agent_policies[agent]
-        outputs = params_of(policy, batch)
+        outputs = params_of(policy, batch) if params is None else params
         fresh, log_prob = policy.rsample(batch.obs, noise, outputs)
-        q = self.q_of_agent(batch, agent, fresh, action)[0]
+        q = self.q_of_agent(batch, agent, fresh, action, first)[0]
         cost = self.config.output_penalty * outputs.square().mean((-2, -1)) - q
         return self.agent_cost(cost, agent, batch.obs), log_prob.squeeze(-1)

@@ -28,6 +28,7 @@ from torch import Tensor
 from marl.algorithm import Context
 from marl.algorithms.actor_critic import ActorCritic
 from marl.algorithms.off_policy import OffPolicyConfig
+from marl.critics.incremental import FirstLayer
 from marl.critics.joint_actions import Actions
 from marl.errors import UserError
 from marl.learning.losses import masked_mean, masked_means, mean_stats
@@ -239,16 +240,22 @@ class HASAC(ActorCritic):
         return self.team_cost(self.alpha[:-1] * log_probs - q, alive), log_probs
 
     def loss_of_agent(
-        self, agent: int, batch: ReplayBatch, noise: Noise, action: Actions
+        self,
+        agent: int,
+        batch: ReplayBatch,
+        noise: Noise,
+        action: Actions,
+        first: FirstLayer | None = None,
+        params: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Computes ``E[alpha_i log pi_i - min_k Q_k(s, a)]`` with the agent's action fresh."""
         policy = self.agent_policies[agent]
-        params = params_of(policy, batch)
+        outputs: Tensor = params_of(policy, batch) if params is None else params
         if self.config.exact:
-            cost, log_prob = self._exact_cost(agent, params.squeeze(-2), batch, action)
+            cost, log_prob = self._exact_cost(agent, outputs.squeeze(-2), batch, action, first)
         else:
-            fresh, log_prob = policy.rsample(batch.obs, noise, params)
-            q = self.q_of_agent(batch, agent, fresh, action).amin(0)
+            fresh, log_prob = policy.rsample(batch.obs, noise, outputs)
+            q = self.q_of_agent(batch, agent, fresh, action, first).amin(0)
             log_prob = log_prob.squeeze(-1)
             cost = self.alpha[agent] * log_prob - q
         return self.agent_cost(cost, agent, batch.obs), log_prob
@@ -265,7 +272,12 @@ class HASAC(ActorCritic):
         return self.team_cost(cost, self.alive(batch.obs)), log_prob
 
     def _exact_cost(
-        self, agent: int, logits: Tensor, batch: ReplayBatch, action: Actions
+        self,
+        agent: int,
+        logits: Tensor,
+        batch: ReplayBatch,
+        action: Actions,
+        first: FirstLayer | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Computes ``sum_a pi(a) (alpha log pi(a) - min_k Q_k(s, a, ..))`` over the agent's
         choices.
@@ -275,6 +287,7 @@ class HASAC(ActorCritic):
             logits: its policy's, ``[M, A]``.
             batch: M transitions.
             action: the team's current actions, ``[M, N, A]`` by group.
+            first: the critics' first layers for these actions; None to compute them.
 
         Returns:
             The cost ``[M]``, and ``sum_a pi(a) log pi(a)``, ``[M]``.
@@ -282,16 +295,32 @@ class HASAC(ActorCritic):
         name, row = self.agents[agent]
         mask = batch.obs.groups[name].action_mask
         log_probs = masked_log_softmax(logits, None if mask is None else mask[:, row])
-        choices = torch.eye(log_probs.shape[-1], device=log_probs.device)
-        joint = {n: a.detach().unsqueeze(1).expand(-1, len(choices), *a.shape[1:]) for n, a in
-                 {**batch.action, **action}.items()}  # fmt: skip
-        agent_choices = choices.expand(len(log_probs), -1, -1).unsqueeze(-2)  # [M, A, 1, A]
-        group = joint[name]
-        joint[name] = torch.cat([group[:, :, :row], agent_choices, group[:, :, row + 1 :]], dim=2)
-        q = self.q_of_joint(batch, joint)[..., agent if self.critic.heads > 1 else 0].amin(0)
+        q = self._q_of_choices(agent, log_probs.shape[-1], batch, action, first).amin(0)
         probs = log_probs.exp()
         cost = (probs * (self.alpha[agent] * log_probs - q.detach())).sum(-1)
         return cost, (probs * log_probs).sum(-1)
+
+    def _q_of_choices(
+        self, agent: int, count: int, batch: ReplayBatch, action: Actions, first: FirstLayer | None
+    ) -> Tensor:
+        """Computes the critics' values of each of an agent's choices, ``[K, M, A]``.
+
+        Args:
+            agent: its index in the team.
+            count: A, the number of its choices.
+            batch: M transitions.
+            action: the team's current actions, ``[M, N, A]`` by group.
+            first: the critics' first layers for these actions; None to compute them.
+        """
+        (name, row), choices = self.agents[agent], torch.eye(count, device=batch.reward.device)
+        if self.incremental is not None and first is not None:
+            return self.incremental.value(first, agent, choices, action)
+        joint = {n: a.detach().unsqueeze(1).expand(-1, count, *a.shape[1:]) for n, a in
+                 {**batch.action, **action}.items()}  # fmt: skip
+        agent_choices = choices.expand(len(batch.reward), -1, -1).unsqueeze(-2)  # [M, A, 1, A]
+        group = joint[name]
+        joint[name] = torch.cat([group[:, :, :row], agent_choices, group[:, :, row + 1 :]], dim=2)
+        return self.q_of_joint(batch, joint)[..., agent if self.critic.heads > 1 else 0]
 
     def update_temperature(self, log_prob: Tensor, alive: Tensor | None = None) -> Stats:
         """Takes one step of all temperatures on ``-log alpha_i (log pi_i + H_i)``.

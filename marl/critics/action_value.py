@@ -147,6 +147,7 @@ class CentralQ(nn.Module):
     ):
         super().__init__()
         self.names, self.heads = list(groups), heads
+        self.action_sizes = {n: (g.size, g.action.encoded_size) for n, g in groups.items()}
         self.joint = JointObservation(groups, state_size=state_size, model=model)
         self.ids = HeadIndex(heads)
         actions = sum(group.action.encoded_size * group.size for group in groups.values())
@@ -161,7 +162,7 @@ class CentralQ(nn.Module):
     def forward(
         self, obs: Observation, action: Actions, each: bool = False, carry: Carry = EMPTY
     ) -> Tensor:
-        x = self._input(obs, action)
+        x = self.joint_input(obs, action)
         if not each or self.heads == 1:
             x = x.unsqueeze(-2)
         value = _step(self.network, self.ids(x), None, carry.get("team")).squeeze(-1)
@@ -170,12 +171,17 @@ class CentralQ(nn.Module):
     def unroll(
         self, obs: Observation, action: Actions, carry: Carry, start: Tensor
     ) -> tuple[Tensor, Carry]:
-        x = self.ids(self._input(obs, action).unsqueeze(-2))
+        x = self.ids(self.joint_input(obs, action).unsqueeze(-2))
         value, memory = self.network.unroll(x, carry.get("team"), start)
         return value.squeeze(-1), {} if memory is None else {"team": memory}
 
-    def _input(self, obs: Observation, action: Actions) -> Tensor:
-        """Returns joint observations and actions side by side, ``[..., F]``."""
+    def joint_input(self, obs: Observation, action: Actions) -> Tensor:
+        """Returns joint observations and actions side by side, ``[..., F]``.
+
+        Args:
+            obs: any leading axes.
+            action: encoded actions by group, ``[..., N, A]``.
+        """
         actions = torch.cat([action[name].flatten(-2) for name in self.names], dim=-1)
         joint_obs = self.joint(obs)
         if actions.dim() > joint_obs.dim():

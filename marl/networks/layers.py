@@ -71,6 +71,10 @@ class StackedLinear(nn.Module):
         self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-2] == 1:  # the same with fewer views
+            rows = x.reshape(1, -1, x.shape[-1])
+            out = torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight)
+            return out.view(*x.shape[:-1], -1)
         rows = x.flatten(0, -3).transpose(0, 1)  # [N, M, in]
         out = torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight)
         return out.transpose(0, 1).reshape(*x.shape[:-1], -1)

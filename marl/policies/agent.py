@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from marl.errors import UserError
 from marl.networks.layers import StackedLinear
+from marl.networks.perceptron import PerceptronNetwork
 from marl.policies.base import Policy
 from marl.policies.independent import IndependentPolicy
 from marl.types import Aux, Carry, EntityGraph, Noise, Observation, tree_map, zero_absent
@@ -46,9 +49,18 @@ class AgentPolicy:
                 "its own (model.sharing=per_agent), and convolutions of images are not supported "
                 "(model.images=flatten reads images as numbers)"
             )
-        self.weights = {k: v.detach()[self.rows].requires_grad_() for k, v in named.items()}
+        # By ``data``, not ``detach``: so a step of one agent leaves graphs of the others' valid.
+        self.weights = {k: v.data[self.rows].requires_grad_() for k, v in named.items()}
         buffers = dict(self.network.named_buffers())  # all but ids are the same for all agents
         self.constants = {k: v[self.rows] for k, v in buffers.items() if k.endswith("agent_id")}
+        own = {id(named[k]): v for k, v in self.weights.items()}
+        own |= {id(v): self.constants.get(k, v) for k, v in buffers.items()}
+        # The agent's rows as layers of their own, which are faster to call than functional_call.
+        self.layers: list[nn.Module] = []
+        plain = type(self.network) is PerceptronNetwork and self.network.agent_id is None
+        if plain and not self.network.carry_size:
+            network: Any = copy.deepcopy(self.network, own)
+            self.layers = [network.encoder, *network.body, network.head]
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -69,14 +81,28 @@ class AgentPolicy:
             The encoded action ``[..., 1, A]`` and its log-probability ``[..., 1]``, both 0 if the
             agent is absent.
         """
-        group, group_noise = obs.groups[self.group], noise.get(self.group)
-        mask, agent_noise = (
-            None if x is None else x[..., self.rows, :] for x in (group.action_mask, group_noise)
-        )
-        alive = None if group.alive is None else group.alive[..., self.rows]
         params = self.distribution_params(obs) if params is None else params
+        mask, alive, agent_noise = self._own_parts(obs, noise)
         action, log_prob = self.distribution.rsample(params, mask, agent_noise)
         return zero_absent(action, alive), zero_absent(log_prob, alive)
+
+    def encoded(self, obs: Observation, noise: Noise, params: Tensor) -> Tensor:
+        """Returns the actions of ``rsample`` alone, ``[..., 1, A]``, which takes less time.
+
+        Arguments as in ``rsample``.
+        """
+        mask, alive, agent_noise = self._own_parts(obs, noise)
+        return zero_absent(self.distribution.encoded(params, mask, agent_noise), alive)
+
+    def _own_parts(self, obs: Observation, noise: Noise) -> list[Tensor | None]:
+        """Returns the agent's action mask, whether it is alive, and its noise."""
+        group, rows = obs.groups[self.group], self.rows
+        alive = None if group.alive is None else group.alive[..., rows]
+        mask, own_noise = (
+            None if x is None else x[..., rows, :]
+            for x in (group.action_mask, noise.get(self.group))
+        )
+        return [mask, alive, own_noise]
 
     def distribution_params(self, obs: Observation) -> Tensor:
         """Computes the parameters of the agent's action distribution, ``[..., 1, P]``.
@@ -163,6 +189,10 @@ class AgentPolicy:
     def _params(
         self, x: Tensor, graph: EntityGraph | None, memory: Tensor | None, start: Tensor | None
     ) -> Tensor:
+        if self.layers and not torch.compiler.is_compiling():
+            for layer in self.layers:
+                x = layer(x)
+            return x
         return self._call(self.network, x, graph, memory, start)[0]
 
     def _call(

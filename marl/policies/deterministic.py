@@ -68,8 +68,11 @@ class Deterministic:
     def rsample(
         self, params: Tensor, mask: Tensor | None, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
+        return self.encoded(params, mask, noise), torch.zeros_like(params[..., 0])
+
+    def encoded(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Tensor:
         share = params.tanh() if noise is None else (params.tanh() + noise).clamp(-1, 1)
-        return self.box.zero_fixed(share), torch.zeros_like(params[..., 0])
+        return self.box.zero_fixed(share)
 
 
 def deterministic(spec: ActionSpec, soft: bool = False) -> Distribution:

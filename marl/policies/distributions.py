@@ -104,6 +104,13 @@ class Distribution(Protocol):
         """
         ...
 
+    def encoded(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Tensor:
+        """Returns the encoded actions of ``rsample`` alone, which takes less time.
+
+        Arguments as in ``rsample``.
+        """
+        ...
+
 
 def distribution(spec: ActionSpec) -> Distribution:
     """Returns the distribution over the actions of a specification."""
@@ -186,6 +193,9 @@ class Categorical:
         action = straight_through(log_probs if noise is None else log_probs + noise)
         return action, (action * log_probs).sum(-1)
 
+    def encoded(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Tensor:
+        return self.rsample(params, mask, noise)[0]
+
 
 @dataclass(frozen=True)
 class MultiCategorical:
@@ -229,6 +239,9 @@ class MultiCategorical:
         actions = [straight_through(p + n) for p, n in zip(parts, noises, strict=True)]
         each = [(a * p).sum(-1) for a, p in zip(actions, parts, strict=True)]
         return torch.cat(actions, dim=-1), torch.stack(each).sum(0)
+
+    def encoded(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Tensor:
+        return self.rsample(params, mask, noise)[0]
 
     def _log_probs(self, params: Tensor, mask: Tensor | None) -> list[Tensor]:
         masks = [None] * len(self.nvec) if mask is None else mask.split(self.nvec, -1)
@@ -296,6 +309,11 @@ class TanhGaussian:
     ) -> tuple[Tensor, Tensor]:
         raw, log_prob = self._sample(params, noise)
         return self.box.zero_fixed(raw.tanh()), log_prob
+
+    def encoded(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Tensor:
+        mean, std = self._mean_std(params)
+        raw = mean if noise is None else mean + std * noise
+        return self.box.zero_fixed(raw.tanh())
 
     def _sample(self, params: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         mean, std = self._mean_std(params)

@@ -81,6 +81,9 @@ class Utilities:
     ) -> tuple[Tensor, Tensor]:
         raise NotImplementedError("a greedy policy has no gradient")
 
+    def encoded(self, params: Tensor, mask: Tensor | None, noise: Tensor | None) -> Tensor:
+        raise NotImplementedError("a greedy policy has no gradient")
+
     # ------------------------------------------------------------------------------------ utilities
 
     def of_members(self, params: Tensor) -> Tensor:

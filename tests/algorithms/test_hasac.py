@@ -126,9 +126,9 @@ def test_those_who_follow_see_those_before_them_moved(monkeypatch) -> None:
     asked: list[tuple[int, dict[str, Tensor]]] = []
     plain = algorithm.q_of_agent
 
-    def watched(batch, agent, own, actions):
+    def watched(batch, agent, own, actions, *first):
         asked.append((agent, {name: action.clone() for name, action in actions.items()}))
-        return plain(batch, agent, own, actions)
+        return plain(batch, agent, own, actions, *first)
 
     monkeypatch.setattr(algorithm, "q_of_agent", watched)
     algorithm.update_actors(batch, noise[1:])
