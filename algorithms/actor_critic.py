@@ -37,8 +37,8 @@ from marl.policies.kinds import recurrent_policy
 from marl.types import Noise, Observation, Stats, tree_tensors
 from marl.utils.compilation import compile_function
 
-#: Number of agents from which a sequence of them computes critics' first layers incrementally, if
-#: eager. For smaller teams less is saved, and their numbers stay those of all versions before.
+#: Number of agents from which a sequence of them computes critics' first layers incrementally. For
+#: smaller teams less is saved, and their numbers stay those of all versions before.
 LARGE_TEAM = 5
 
 
@@ -96,8 +96,7 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
         if self.recurrent:
             self._require_sequences()
         self.incremental: IncrementalQ | None = None
-        large = len(self.agent_policies) >= LARGE_TEAM
-        if large and not config.compile and is_incremental(critic):
+        if len(self.agent_policies) >= LARGE_TEAM and is_incremental(critic):
             self.incremental = IncrementalQ(critic, self.agents)
         # For the target, the losses and, in sequence, the actions that the other agents observe.
         self.noise_draws = 3 if self.agent_policies else 2
@@ -341,7 +340,7 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
             ``[M, 1, P]`` of each agent, with gradient. Empty where every step computes its own: in
             small teams (``LARGE_TEAM``) and compiled.
         """
-        if self.incremental is None:
+        if self.incremental is None or self.config.compile:
             return []
         return [params_of(policy, batch) for policy in self.agent_policies]
 
