@@ -18,6 +18,7 @@ from marl.cli import compose
 from marl.env import random_action
 from marl.envs.particle.env import ParticleEnv
 from marl.envs.task import Task
+from marl.envs.vmas.env import VmasEnv
 from marl.experiment import Experiment
 from marl.policies import distributions
 from marl.training import execution, finite
@@ -274,6 +275,19 @@ waiting_allowed = partial(sync_mode, "default", "error")
 
 
 QUIET = ("mappo", "ippo-gru", "joint", "joint-aloha", "informarl", "joint-masac", "maddpg")
+
+
+@pytest.mark.parametrize("scenario", ["het_mass", "simple", "simple_adversary", "vel_control"])
+def test_steps_of_vmas_do_not_wait_for_the_gpu(scenario: str) -> None:
+    """In scenarios that do not read the device themselves; the first step prepares what stays."""
+    env = VmasEnv(scenario, 4, DEVICE, max_steps=6)
+    obs, generator = env.reset(0), torch.Generator(DEVICE)
+    action = {n: random_action(g, obs.groups[n], generator) for n, g in env.groups.items()}
+    env.step(action)
+    with no_waiting():
+        ends = [env.step(action).done for _ in range(4)]
+    assert not torch.stack(ends).any()
+    assert env.step(action).done.all()
 
 
 @pytest.mark.parametrize("part", ["collect", "learn"])
