@@ -32,14 +32,14 @@ from marl.utils.programs import Prepare
 from tests.helpers.graphs import use_fake_graphs
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "my_pure.py:meeting"
-STEPS, ITERATIONS = 10, 3
+STEPS, ITERATIONS = 15, 3  # three blocks
 REPLAY: dict[str, Any] = {"warmup": 50, "frames_per_update": 20, "batch_size": 8}
 
 
 def build(folder: Path, name: str, algorithm: Any, gru: int = 0, **options: Any) -> Experiment:
-    """A tiny run: three iterations of ten steps in three copies."""
+    """A tiny run: three iterations of fifteen steps in three copies."""
     words, teams = options.pop("settings", {}), options.pop("teams", None)
-    settings = {"num_envs": 3, "steps": STEPS, "total_frames": 90, "replay_size": 300, **words}
+    settings = {"num_envs": 3, "steps": STEPS, "total_frames": 135, "replay_size": 450, **words}
     return Experiment(
         Task(name, kwargs=options), algorithm, Perceptron(hidden=[8], gru=gru), teams=teams,
         settings=Settings(progress=False, video=False, evaluation_episodes=1, **settings),
