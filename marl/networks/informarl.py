@@ -284,9 +284,36 @@ class GraphEncoder(nn.Module):
         return nodes
 
     def _sum_messages(self, features: Tensor, mask: Tensor, length: Tensor) -> Tensor:
-        """Returns the sums of all messages that are received, ``[..., R, I, H]``."""
-        length = length.expand(*length.shape[:-2], features.shape[-2], 1)
+        """Returns the sums of all messages that are received, ``[..., R, I, H]``.
+
+        Args:
+            features: of the senders as each ego sees them, ``[..., 1, E, I, F]``.
+            mask: the edges, ``[..., R, E, 1 or I, 1]`` bool.
+            length: of the edges, ``[..., R, E, 1 or I, 1]``.
+        """
+        eager = mask.device.type == "cpu" and not torch.compiler.is_compiling()
+        if eager and mask.shape[-2] == 1:  # no host waits for the CPU to count them
+            return self._sum_of_edges(features.squeeze(-4), mask[..., 0, 0], length[..., 0, 0])
+        if self.stacked is not None:
+            length = length.expand(*length.shape[:-2], features.shape[-2], 1)
         return (self.message(features, length) * mask).sum(-3)
+
+    def _sum_of_edges(self, features: Tensor, mask: Tensor, length: Tensor) -> Tensor:
+        """Returns what ``_sum_messages`` does, computed for the edges alone.
+
+        Args:
+            features: ``[..., E, I, F]``.
+            mask: ``[..., R, E]``.
+            length: ``[..., R, E]``.
+        """
+        receiver, entity = mask.flatten(0, -2).nonzero(as_tuple=True)
+        sender = receiver // mask.shape[-2] * mask.shape[-1] + entity
+        sent = self.of_features(features).flatten(0, -3)  # [all E, I, H]
+        distance = self.of_distance(length[mask].view(-1, 1, 1).expand(-1, self.stacked or 1, 1))
+        x = self.norms[0](torch.relu(sent.index_select(0, sender) + distance))
+        messages = self.norms[1](torch.relu(self.second(x)))
+        nodes = messages.new_zeros(mask.shape[:-1].numel(), *messages.shape[1:])
+        return nodes.index_add(0, receiver, messages).unflatten(0, mask.shape[:-1])
 
     # --------------------------------------------------------------------------------------- sparse
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -87,6 +88,27 @@ def test_every_form_is_the_naive_one(transformers: int, options: dict[str, Any])
             torch.testing.assert_close(dense[b, ego], seen[ego][ego], atol=1e-5, rtol=1e-5)
         there = [x for nodes in seen for i, x in nodes.items() if g.mask[b, i]]
         torch.testing.assert_close(pooled[b], torch.stack(there).mean(0), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("stacked", [None, 3])
+def test_edges_alone_and_all_pairs_are_the_naive_ones_in_float64(stacked: int | None) -> None:
+    """Compiled code computes the messages of all pairs, eager code on a CPU those of edges."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        net, g = encoder(2, stacked, form="dense"), tree_map(_double, scene())
+        eager = [net.encode_egos(g, range(3)), net.pool(g)]
+        with patch.object(torch.compiler, "is_compiling", lambda: True):
+            pairs = [net.encode_egos(g, range(3)), net.pool(g)]
+        torch.testing.assert_close(eager, pairs, rtol=1e-12, atol=1e-12)
+        if stacked is None:
+            nodes = torch.stack([naive(net, g, 0, ego)[ego] for ego in range(3)])
+            torch.testing.assert_close(eager[0][0], nodes, rtol=1e-10, atol=1e-10)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def _double(x: Tensor) -> Tensor:
+    return x.double() if x.is_floating_point() else x
 
 
 @pytest.mark.parametrize("form", ["dense", "sparse"])
