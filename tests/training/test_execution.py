@@ -17,7 +17,6 @@ from marl.algorithms.qmix import QMIXConfig
 from marl.envs.task import Task
 from marl.experiment import Experiment, Settings
 from marl.networks.perceptron import Perceptron
-from marl.policies.dag import BayesianNetworkConfig
 from marl.types import tree_map, tree_tensors
 
 # A step of Adam multiplies differences of small gradients by lr / eps: by 50 with the default.
@@ -109,9 +108,6 @@ CELLS: dict[str, Any] = {
     "smallest": ("games/climbing", MAPPOConfig(**ONE), 0),
     "memory": (SPREAD, IPPOConfig(**ONE), 4),
     "vectors": (SPREAD, HAPPOConfig(**ONE), 0, {"continuous_actions": True}),
-    "joint policy": (
-        "games/coordination", MAPPOConfig(**ONE, joint=BayesianNetworkConfig(graph="learned")), 0,
-    ),
     "two teams": ("mpe/simple_tag", MAPPOConfig(**ONE), 0),
     "messages": ("mpe/simple_speaker_listener", HAPPOConfig(**ONE), 0),
     "foraging": ("foraging/8x8-2p-2f", MAPPOConfig(**ONE), 0),
