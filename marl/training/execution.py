@@ -28,7 +28,8 @@ PREPARE: dict[str, Prepare] = {"compiled": programs.compiled, "captured": progra
 def resolve(word: str, env: VectorEnv) -> str:
     """Returns the word that a setting stands for, which is not ``auto``.
 
-    ``auto`` is captured on a CUDA device for an environment with a pure step, and else eager.
+    ``auto`` is eager. On a CUDA device it is to be captured for environments with a pure step, once
+    recorded graphs have run on a GPU: they were tested on recordings that call the function again.
 
     Args:
         word: the setting ``execution``.
@@ -39,7 +40,7 @@ def resolve(word: str, env: VectorEnv) -> str:
     """
     cuda = torch.device(env.device).type == "cuda"
     if word == "auto":
-        return "captured" if cuda and pure_env(env) and distributed.size() == 1 else "eager"
+        return "eager"
     if word != "captured":
         return word
     if not cuda:

@@ -43,8 +43,8 @@ class Settings:
     threads: int = 1
     #: How the run executes: eager (the reference); compiled (rollouts in native environments, and
     #: steps of learning, compiled for the processor: minutes at the start, faster afterwards);
-    #: captured (the same recorded as CUDA graphs, with device=cuda); or auto, which is captured on
-    #: a CUDA device in native environments and else eager. Results are equal up to rounding.
+    #: captured (the same recorded as CUDA graphs, with device=cuda; not tried on a GPU yet); or
+    #: auto, which is eager. Results are equal up to rounding.
     execution: str = "auto"
     #: Frames between two evaluations; 0 evaluates at the end only. Usual 2 to 10% of total_frames.
     evaluation_interval: int = 50_000
