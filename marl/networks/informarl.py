@@ -309,7 +309,8 @@ class GraphEncoder(nn.Module):
         receiver, entity = mask.flatten(0, -2).nonzero(as_tuple=True)
         sender = receiver // mask.shape[-2] * mask.shape[-1] + entity
         sent = self.of_features(features).flatten(0, -3)  # [all E, I, H]
-        distance = self.of_distance(length[mask].view(-1, 1, 1).expand(-1, self.stacked or 1, 1))
+        egos = 1 if self.stacked is None else features.shape[-2]  # fewer than all of a group's
+        distance = self.of_distance(length[mask].view(-1, 1, 1).expand(-1, egos, 1))
         x = self.norms[0](torch.relu(sent.index_select(0, sender) + distance))
         messages = self.norms[1](torch.relu(self.second(x)))
         nodes = messages.new_zeros(mask.shape[:-1].numel(), *messages.shape[1:])

@@ -258,7 +258,7 @@ def test_launchers_that_are_not_there(capsys, monkeypatch) -> None:
 
 def test_a_stopped_run_under_hydra_ends_with_its_code(monkeypatch, capsys, tmp_path) -> None:
     monkeypatch.setattr(commands, "run", lambda *_, **__: 143)
-    monkeypatch.setattr(compose, "build", lambda _: None)
+    monkeypatch.setattr(compose, "build", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["marl"])
     assert called(capsys, "train", *TOY, "--config-dir", str(tmp_path))[0] == 143
