@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -16,6 +17,7 @@ from marl.learning.on_policy import (
     Memory,
     minibatch,
     rollout_values,
+    shared_values,
     shuffled_chunks,
     take,
 )
@@ -92,6 +94,31 @@ def test_values_do_not_depend_on_how_much_is_in_work(frames: int) -> None:
     value, after, *_ = rollout_values(algorithm.critic, rollout, {}, 1, frames)
     torch.testing.assert_close(value, algorithm.critic(rollout.obs, {}, None)[0])
     torch.testing.assert_close(after, algorithm.critic(rollout.next_obs, {}, None)[0])
+
+
+@pytest.mark.parametrize("frames", [4, 40])
+def test_successors_share_the_next_value_but_where_an_episode_or_an_agent_is_cut(
+    frames: int,
+) -> None:
+    algorithm = mappo("identity")
+    rollout = rollout_of("identity", algorithm)
+    random = torch.Generator().manual_seed(0)
+    obs, last = (
+        tree_map(lambda x: torch.rand(x.shape, generator=random), rollout.obs) for _ in range(2)
+    )
+    done = torch.rand(rollout.done.shape, generator=random) < 0.3
+    cut = {n: torch.rand(x.shape, generator=random) < 0.1 for n, x in rollout.truncated.items()}
+    ends = torch.stack([done, *(x.any(-1) for x in cut.values())]).any(0)
+
+    def successor(now: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+        following = torch.cat([now[1:], end[-1:]])
+        return torch.where(ends.reshape(*ends.shape, *[1] * (now.dim() - 2)), end, following)
+
+    next_obs = tree_map(successor, obs, last)
+    made = replace(rollout, obs=obs, next_obs=next_obs, done=done, truncated=cut)
+    whole = rollout_values(algorithm.critic, made, {}, 1, frames)[:2]
+    torch.testing.assert_close(shared_values(algorithm.critic, made, frames), whole)
+    assert ends[:-1].any() and not ends.all()
 
 
 def test_recurrent_values_step_by_step() -> None:
