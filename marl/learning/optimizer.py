@@ -73,11 +73,18 @@ class Optimizer:
         gradients, norms, begin = distributed.averages(gradients), {}, 0
         for name, part in self.parts.items():  # no iterator: older Dynamos lose count of one here
             grads, begin = gradients[begin : begin + len(part)], begin + len(part)
-            norm = torch.stack([gradient.square().sum() for gradient in grads]).sum().sqrt()
+            norm = torch.stack([self._squares(gradient) for gradient in grads]).sum(0).sqrt()
             scale = (self.max_norm / (norm + 1e-6)).clamp(max=1.0)
-            self._descend(name, [gradient * scale for gradient in grads])
+            self._descend(name, [self._scaled(gradient, scale) for gradient in grads])
             norms[name] = norm
         return norms
+
+    def _squares(self, gradient: Tensor) -> Tensor:
+        """Returns the sum of a gradient's squares."""
+        return gradient.square().sum()
+
+    def _scaled(self, gradient: Tensor, scale: Tensor) -> Tensor:
+        return gradient * scale
 
     @torch.no_grad()
     def _descend(self, name: str, gradients: list[Tensor]) -> None:
@@ -89,6 +96,7 @@ class Optimizer:
         if torch.compiler.is_compiling():
             adam(self.parts[name], gradients, *state, fused=False, **options)  # type: ignore[arg-type]  # parameters are tensors
         else:  # what ``adam`` calls if fused, without its preparations, which take as long
+            gradients = list(map(_laid_out_as, gradients, self.parts[name]))
             torch._foreach_add_(self.steps[name], 1)  # type: ignore[attr-defined]  # not exported
             torch._fused_adam_(self.parts[name], gradients, *state, **options)  # type: ignore[attr-defined]
 
@@ -112,6 +120,14 @@ class Optimizer:
             for name, tensors in by_part.items():
                 for tensor, loaded in zip(tensors, state[kind][name], strict=True):
                     tensor.copy_(loaded)
+
+
+def _laid_out_as(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """Returns a gradient in the order in which its parameter is stored, which the fused kernel
+    takes for granted."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 class RMSprop(Optimizer):

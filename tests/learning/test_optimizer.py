@@ -50,6 +50,25 @@ def test_steps_are_those_of_clipped_adam(max_norm: float) -> None:
             torch.testing.assert_close(one, other)
 
 
+def test_a_gradient_in_another_order_than_its_parameter_moves_it_alike() -> None:
+    """As ``einsum`` returns it, by which users write layers."""
+
+    def loss(weight: Tensor) -> Tensor:
+        x = torch.linspace(-1, 1, 21).view(7, 3)
+        return torch.einsum("bi,oi->bo", x, weight).sin().sum()
+
+    ours, theirs = (nn.Parameter(torch.arange(12.0).view(4, 3)) for _ in range(2))
+    mine, adam = Optimizer({"": [ours]}, {"": 0.1}, 1e-8, 1e9), torch.optim.Adam([theirs], 0.1)
+    (gradient,) = torch.autograd.grad(loss(ours), [ours])
+    assert gradient.stride() != ours.stride()
+    for _ in range(3):
+        mine.step(loss(ours))
+        adam.zero_grad()
+        loss(theirs).backward()
+        adam.step()
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_rmsprop_is_torchs() -> None:
     ours, theirs = parts(), parts()
     mine = RMSprop({k: m.parameters() for k, m in ours.items()}, LR, 1e-5, 1e9)
