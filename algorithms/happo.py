@@ -134,8 +134,8 @@ class HAPPO(MAPPO):
         Returns:
             The means of the steps' statistics, over agents too.
         """
-        self._schedule()
-        batch, memory = self._prepare(rollout)
+        self.schedule()
+        batch, memory, self.critic_carry = self.prepare(rollout, self.critic_carry)
         compound, agent_stats = batch.advantage, []  # M, [T, B, K]
         for agent in update_order(len(self.agent_policies), self.context.generator):
             part = self._part(agent, replace(batch, advantage=compound), memory)

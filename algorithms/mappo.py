@@ -13,14 +13,14 @@ critic of scope ``agent`` and the agents' own rewards.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from marl.algorithm import Context
+from marl.algorithm import Context, StackedAlgorithm
 from marl.critics.inputs import SCOPES
 from marl.critics.value import value_critic
 from marl.learning import losses, on_policy
@@ -193,8 +193,8 @@ class MAPPO:
         frames = distributed.share("minibatch_size", config.minibatch_size)
         self.minibatch_frames = frames or context.steps * context.num_envs  # on this rank
         self.step = learning_step(self.execution, self._step, lambda: self.optimizer.tensors())
-        compiles = self.execution == "compiled"
-        self.policy_act = compile_function(self.policy.act) if compiles else self.policy.act
+        self.compiles = self.execution == "compiled"
+        self.policy_act = compile_function(self.policy.act) if self.compiles else self.policy.act
 
     @torch.no_grad()
     def act(
@@ -246,8 +246,8 @@ class MAPPO:
         Returns:
             The means of the steps' statistics.
         """
-        self._schedule()
-        batch, memory = self._prepare(rollout)
+        self.schedule()
+        batch, memory, self.critic_carry = self.prepare(rollout, self.critic_carry)
         stats = self._epochs(self.step, batch, memory, self.config.epochs)
         observe([self.policy, self.critic], rollout.obs)
         return stats
@@ -268,6 +268,21 @@ class MAPPO:
 
     def _step(self, batch: Batch, memory: Memory, chunks: Tensor) -> Stats:
         """Takes one gradient step of the actor and of the critic, which share no parameter."""
+        loss, stats = self.loss(batch, memory, chunks)
+        norms = self.optimizer.step(loss)
+        return {**stats, **{f"{part}_grad_norm": norm for part, norm in norms.items()}}
+
+    def loss(self, batch: Batch, memory: Memory, chunks: Tensor) -> tuple[Tensor, Stats]:
+        """Computes the loss of the actor and of the critic on a minibatch, with gradient.
+
+        Args:
+            batch: the rollout, ``[T, B, ...]``.
+            memory: memories at the start of all chunks.
+            chunks: numbers of the minibatch's chunks, ``[M]``.
+
+        Returns:
+            The sum of both, a scalar, and statistics.
+        """
         batch, memory = minibatch(batch, memory, chunks, self.chunk, self.recurrent)
         log_prob, entropy, features = evaluate(self.policy, batch, memory.actor, self.auxiliaries)
         log_ratio = log_prob - batch.log_prob
@@ -275,14 +290,11 @@ class MAPPO:
         actor_loss, stats = self._actor_loss(surrogate, entropy, log_ratio, batch.alive)
         auxiliary_loss, auxiliary_stats = self.auxiliaries.loss(batch, features)
         value_loss = self.values.loss(batch, memory.critic)
-        norms = self.optimizer.step(actor_loss + auxiliary_loss + value_loss)
-        return {
+        return actor_loss + auxiliary_loss + value_loss, {
             "policy_loss": stats["policy_loss"],
             "value_loss": value_loss.detach(),
             **stats,
             **auxiliary_stats,
-            "actor_grad_norm": norms["actor"],
-            "critic_grad_norm": norms["critic"],
         }
 
     def surrogate(self, log_ratio: Tensor, advantage: Tensor) -> Tensor:
@@ -309,11 +321,19 @@ class MAPPO:
         weight = self.config.entropy
         return loss - weight * mean_entropy if weight else loss, stats
 
-    def _prepare(self, rollout: Rollout) -> tuple[Batch, Memory]:
-        """Returns the rollout with its advantages and targets, and the memories that its chunks
-        start from."""
-        estimates, critic_memory, self.critic_carry = self.values.estimate(
-            rollout, self.critic_carry, self.chunk, self.minibatch_frames
+    def prepare(self, rollout: Rollout, critic_carry: Carry) -> tuple[Batch, Memory, Carry]:
+        """Computes what a rollout's minibatches are gathered from, and moves the units of values.
+
+        Args:
+            rollout: T steps of B environments, ``[T, B]``.
+            critic_carry: the critic's memories before the first step, ``[B, N, H]`` by group.
+
+        Returns:
+            The rollout with its advantages and targets, the memories that its chunks start from,
+            and the critic's memories after the last step.
+        """
+        estimates, critic_memory, critic_carry = self.values.estimate(
+            rollout, critic_carry, self.chunk, self.minibatch_frames
         )
         batch = Batch(
             obs=self.scope.observation(rollout.obs, self.team, self.context.everyone),
@@ -324,9 +344,16 @@ class MAPPO:
             **vars(estimates),
         )
         actor_memory = on_policy.rollout_carries(self.policy, rollout, self.chunk)
-        return batch, Memory(actor_memory, critic_memory)
+        return batch, Memory(actor_memory, critic_memory), critic_carry
 
-    def _schedule(self) -> None:
+    @staticmethod
+    def stack(seeds: Sequence[MAPPO]) -> StackedAlgorithm:
+        """Returns what several seeds learn by in one process (``marl.algorithm.Stackable``)."""
+        from marl.algorithms.stacked_mappo import StackedMAPPO
+
+        return StackedMAPPO(seeds)
+
+    def schedule(self) -> None:
         """Sets what changes over the run, and counts the iteration."""
         progress = self.iteration / self.context.iterations
         self.optimizer.scale_lr(1 - progress if self.config.anneal_lr else 1.0)

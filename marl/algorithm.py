@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -149,6 +149,59 @@ class PureActor(Algorithm, Protocol):
         anything, nor depend on the values of tensors in Python.
         """
         ...
+
+
+class StackedAlgorithm(Protocol):
+    """What several seeds of one algorithm learn by in one process, each as it would alone.
+
+    The seeds' algorithms stay what they were: their weights, moments and random numbers move with
+    every update, so that each of them is saved, loaded and played by itself.
+    """
+
+    def decide(self, obs: Observation, carry: Carry, start: Tensor, noise: Noise) -> PolicyStep:
+        """Chooses the actions of one step as ``PureActor.decide``, in environments side by side.
+
+        All tensors are ``[S * B, ...]``: B copies of the environment of each of S seeds.
+        """
+        ...
+
+    def update(self, rollout: Rollout, iteration: int) -> list[Metrics]:
+        """Learns from the rollouts of all seeds.
+
+        Args:
+            rollout: ``[S, T, B, ...]``, and memories ``[S, B, ...]``.
+            iteration: number of updates before, for schedules.
+
+        Returns:
+            Each seed's metrics, as of ``Algorithm.update``.
+        """
+        ...
+
+
+class Stackable(PureActor, Protocol):
+    """An algorithm of which several seeds learn in one process (``stacked_seeds``)."""
+
+    @staticmethod
+    def stack(seeds: Sequence[Any]) -> StackedAlgorithm:
+        """Returns what the seeds learn by.
+
+        Args:
+            seeds: the algorithms, built of the same configuration with different seeds.
+
+        Raises:
+            UserError: a setting has no meaning for several seeds in step.
+        """
+        ...
+
+
+def is_stackable(team: Algorithm) -> bool:
+    """Returns whether an algorithm is ``Stackable``, and learns as its class with ``stack``."""
+    for cls in type(team).__mro__:
+        if "stack" in vars(cls):
+            return is_pure_actor(team)
+        if {"update", "loss", "prepare"} & vars(cls).keys():
+            break
+    return False
 
 
 def is_pure_actor(team: Algorithm) -> bool:

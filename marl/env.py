@@ -111,8 +111,10 @@ class PureEnv(VectorEnv, Protocol):
     compiles and captures what is made of such steps, so that ``pure_step`` may neither wait for
     the device nor depend on the values of tensors in Python.
 
+    A pure step takes any number of copies, so that several environments step side by side.
+
     Attributes:
-        pure_state: tree of tensors that the next step depends on, beside chance.
+        pure_state: tree of tensors ``[B, ...]`` that the next step depends on, beside chance.
     """
 
     pure_state: Any
@@ -124,7 +126,7 @@ class PureEnv(VectorEnv, Protocol):
             steps: T, their number.
 
         Returns:
-            A tree of tensors ``[T, ...]``, valid until the next call: random numbers, and
+            A tree of tensors ``[T, B, ...]``, valid until the next call: random numbers, and
             beginnings of the episodes that may begin.
         """
         ...

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,19 +127,11 @@ class Experiment(Assembly):
         outcome = recorded(self.directory, self.stop)
         with self.locked(), outcome, self.process.use(), keep_freed_memory():
             try:
-                if distributed.rank() == 0:
-                    self._begin()
+                self.begin()
                 with self.stop.on_signals():
-                    if distributed.rank() == 0 and self.frames == 0:
-                        parts = self.specs, self.teams, self.settings, self.evaluation_env
-                        cautions.print_warnings(*parts)
-                        self.start.print_table()
                     self._loop()
                     self.stop.agree()
-                self.stop.why = self.early_stop.reason
-                if self.stop.signal is None and distributed.rank() == 0:
-                    parts = self.evaluation_env, self.specs, self.settings
-                    absolute_metric.measure(self.directory, *parts)
+                self.conclude()
             finally:
                 self.log.close()
         return self.evaluations.returns
@@ -150,37 +143,69 @@ class Experiment(Assembly):
         """
         return self.files.locked()
 
-    def _begin(self) -> None:
-        """Prepares the directory and the loggers, on the first rank only."""
+    # ``run`` in parts, which the seeds of a stack take in turn (``marl.stacked_run``).
+
+    def begin(self, progress: bool = True) -> None:
+        """Prepares the directory and the loggers, on the first rank only.
+
+        Args:
+            progress: False to show no progress, whatever the settings say.
+        """
+        if distributed.rank():
+            return
         self.files.begin(bool(self.ending), self.changes)
         config = to_plain(self.config())
-        run = self.settings, self.directory, config, self.frames, self.resumed
-        self.log.sinks += build_sinks(*run)
+        settings = self.settings if progress else replace(self.settings, progress=False)
+        self.log.sinks += build_sinks(settings, self.directory, config, self.frames, self.resumed)
+        if progress and self.frames == 0:
+            parts = self.specs, self.teams, self.settings, self.evaluation_env
+            cautions.print_warnings(*parts)
+            self.start.print_table()
+
+    def conclude(self) -> None:
+        """Measures the best policies, on the first rank, of a run that no signal stopped."""
+        self.stop.why = self.early_stop.reason
+        if self.stop.signal is None and distributed.rank() == 0:
+            parts = self.evaluation_env, self.specs, self.settings
+            absolute_metric.measure(self.directory, *parts)
 
     def _loop(self) -> None:
-        while True:
-            try:
-                self.stop.agree()
-                self.early_stop.agree()
-                due = self.evaluations.is_due(self.frames, ends=bool(self.ending))
-                if self.stop.signal is None and due:
-                    self._evaluate()
-                    self.stop.agree()
-                    self.early_stop.agree()
-                if not self._finished():
-                    stage_borders.advance(self)
-                if self._finished() or self.frames >= self.next_checkpoint:
-                    self.save()
-                if self._finished():
-                    return
+        with self.explained():
+            while not self.border():
                 self._iterate()
-            except EnvironmentFault as fault:
-                last = self.checkpoints.last() or "none"
-                raise EnvironmentFault(f"{fault}; the last good checkpoint is {last}") from None
-            except (WorkerError, EndlessEpisode):
-                if distributed.size() == 1:  # other ranks do not know of the error, and wait
-                    self.save()
-                raise
+
+    def border(self) -> bool:
+        """Does what is due between two iterations: an evaluation, a new stage, a checkpoint.
+
+        Returns:
+            Whether the run is finished.
+        """
+        self.stop.agree()
+        self.early_stop.agree()
+        due = self.evaluations.is_due(self.frames, ends=bool(self.ending))
+        if self.stop.signal is None and due:
+            self._evaluate()
+            self.stop.agree()
+            self.early_stop.agree()
+        if not self._finished():
+            stage_borders.advance(self)
+        if self._finished() or self.frames >= self.next_checkpoint:
+            self.save()
+        return self._finished()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Adds the last good checkpoint to faults of the environment within a block, and saves the
+        run where one of its processes fails."""
+        try:
+            yield
+        except EnvironmentFault as fault:
+            last = self.checkpoints.last() or "none"
+            raise EnvironmentFault(f"{fault}; the last good checkpoint is {last}") from None
+        except (WorkerError, EndlessEpisode):
+            if distributed.size() == 1:  # other ranks do not know of the error, and wait
+                self.save()
+            raise
 
     def _iterate(self) -> None:
         began, self.files.is_saved = time.perf_counter(), False
@@ -193,11 +218,27 @@ class Experiment(Assembly):
         began = time.perf_counter()
         updates = self.learn(rollout)
         frames = rollout.frames * distributed.size()
+        self.advance(frames, metrics, updates, (collect, time.perf_counter() - began))
+
+    def advance(
+        self,
+        frames: int,
+        metrics: Metrics,
+        updates: dict[str, Metrics],
+        seconds: tuple[float, float],
+    ) -> None:
+        """Counts and logs an iteration.
+
+        Args:
+            frames: that it played, over all ranks.
+            metrics: of the episodes that ended in it.
+            updates: each team's metrics, by team.
+            seconds: of collecting, and of learning.
+        """
         self.frames += frames
         self.iteration += 1
         numbers = read_metrics(metrics, updates)
-        seconds = timing(frames, collect, time.perf_counter() - began)
-        log_iteration(self, numbers, updates, seconds)
+        log_iteration(self, numbers, updates, timing(frames, *seconds))
         self.callbacks.on_update(self, updates)
 
     def learn(self, rollout: Rollout) -> dict[str, Metrics]:

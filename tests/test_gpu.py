@@ -90,7 +90,7 @@ def test_a_run_on_the_gpu(tmp_path: Path, family: str) -> None:
     before = [x.clone() for team in run.teams.values() for x in module_tensors(team)]
     returns = run.run()
     after = [x for team in run.teams.values() for x in module_tensors(team)]
-    stored = [*tree_tensors(run.collector.storage), *tree_tensors(run.collector.obs)]
+    stored = [*tree_tensors(run.collector.storage.rollout), *tree_tensors(run.collector.obs)]
     if run.replay is not None:
         stored += tree_tensors((run.replay.storage, run.replay.successors.rows))
     run.close()

@@ -29,6 +29,7 @@ FLOORS = (
     ("algorithm",),
     ("training",),
     ("experiment", "launch", "benchmark", "deployment"),
+    ("stacked_run",),
     ("tables",),
     ("comparison",),
     ("cli", "templates"),  # what `marl new` copies is a user's code

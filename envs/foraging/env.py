@@ -180,32 +180,36 @@ class ForagingEnv:
 
     # ------------------------------------------------------------------- as ``marl.env.PureEnv``
 
+    # Copies are the last axis of a ``State``, and as of all pure environments the first one here.
+
     @property
     def pure_state(self) -> tuple[State, State]:
-        return self.state, self.last_state
+        return tree_map(copies_first, (self.state, self.last_state))
 
     @pure_state.setter
     def pure_state(self, state: tuple[State, State]) -> None:
-        self.state, self.last_state = state
+        self.state, self.last_state = tree_map(copies_last, state)
 
     def draw_ahead(self, steps: int) -> Any:
         """Draws beginnings for every one of the next steps, as ``step`` does on a GPU."""
         noise = [self._noise(self.num_envs) for _ in range(steps)]
         state, obs = self.begin(torch.cat(noise, dim=-1))
         batch = (steps, self.num_envs)
-        state = tree_map(lambda x: x.unflatten(-1, batch).movedim(-2, 0), state)
+        state = tree_map(lambda x: copies_first(x).unflatten(0, batch), state)
         return state, tree_map(lambda x: x.unflatten(0, batch), obs)
 
     def pure_step(
         self, state: tuple[State, State], action: Mapping[str, Tensor], chance: Any
     ) -> tuple[tuple[State, State], Transition]:
-        last_state, next_obs, reward, over, cut, info = self.advance(state[0], action)
         fresh, first = chance
+        present, fresh = tree_map(copies_last, (state[0], fresh))
+        last_state, next_obs, reward, over, cut, info = self.advance(present, action)
         done = over | cut
         now = tree_map(lambda old, new: torch.where(done, new, old), last_state, fresh)
         obs = restart_where(done, next_obs, first)
         ends = for_all_agents(self.groups, over), for_all_agents(self.groups, cut)
-        return (now, last_state), Transition(obs, next_obs, reward, *ends, done, info)
+        after = tree_map(copies_first, (now, last_state))
+        return after, Transition(obs, next_obs, reward, *ends, done, info)
 
     # ---------------------------------------------------------------------------------------- state
 
@@ -295,3 +299,13 @@ class ForagingEnv:
         }
         self.teams = find_teams(self.groups)
         self._rows, self._order = agent_indices(self.groups, names, self.device)
+
+
+def copies_first(x: Tensor) -> Tensor:
+    """Returns ``[..., B]`` as ``[B, ...]``."""
+    return x.movedim(-1, 0)
+
+
+def copies_last(x: Tensor) -> Tensor:
+    """Returns ``[B, ...]`` as ``[..., B]``."""
+    return x.movedim(0, -1)

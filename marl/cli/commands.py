@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from marl.cli import compose, explain
+from marl.cli import compose, explain, stacked
 from marl.cli.config_errors import one_sentence
 from marl.cli.multirun import check_directory
 from marl.cli.overrides import overrides
@@ -49,6 +49,8 @@ def train(options: Namespace) -> int:
 
 def _build_and_run(config: compose.RunConfig, words: Sequence[str] = ()) -> int:
     with distributed.joined(find_device(config.device)):
+        if config.stacked_seeds > 1:
+            return stacked.train(config, words)
         return run(compose.build(config, words))
 
 
@@ -149,6 +151,8 @@ def resume(options: Namespace) -> int:
         The exit code.
     """
     directory, changes = Path(options.run), _changes(options.settings)
+    if stacked.is_stack(directory):
+        return stacked.resume(directory, changes)
     run_directory.check(directory)
     if distributed.requested_size() == 1:
         Lock(directory).check()  # before loading, which takes time

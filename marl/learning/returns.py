@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from marl.learning.losses import masked_mean
 from marl.utils import distributed
+from marl.utils.stacked_modules import is_mapping
 
 
 def gae(
@@ -204,7 +205,7 @@ class ValueNorm(nn.Module):
             (self.square, target_square),
             (self.weight, torch.ones_like(self.weight)),
         ):
-            average.lerp_(new, 1 - self.beta)
+            _approach(average, new, 1 - self.beta)
         mean, std = self._moments()
         value_mean, value_square = _mean_and_square(value, mask)
         spread = (value_square - value_mean.square()).clamp_min(1.0).sqrt()
@@ -220,6 +221,14 @@ class ValueNorm(nn.Module):
         """Returns normalised values in the unit of rewards; 0 before the first update."""
         mean, std = self.moments()
         return torch.where(self.weight > 0, value * std + mean, 0.0)
+
+
+def _approach(average: Tensor, new: Tensor, share: float) -> None:
+    """Moves an average in place by a share of its distance to a new value."""
+    if is_mapping():  # in which ``lerp_`` is slow, and warns
+        average.add_((new - average) * share)
+    else:
+        average.lerp_(new, share)
 
 
 def _mean_and_square(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,7 @@ from marl.networks.graph_transformer import GraphTransformer
 from marl.networks.layers import layer_norm, linear
 from marl.networks.perceptron import Perceptron, PerceptronNetwork
 from marl.types import AgentGroup, EntityGraph, EntitySpec, TensorSpec, constant, tree_map
+from marl.utils.stacked_modules import is_mapping
 
 FORMS = ("auto", "dense", "sparse")
 #: Number of entities up to which dense is faster (measured: docs/studies/informarl_crossover).
@@ -291,8 +292,10 @@ class GraphEncoder(nn.Module):
             mask: the edges, ``[..., R, E, 1 or I, 1]`` bool.
             length: of the edges, ``[..., R, E, 1 or I, 1]``.
         """
-        eager = mask.device.type == "cpu" and not torch.compiler.is_compiling()
-        if eager and mask.shape[-2] == 1:  # no host waits for the CPU to count them
+        traced = torch.compiler.is_compiling() or is_mapping()
+        if (
+            mask.device.type == "cpu" and not traced and mask.shape[-2] == 1
+        ):  # no host waits for the CPU to count them
             return self._sum_of_edges(features.squeeze(-4), mask[..., 0, 0], length[..., 0, 0])
         if self.stacked is not None:
             length = length.expand(*length.shape[:-2], features.shape[-2], 1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from marl.utils.stacked_modules import is_mapping
 
 
 def fast_tanh(x: Tensor) -> Tensor:
@@ -18,10 +21,16 @@ class FastTanh(torch.autograd.Function):
     """``fast_tanh`` with a gradient of one operation."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = fast_tanh(x)
-        ctx.save_for_backward(y)
-        return y
+    def forward(x: Tensor) -> Tensor:
+        return fast_tanh(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+        return FastTanh.apply(*args), in_dims[0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
@@ -35,11 +44,24 @@ class Tanh(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
             return x.tanh()
+        if is_mapping() and torch.compiler.is_compiling():  # which leave FastTanh's gradient out
+            return 2 * torch.sigmoid(2 * x) - 1
         return FastTanh.apply(x) if torch.is_grad_enabled() else fast_tanh(x)  # type: ignore[return-value]  # a Tensor
 
 
 #: Activation functions by the names that configurations use.
 ACTIVATIONS = {"tanh": Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU, "gelu": nn.GELU}
+
+
+class Linear(nn.Linear):
+    """A linear layer over ``[..., features]``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not is_mapping():
+            return super().forward(input)
+        # With all leading axes in one, a stack's product is one of S matrices, not of many small.
+        rows = torch.mm(input.reshape(-1, input.shape[-1]), self.weight.t()) + self.bias
+        return rows.view(*input.shape[:-1], -1)
 
 
 def linear(inputs: int, outputs: int, stacked: int | None, gain: float) -> nn.Module:
@@ -51,7 +73,7 @@ def linear(inputs: int, outputs: int, stacked: int | None, gain: float) -> nn.Mo
         stacked: number of agents that get weights of their own; None for shared weights.
         gain: of the orthogonal initialisation.
     """
-    layers = [nn.Linear(inputs, outputs) for _ in range(stacked or 1)]
+    layers = [Linear(inputs, outputs) for _ in range(stacked or 1)]
     for layer in layers:
         nn.init.orthogonal_(layer.weight, gain)
         nn.init.zeros_(layer.bias)
@@ -65,7 +87,7 @@ class StackedLinear(nn.Module):
         layers: one layer per agent, whose weights are copied.
     """
 
-    def __init__(self, layers: list[nn.Linear]):
+    def __init__(self, layers: Sequence[nn.Linear]):
         super().__init__()
         self.weight = nn.Parameter(torch.stack([layer.weight.detach().T for layer in layers]))
         self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))

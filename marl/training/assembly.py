@@ -133,10 +133,11 @@ class Assembly:
         self.resumed = resume
         self.changes: dict[str, Any] = {}  # of the settings, for ``run`` to write
         if resume:
-            self._resume()
+            self.reload()
         self.log = Log([] if distributed.rank() else [self.jsonl, *sinks])
 
-    def _resume(self) -> None:
+    def reload(self) -> None:
+        """Restores the run to its last checkpoint, or to its beginning without one."""
         state = self.files.load(self.device)
         if state is None:  # killed before its first checkpoint: from the beginning
             self._load_weights()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from marl.algorithm import Algorithm
 from marl.env import VectorEnv, example_step
 from marl.learning.rewards import team_mean_reward
 from marl.training import finite
 from marl.training.rollout_program import RolloutProgram, joint_step, record
+from marl.training.rollout_storage import RolloutStorage
 from marl.types import (
     Carry,
     Metrics,
@@ -25,7 +25,6 @@ from marl.types import (
     tree_tensors,
 )
 from marl.utils import distributed
-from marl.utils.programs import Leaves
 
 Teams = Mapping[str, Algorithm]
 
@@ -88,9 +87,7 @@ class Collector:
             name: [g for g in env.groups if g in team.policy.groups] for name, team in teams.items()
         }
         self.program: RolloutProgram | None = None
-        self.storage: Rollout | None = None
-        self.views: dict[int, list[Tensor]] = {}  # parts of the storage that blocks fill, by step
-        self.info: dict[str, Tensor] = {}  # metrics [T, B], valid where an episode is done
+        self.storage = RolloutStorage(steps, env.num_envs, env.device)
         self.restart(seed)
 
     def restart(self, seed: int) -> None:
@@ -124,59 +121,28 @@ class Collector:
                 self._step(t)
         else:
             now = self.obs, self.carry, self.start
-            now = self.program.play(now, self.generator, self._store_block)
+            now = self.program.play(now, self.generator, self.storage.store_block)
             self.obs, self.carry, self.start = now
-        assert self.storage is not None
-        rollout = replace(self.storage, carry=first_carry)
-        info = {name: torch.where(rollout.done, x, 0.0) for name, x in self.info.items()}
+        assert self.storage.rollout is not None
+        rollout = replace(self.storage.rollout, carry=first_carry)
+        return rollout, self.metrics(rollout, self.storage.info)
+
+    def metrics(self, rollout: Rollout, info: Mapping[str, Tensor]) -> Metrics:
+        """Checks a rollout, and returns the metrics of the episodes that ended in it.
+
+        Args:
+            rollout: ``[T, B, ...]``.
+            info: metrics by name ``[T, B]``, valid where an episode is done.
+        """
+        info = {name: torch.where(rollout.done, x, 0.0) for name, x in info.items()}
         finite.check_rollout(rollout, info, self.env.groups)
-        return rollout, self._episode_metrics(rollout, info)
+        return self._episode_metrics(rollout, info)
 
     def _step(self, t: int) -> None:
         step = act(self.teams, self.obs, self.carry, self.start, self.generator)
         transition = self.env.step(step.action)
-        self._store(t, record(self.obs, self.start, step, transition))
-        self._store_info(t, transition.info)
+        self.storage.store(t, record(self.obs, self.start, step, transition), transition.info)
         self.obs, self.carry, self.start = transition.obs, step.carry, transition.done
-
-    def _store_block(self, t: int, leaves: Leaves, structure: Any) -> None:
-        """Stores several steps from ``t`` on.
-
-        Args:
-            t: the first of them.
-            leaves: of the part of a rollout and of metrics by name, ``[K, B, ...]``.
-            structure: of their tree.
-        """
-        values = [x for x in leaves if x is not None]
-        if t not in self.views:
-            part, info = pytree.tree_unflatten(list(leaves), structure)
-            self._allocate(tree_map(lambda x: x[0], part))
-            self.info = self.info or self._zeros(info)
-            slots = [*self.slots, *(self.info[name] for name in info)]
-            self.views[t] = [x[t : t + len(part.done)] for x in slots]
-        torch._foreach_copy_(self.views[t], values)  # type: ignore[attr-defined]  # one call for all
-
-    def _store(self, t: int, record: Rollout) -> None:
-        self._allocate(record)
-        for slot, value in zip(self.slots, tree_tensors(record), strict=True):
-            slot[t] = value
-
-    def _allocate(self, record: Rollout) -> None:
-        """Allocates storage at the first step, of the shapes of its ``record [B, ...]``."""
-        if self.storage is None:
-            self.storage = tree_map(lambda x: x.new_empty(self.steps, *x.shape), record)
-            self.info = self._zeros(self.info)
-            self.slots = tree_tensors(self.storage)
-
-    def _store_info(self, t: int, info: Mapping[str, Tensor]) -> None:
-        if new_names := [name for name in info if name not in self.info]:
-            self.info |= self._zeros(new_names)
-        for name, slot in self.info.items():
-            slot[t] = info.get(name, 0.0)
-
-    def _zeros(self, names: Iterable[str]) -> dict[str, Tensor]:
-        shape, device = (self.steps, self.env.num_envs), self.env.device
-        return {name: torch.zeros(shape, device=device) for name in names}
 
     def _episode_metrics(self, rollout: Rollout, info: Mapping[str, Tensor]) -> Metrics:
         """Returns means over the episodes that ended in all ranks' rollouts, NaN if none did."""
@@ -201,7 +167,7 @@ class Collector:
             "carry": dict(self.carry),
             "start": self.start,
             "episode_return": self.episode_return,
-            "info": list(self.info),
+            "info": list(self.storage.info),
             "generator": self.generator.get_state(),
         }
 
@@ -213,7 +179,7 @@ class Collector:
             restarted (``restart``).
         """
         self.generator.set_state(state["generator"].cpu())
-        self.info, self.views = self._zeros(state["info"]), {}
+        self.storage.name_info(state["info"])
         if state["env"] is None:
             return False
         self.env.load_state_dict(state["env"])

@@ -15,6 +15,8 @@ from marl.training.settings import Settings, apply_changes
 from marl.utils import trust, user_files, versions
 from marl.utils.serialization import TYPE, Foreign, any_class, from_plain, imports, relocate
 
+STACK = "stack.json"  # names the run directories of stacked seeds, in the folder that holds them
+
 
 def check(directory: Path) -> None:
     """Raises UserError if ``directory`` is not a run directory."""
@@ -22,6 +24,11 @@ def check(directory: Path) -> None:
         raise UserError(f"{str(directory)!r} is a file, not a run directory or .pt checkpoint")
     if not directory.is_dir():
         raise UserError(f"run directory {str(directory)!r} does not exist")
+    if (directory / STACK).exists():
+        raise UserError(
+            f"{str(directory)!r} holds the runs of a stack of seeds; give one of them, such as "
+            f"{str(next(directory.glob('*/config.json'), directory).parent)!r}"
+        )
     if not (directory / "config.json").exists():
         raise UserError(f"{str(directory)!r} is not a run directory: it has no config.json")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Protocol
+
+from torch import Tensor
 
 from marl.training import stage_borders
 from marl.training.checkpoint_formats import State
@@ -21,8 +24,12 @@ class Run(stage_borders.Run, Protocol):
 
 
 def state_of(run: Run) -> State:
-    """Returns the state of a run without its replay, as tensors and plain values."""
-    return {
+    """Returns the state of a run without its replay, as tensors and plain values.
+
+    No tensor shares memory with more than itself: a file would hold all of it, such as the weights
+    of all stacked seeds.
+    """
+    return _apart({
         "learning": run.learning,
         "frames": run.frames,
         "iteration": run.iteration,
@@ -34,7 +41,20 @@ def state_of(run: Run) -> State:
         "collector": run.collector.state_dict(),
         "random": dict(run.process.random),
         "log": run.jsonl.position(),
-    }
+    })  # fmt: skip
+
+
+def _apart(part: Any) -> Any:
+    """Returns nested dicts and lists with copies of the tensors that are parts of larger ones."""
+    if isinstance(part, Tensor):
+        return part.clone() if part.untyped_storage().nbytes() > part.nbytes else part
+    if isinstance(part, dict):
+        copied = copy.copy(part)
+        copied.update({key: _apart(value) for key, value in part.items()})
+        return copied
+    if isinstance(part, list | tuple):
+        return type(part)(_apart(value) for value in part)
+    return part
 
 
 def restore(run: Run, state: dict[str, Any]) -> None:

@@ -158,7 +158,10 @@ def test_advantages_hold_the_ratios_of_those_before(
     collect = collector(kind, algorithm)
     collect.collect()
     rollout, _ = collect.collect()  # begins in the middle of episodes
-    advantage, seen = twin._prepare(rollout)[0].advantage, watched(algorithm, monkeypatch)
+    advantage, seen = (
+        twin.prepare(rollout, twin.critic_carry)[0].advantage,
+        watched(algorithm, monkeypatch),
+    )
     algorithm.update(rollout)
     order = [agent for agent, _ in seen]
     expected = naive_compound(algorithm, rollout, advantage, order)
@@ -199,7 +202,10 @@ def test_haa2c_is_a_policy_gradient_with_the_factor(
     algorithm, twin = (happo(kind, model, HAA2CConfig, actor_lr=0.05, **PLAIN) for _ in range(2))
     rollout, seen = rollout_of(kind, algorithm), watched(algorithm, monkeypatch)
     algorithm.update(rollout)
-    advantage, order = twin._prepare(rollout)[0].advantage, [agent for agent, _ in seen]
+    advantage, order = (
+        twin.prepare(rollout, twin.critic_carry)[0].advantage,
+        [agent for agent, _ in seen],
+    )
     compound = naive_compound(algorithm, rollout, advantage, order)
     log_probs, entropies = twin.policy.evaluate(
         rollout.obs, rollout.action, rollout.carry, rollout.start, rollout.aux

@@ -25,7 +25,7 @@ def prepared(**config: Any) -> tuple[MAPPO, Rollout, Tensor, Tensor]:
     """What MAPPO makes of a rollout with deaths and limits: advantages and values ``[T, B, K]``."""
     algorithm = mappo("mortal", **PLAIN, **config)
     rollout = rollout_of("mortal", algorithm)
-    batch, _ = algorithm._prepare(rollout)
+    batch, _, _ = algorithm.prepare(rollout, algorithm.critic_carry)
     return algorithm, rollout, batch.advantage, batch.value
 
 

@@ -82,7 +82,7 @@ def test_a_second_update_against_a_naive_one(config: type[MAPPOConfig]) -> None:
     value = values(old, rollout).double() * std + mean
     after = old.critic(rollout.next_obs, {}, None)[0].detach().double() * std + mean
     advantage = naive_advantage(algorithm, rollout, value, after)
-    batch, _ = algorithm._prepare(rollout)
+    batch, _, _ = algorithm.prepare(rollout, algorithm.critic_carry)
     new_mean, new_std = (float(x) for x in norm.moments())
     assert new_std > 1.5 * std
     level = (advantage + value).mean() - value.mean()

@@ -19,6 +19,7 @@ from marl.policies.base import Policy
 from marl.policies.fixed import Scripted
 from marl.policies.random import RandomPolicy
 from marl.training.collector import Collector
+from marl.training.rollout_storage import RolloutStorage
 from marl.types import Metrics, Observation, Rollout, tree_map
 from tests.helpers.builders import CPU, randomly
 from tests.helpers.experiments import SHORT
@@ -34,7 +35,7 @@ def rollouts(steps: Sequence[int]) -> Iterator[Rollout]:
     env, random, done = mortal(COPIES, CPU), torch.Generator().manual_seed(5), 0
     collector = Collector(env, randomly(env), 1, 2, random)
     for count in steps:
-        collector.steps, collector.storage = count, None
+        collector.steps, collector.storage = count, RolloutStorage(count, COPIES, CPU)
         rollout, _ = collector.collect()
         stamp = torch.arange(done, done + count).unsqueeze(-1) + torch.arange(COPIES) / 8
         reward = {k: torch.randn(x.shape, generator=random) for k, x in rollout.reward.items()}

@@ -101,7 +101,7 @@ def test_features_come_with_the_same_probabilities() -> None:
     algorithm = built(MAPPOConfig(joint=BayesianNetworkConfig("learned")))
     assert isinstance(algorithm.policy, JointPolicy)
     rollout = rollout_of("identity", algorithm)
-    batch, memory = algorithm._prepare(rollout)
+    batch, memory, _ = algorithm.prepare(rollout, algorithm.critic_carry)
     log_prob, entropy, features = evaluate(
         algorithm.policy, batch, memory.actor, algorithm.auxiliaries
     )

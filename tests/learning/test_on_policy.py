@@ -81,7 +81,7 @@ def test_all_fields_are_taken_alike() -> None:
 def test_preparing_copies_no_observations() -> None:
     algorithm = mappo("identity")
     rollout = rollout_of("identity", algorithm)
-    batch, _ = algorithm._prepare(rollout)
+    batch, _, _ = algorithm.prepare(rollout, algorithm.critic_carry)
     for name in algorithm.team:
         assert batch.obs.groups[name].obs.data_ptr() == rollout.obs.groups[name].obs.data_ptr()
         assert batch.action[name].data_ptr() == rollout.action[name].data_ptr()

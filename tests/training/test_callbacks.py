@@ -64,7 +64,9 @@ def test_the_moments_of_a_run(tmp_path: Path) -> None:
     assert notes.moments == expected
     assert notes.records == read_jsonl(run.directory / "evaluations.jsonl")
     assert all("policy_loss" in names for names in notes.stats)
-    assert notes.rewards[-1] == float(sum(x.sum() for x in run.collector.storage.reward.values()))  # type: ignore[union-attr]
+    rollout = run.collector.storage.rollout
+    assert rollout is not None
+    assert notes.rewards[-1] == float(sum(x.sum() for x in rollout.reward.values()))
 
 
 def test_several_are_called_in_order(tmp_path: Path) -> None:

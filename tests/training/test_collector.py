@@ -132,8 +132,9 @@ def test_a_metric_that_appears_late_is_0_in_the_episodes_before() -> None:
     for t in range(10):
         collect.env.resets += t == 5  # type: ignore[attr-defined]  # it tells from the second on
         collect._step(t)
-    assert collect.storage is not None
-    done, told = collect.storage.done, collect.info["won"]
+    storage = collect.storage
+    assert storage.rollout is not None
+    done, told = storage.rollout.done, storage.info["won"]
     assert done[:5].any() and not told[:5].any() and (told[5:] == 2).all()
     metrics = collect.collect()[1]
     assert float(metrics["info/won"]) == 2

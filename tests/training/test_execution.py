@@ -17,7 +17,8 @@ from marl.algorithms.qmix import QMIXConfig
 from marl.envs.task import Task
 from marl.experiment import Experiment, Settings
 from marl.networks.perceptron import Perceptron
-from marl.types import tree_map, tree_tensors
+from marl.types import tree_tensors
+from tests.helpers.doubles import Doubles, default_doubles
 
 # A step of Adam multiplies differences of small gradients by lr / eps: by 50 with the default.
 CALM: dict[str, Any] = {"adam_eps": 1e-2}
@@ -27,32 +28,8 @@ ONE: dict[str, Any] = {"epochs": 1, "chunk_length": 2, **CALM}
 
 @pytest.fixture
 def doubles() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-class Doubles:
-    """A task whose environments observe and pay in float64."""
-
-    def __init__(self, task: Task):
-        self.task = task
-
-    def __call__(self, num_envs: int, device: torch.device) -> Any:
-        env: Any = self.task(num_envs, device)
-        kind = type(env)
-
-        def cast(tree: Any) -> Any:
-            return tree_map(lambda x: x.double() if x.is_floating_point() else x, tree)
-
-        def casting(name: str) -> Any:
-            return lambda self, *args: cast(getattr(kind, name)(self, *args))
-
-        names = ("reset", "step", "pure_step", "draw_ahead")
-        env.__class__ = type(kind.__name__, (kind,), {name: casting(name) for name in names})
-        if hasattr(env, "_checks_ends"):
-            env._checks_ends = env._checks_ends and not getattr(env, "_may_terminate", True)
-        return env
+    with default_doubles():
+        yield
 
 
 def run(

@@ -1,0 +1,83 @@
+"""``marl train stacked_seeds=N``: a folder of runs, and how it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from marl.experiment import Experiment
+from tests.helpers.cli import called, refused
+
+WORDS = [
+    "task=games/climbing", "algorithm=mappo", "total_frames=400", "num_envs=4", "steps=10",
+    "evaluation_episodes=2", "model.hidden=[4]", "algorithm.epochs=1", "progress=false",
+    "video=false",
+]  # fmt: skip
+TRAIN = ["train", *WORDS, "stacked_seeds=2", "seed=4"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_seeds_are_runs_of_their_own(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    code, out, _ = called(capsys, *TRAIN, "directory=all")
+    assert code == 0 and "seed 4 " in out and "seed 5 " in out and "marl compare all" in out
+    assert json.loads(Path("all/stack.json").read_text()) == {"runs": ["seed_4", "seed_5"]}
+    for seed in (4, 5):
+        run = Path(f"all/seed_{seed}")
+        assert json.loads((run / "provenance.json").read_text())["stacked"] == [4, 5]
+        assert json.loads((run / "config.json").read_text())["settings"]["seed"] == seed
+        assert (run / "curve.png").exists()
+        assert Experiment.load(run).frames == 400
+    code, out, _ = called(capsys, "compare", "all")
+    assert code == 0 and "2 (preliminary)" in out
+    code, _, err = called(capsys, "evaluate", "all")
+    assert code == 2 and "all/seed_" in err
+
+
+def test_more_frames_for_all_seeds(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    called(capsys, *TRAIN, "directory=all")
+    code, out, _ = called(capsys, "resume", "all", "total_frames=480")
+    assert code == 0 and "seed 5 " in out
+    assert [Experiment.load(f"all/seed_{seed}").frames for seed in (4, 5)] == [480, 480]
+    Path("all/stack.json").write_text("[]")
+    code, _, err = called(capsys, "resume", "all")
+    assert code == 2 and "does not name the runs" in err
+
+
+def test_folders_by_default_name_both_ends(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    code, _, _ = called(capsys, *TRAIN)
+    (made,) = os.listdir("runs")
+    assert code == 0 and made.startswith("games_climbing-mappo-seeds4-5-")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["algorithm=vdn"], "'team' has a VDN"),
+        (["stacked_seeds=0"], "stacked_seeds=0 is out of range"),
+        (["task=tests.helpers.toy_envs:identity"], "stepped as tensors"),
+        (["algorithm.target_kl=0.1", "directory=all"], "target_kl"),
+        (["execution=captured"], "needs device=cuda"),
+    ],
+)
+def test_nothing_stays_of_what_is_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    without = [word for word in TRAIN if not word.startswith(("algorithm.", "model."))]
+    refused(capsys, folder, [*without, *words], said)
+
+
+def test_a_folder_in_use_is_refused(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    Path("all").mkdir()
+    Path("all/notes.txt").touch()
+    code, _, err = called(capsys, *TRAIN, "directory=all")
+    assert code == 2 and "is not empty" in err and os.listdir("all") == ["notes.txt"]
