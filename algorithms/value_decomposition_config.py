@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from marl.algorithm import Context
 from marl.algorithms.off_policy import ReplayConfig
 from marl.errors import UserError
-from marl.learning.optimizer import OPTIMIZERS, USUAL_EPS
+from marl.learning.optimizer import OPTIMIZERS
 from marl.learning.rewards import REWARDS
 from marl.policies.greedy import GreedyPolicy
+from marl.utils.usual import USUAL_EPS
 from marl.utils.validation import check_range, check_word
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from marl.utils.files import LOCK, Lock, Taken
 from marl.utils.jsonl import last_line, read_json
 from marl.utils.moved import current
 from marl.utils.serialization import TYPE
+from marl.utils.usual import with_usual
 from marl.utils.versions import learning
 
 UNNAMED = "unnamed"
@@ -91,7 +92,7 @@ def read(directory: Path) -> Overview:
         UserError: its configuration cannot be read.
     """
     try:
-        config = json.loads((directory / "config.json").read_bytes())
+        config = with_usual(json.loads((directory / "config.json").read_bytes()))
         settings = config["settings"]
         iteration = settings.get("num_envs", 1) * settings.get("steps", 1)
         total = whole_iterations(settings["total_frames"], iteration)

@@ -146,5 +146,3 @@ class RMSprop(Optimizer):
 
 #: Optimizers by the words of a configuration.
 OPTIMIZERS = {"adam": Optimizer, "rmsprop": RMSprop}
-#: What they usually add to the root of the second moment: Adam's in torch, RMSprop's in PyMARL.
-USUAL_EPS = {"adam": 1e-8, "rmsprop": 1e-5}

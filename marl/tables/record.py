@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from marl.benchmark import records
 from marl.benchmark.records import BadRecord, Cell
+from marl.utils.usual import with_usual
 from marl.utils.versions import LEARNING, learning
 
 Episodes = NDArray[np.float64]
@@ -104,7 +105,7 @@ WRONG = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, Re
 
 
 def _read(cell: Cell, folder: Path) -> Run:
-    config = records.read_json(folder / "config.json")
+    config = with_usual(records.read_json(folder / "config.json"))
     lines = records.read_lines(folder / "evaluations.jsonl")
     absolute = records.read_json(folder / "absolute.json")
     random = records.read_json(folder / "random.json")
