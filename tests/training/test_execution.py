@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from marl.experiment import Experiment, Settings
 from marl.networks.perceptron import Perceptron
 from marl.types import tree_tensors
 from tests.helpers.doubles import Doubles, default_doubles
+from tests.helpers.experiments import Kill, equal, outcome
 
 # A step of Adam multiplies differences of small gradients by lr / eps: by 50 with the default.
 CALM: dict[str, Any] = {"adam_eps": 1e-2}
@@ -33,15 +35,25 @@ def doubles() -> Iterator[None]:
 
 
 def run(
-    folder: Path, word: str, name: str, algorithm: Any, gru: int, steps: int = 2, **options: Any
+    folder: Path,
+    word: str,
+    name: str,
+    algorithm: Any,
+    gru: int,
+    steps: int = 2,
+    sinks: Any = None,
+    **options: Any,
 ) -> Experiment:
-    task: Any = Doubles(Task(name, kwargs=options))
+    task: Any = Task(name, kwargs=options)
+    if torch.get_default_dtype() == torch.float64:
+        task = Doubles(task)
     settings = Settings(
         num_envs=8, steps=steps, total_frames=160, evaluation_episodes=1, execution=word,
         video=False, progress=False, replay_size=160,
     )  # fmt: skip
     model = Perceptron(hidden=[4], gru=gru)
-    return Experiment(task, algorithm, model, settings=settings, directory=folder / word)
+    place = folder / word
+    return Experiment(task, algorithm, model, settings=settings, directory=place, sinks=sinks)
 
 
 def iterations(run: Experiment) -> list[list[Tensor]]:
@@ -100,3 +112,48 @@ CELLS: dict[str, Any] = {
 def test_every_compiled_run_is_an_eager_one(cell: str, tmp_path: Path, doubles: None) -> None:
     name, algorithm, gru, *options = CELLS[cell]
     follow(tmp_path, name, algorithm, gru, **(options[0] if options else {}))
+
+
+def weights(run: Experiment) -> Tensor:
+    policies: list[Any] = [team.policy for team in run.teams.values()]
+    return torch.cat([x.detach().flatten() for p in policies for x in p.parameters()])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_compiled_step_of_learning_is_the_eager_one_in_float32(cell: str, tmp_path: Path) -> None:
+    """To 5e-3 of its length, from the same rollouts; off policy the first ones fill the replay."""
+    name, algorithm, gru, *options = CELLS[cell]
+    parts = name, algorithm, gru
+    more: dict[str, Any] = options[0] if options else {}
+    one, other = (run(tmp_path, word, *parts, **more) for word in ("eager", "compiled"))
+    before = weights(one)
+    assert torch.equal(before, weights(other))
+    with one.process.use():
+        for _ in range(4):
+            rollout, _ = one.collector.collect()
+            one.learn(rollout)
+            other.learn(rollout)
+            if not torch.equal(weights(one), before):
+                break
+    step = weights(one) - before
+    assert step.norm() > 0
+    assert (weights(other) - weights(one)).norm() < 5e-3 * step.norm()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("cell", ["smallest", "replay"])
+def test_a_compiled_run_resumes_exactly(cell: str, tmp_path: Path) -> None:
+    name, algorithm, gru, *_ = CELLS[cell]
+    parts = "compiled", name, algorithm, gru
+    run(tmp_path / "whole", *parts).run()
+    stopped = run(tmp_path / "stopped", *parts, sinks=[Kill(9, signal.SIGTERM)])
+    stopped.run()
+    assert 0 < stopped.frames < 160
+    again = Experiment.load(tmp_path / "stopped" / "compiled")
+    assert again.execution == "compiled"
+    again.run()
+    ends = [outcome(tmp_path / folder / "compiled") for folder in ("whole", "stopped")]
+    assert equal(*ends)
