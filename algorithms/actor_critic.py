@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -36,6 +36,7 @@ from marl.policies.encoding import encode, encoded_actions
 from marl.policies.kinds import recurrent_policy
 from marl.types import Noise, Observation, Stats, tree_tensors
 from marl.utils.compilation import compile_function
+from marl.utils.programs import learning_step
 
 #: Number of agents from which a sequence of them computes critics' first layers incrementally. For
 #: smaller teams less is saved, and their numbers stay those of all versions before.
@@ -104,7 +105,7 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
         self.actor_optimizers = [self.optimizer(part, config.actor_lr) for part in actors]
         zero = torch.zeros((), device=context.device)
         self.actor_stats: Stats = dict.fromkeys(self.actor_stat_names, zero)  # of the last update
-        self._make_steps(compile_function if config.compile else lambda function: function)
+        self._make_steps()
 
     def _require_sequences(self) -> None:
         """Raises UserError where memories cannot be computed for sequences of the replay."""
@@ -125,15 +126,31 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
         config = self.config
         return Optimizer({"": parameters}, {"": lr}, config.adam_eps, config.max_grad_norm)
 
-    def _make_steps(self, compiler: Any) -> None:
-        """Compiles the batch's reading, the critics' step, and the step of all or of each actor."""
-        self.read, self.update_critic = compiler(self.read), compiler(self.update_critic)
+    def _make_steps(self) -> None:
+        """Compiles or captures the critics' step, the step of all or of each actor, and what they
+        read."""
+        word, actors = self.execution, self.actor_optimizers
+        self.update_critic = learning_step(word, self.update_critic, self.critic_optimizer.tensors)
         if not self.agent_policies:
-            self.update_actors = compiler(self.update_actors)
-        self.sample_current = compiler(self.sample_current)
-        self.remember = compiler(self.remember) if self.recurrent else self.remember
-        agents = range(len(self.agent_policies))
-        self.step_of_agent = [partial(compiler(self._step_of_agent), agent) for agent in agents]
+            self.update_actors = learning_step(word, self.update_actors, self.actor_tensors)
+        self.sample_current = learning_step(word, self.sample_current)
+        if self.recurrent:
+            self.remember = learning_step(word, self.remember)
+        if word == "compiled":  # captured, it would copy the replay's successors
+            self.read = compile_function(self.read)
+        self.step_of_agent = [
+            self._prepared_step(agent, actors[agent]) for agent in range(len(self.agent_policies))
+        ]
+
+    def _prepared_step(self, agent: int, optimizer: Optimizer) -> Callable[..., Any]:
+        """Returns the step of one actor, which is compiled or captured for itself."""
+        if self.execution != "captured":
+            return partial(learning_step(self.execution, self._step_of_agent), agent)
+        return learning_step("captured", partial(self._step_of_agent, agent), optimizer.tensors)
+
+    def actor_tensors(self) -> list[Tensor]:
+        """Returns all tensors that ``update_actors`` changes in place."""
+        return [x for optimizer in self.actor_optimizers for x in optimizer.tensors()]
 
     def networks(self) -> list[nn.Module]:
         return [self.policy, self.critic]
@@ -317,7 +334,7 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
         first, loss, log_prob = self.first_layer(batch, action), {}, {}
         order = update_order(len(self.agents), self.context.generator)
         for agent in order:
-            last = agent == order[-1] and not self.config.compile  # one shape of arguments compiled
+            last = agent == order[-1] and self.execution == "eager"  # else of one structure always
             loss[agent], log_prob[agent], new = self.step_of_agent[agent](
                 batch, noise, None if last else peer_noise, action, first, *params[agent:agent + 1]
             )  # fmt: skip
@@ -338,9 +355,9 @@ class ActorCritic(ReplayLearner[OffPolicyConfig, tuple[ReplayBatch, list[Noise]]
 
         Returns:
             ``[M, 1, P]`` of each agent, with gradient. Empty where every step computes its own: in
-            small teams (``LARGE_TEAM``) and compiled.
+            small teams (``LARGE_TEAM``), compiled and captured.
         """
-        if self.incremental is None or self.config.compile:
+        if self.incremental is None or self.execution != "eager":
             return []
         return [params_of(policy, batch) for policy in self.agent_policies]
 

@@ -191,6 +191,9 @@ class HASAC(ActorCritic):
             steps.append({**critic, **self.actor_stats})
         return mean_stats(steps)
 
+    def actor_tensors(self) -> list[Tensor]:
+        return [*super().actor_tensors(), *self.alpha_optimizer.tensors()]
+
     @torch.no_grad()
     def target(self, batch: ReplayBatch, noise: Noise, opponents: Actions) -> Tensor:
         """Computes ``y = G + discount (min_k Q'_k(s', a') - alpha log pi(a'|o'))``, ``[M, H]``.

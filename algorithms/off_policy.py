@@ -159,6 +159,8 @@ class ReplayLearner(Generic[Config, Batch]):
         self.agents = [(name, row) for name, g in self.team.items() for row in range(g.size)]
         self.target_networks: list[TargetNetwork] = []
         self.batch_size = distributed.share("batch_size", config.batch_size)  # of this rank
+        #: How steps of learning run (``marl.utils.programs.learning_step``).
+        self.execution = "compiled" if config.compile else context.execution
         self.warmup: float = config.warmup  # frames before the first update
         self.required_steps = 1  # of the replay, for a batch
         self.recurrent = False  # whether a network has a memory

@@ -48,6 +48,7 @@ from marl.types import (
     zero_absent,
 )
 from marl.utils.compilation import compile_function
+from marl.utils.programs import learning_step
 
 Config = TypeVar("Config", bound="ValueDecompositionConfig")
 Outputs = Mapping[str, Tensor]  # group -> utilities [..., N, P]
@@ -101,7 +102,7 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
         self.require_steps(self.burn_in + self.length)
         heads = self.scheme.heads(self.team)
         self.reward_norm = ObservationNorm(TensorSpec((heads,)), None).to(context.device)
-        self._compile()
+        self._make_steps()
 
     def _make_targets(self) -> None:
         self.target_policy, self.target_mixer = target_copy(self.policy), target_copy(self.mixer)
@@ -114,10 +115,12 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
         """Returns the parameters that gradient steps move, by part of the optimizer."""
         return {"": [*self.policy.parameters(), *self.mixer.parameters()]}
 
-    def _compile(self) -> None:
-        if self.config.compile:
+    def _make_steps(self) -> None:
+        """Compiles or captures the gradient step; compiles what it reads."""
+        step = self.execution, self.update_utilities, self.optimizer.tensors
+        self.update_utilities = learning_step(*step)
+        if self.execution == "compiled":  # captured, it would copy the replay's successors
             self.read = compile_function(self.read)
-            self.update_utilities = compile_function(self.update_utilities)
 
     def networks(self) -> list[nn.Module]:
         return [self.policy, self.mixer]
@@ -285,7 +288,7 @@ class ValueDecomposition(ReplayLearner[Config, Sequences]):
             batch.start.shape,
             tree_map(lambda x: x.flatten(0, 1), (batch.next_obs, dict(memory), batch.start)),
         )
-        if self.config.compile or batch.start.device.type != "cpu" or shape[0] == 1:
+        if self.execution != "eager" or batch.start.device.type != "cpu" or shape[0] == 1:
             params, _ = policy.step_params(flat[0], flat[1], torch.zeros_like(flat[2]))
             return {n: values.unflatten(0, shape) for n, values in params.items()}
         rows = batch.cut.flatten().nonzero().squeeze(-1)

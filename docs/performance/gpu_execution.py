@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from marl.cli import compose
 from marl.env import pure_env, random_action
 from marl.envs.task import Task
 from marl.experiment import Experiment
+from marl.stacked_run import StackedRun
 from marl.training import execution
 from marl.training.provenance import provenance
 from marl.training.rollout_program import RolloutProgram
@@ -59,10 +61,13 @@ RUNS = {
     "maddpg": (
         f"{SPREAD} algorithm=maddpg num_envs=64 algorithm.warmup=100", "num_envs=4",
     ),
+    "hasac": (f"{SPREAD} algorithm=hasac num_envs=64 algorithm.warmup=100", "num_envs=4"),
 }  # fmt: skip
+#: Settings whose single seed is timed beside eight stacked ones.
+STACKS = {"stack": (f"{SPREAD} algorithm=mappo num_envs=512", "num_envs=4")}
 WORLDS = {"worlds-1024": 1024, "worlds-65536": 65536, "worlds-16384": 16384}
-ORDER = ("mappo", "worlds-1024", "worlds-65536", "r1", "ippo-gru", "happo", "foraging",
-         "ippo-65536", "aloha", "informarl", "maddpg", "worlds-16384")  # fmt: skip
+ORDER = ("mappo", "worlds-1024", "worlds-65536", "r1", "ippo-gru", "happo", "foraging", "stack",
+         "hasac", "ippo-65536", "aloha", "informarl", "maddpg", "worlds-16384")  # fmt: skip
 
 
 def main() -> None:
@@ -93,7 +98,8 @@ def main() -> None:
 
 def measure(part: str, device: torch.device, file: str | None) -> None:
     """Times a part under both words, prints the figures, and appends them to a file."""
-    figures = worlds(part, device) if part in WORLDS else learning(part, device)
+    kind = worlds if part in WORLDS else stacked if part in STACKS else learning
+    figures = kind(part, device)
     for record in figures:
         print(json.dumps(record), flush=True)
         if file:
@@ -139,6 +145,33 @@ def learning(part: str, device: torch.device) -> list[dict[str, Any]]:
         )  # fmt: skip
     gaps = [float((x - y).norm() / (x.norm() + 1e-12)) for x, y in zip(*weights, strict=True)]
     records[-1]["largest_gap"] = max(gaps)
+    return records
+
+
+def stacked(part: str, device: torch.device, seeds: int = 8) -> list[dict[str, Any]]:
+    """Times an iteration of one seed, and of several in one stack."""
+    words = " ".join(STACKS[part][: 1 + (device.type == "cpu")])
+    records = []
+    for word in ("eager", "captured"):
+        one = build(words, word, device)
+        stack = StackedRun([build(f"{words} seed={n}", word, device) for n in range(seeds)])
+
+        def iterate_all(stack: StackedRun = stack) -> tuple[float, float]:
+            began = now(device)
+            _, rollout = stack.collector.collect()
+            between = now(device)
+            for team in stack.teams.values():
+                team.update(rollout, 0)
+            return between - began, now(device) - between
+
+        for name, step in {"one": lambda one=one: iterate(one), "stack": iterate_all}.items():
+            step()
+            step()
+            collect, update = map(statistics.median, zip(*(step() for _ in range(5)), strict=True))
+            records.append({
+                "part": part, "execution": word, "seeds": name, "collect_ms": 1e3 * collect,
+                "update_ms": 1e3 * update, "peak_mb": peak(device),
+            })  # fmt: skip
     return records
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from marl.utils import distributed
 
+R = TypeVar("R")
 #: Tensors of a tree, with None in place of tensors that are not there.
 Leaves: TypeAlias = Sequence[Tensor | None]
 #: Records a function without arguments; returns what replays it, and the function's result.
@@ -109,28 +110,28 @@ class Captured:
         return [None if x is None else x.detach() for x in self._results]
 
 
-class CapturedStep:
+class CapturedStep(Generic[R]):
     """A step of learning that is captured for every shape of its arguments.
 
     Where that fails, a line on stderr names the cause, and the step runs eager from then on.
 
     Args:
-        function: takes trees of tensors, changes ``state`` in place, and returns scalars by name.
+        function: takes trees of tensors, changes ``state`` in place, and returns a tree of tensors.
         state: returns all that it changes.
         record: how it is recorded.
     """
 
     def __init__(
         self,
-        function: Callable[..., dict[str, Tensor]],
+        function: Callable[..., R],
         state: Callable[[], Sequence[Tensor]],
         record: Record | None = None,
     ):
         self._function, self._state, self._record = function, state, record
-        self._graphs: dict[Any, tuple[Captured, list[str]]] = {}
+        self._graphs: dict[Any, tuple[Captured, _Results]] = {}
         self._fails = False
 
-    def __call__(self, *trees: Any) -> dict[str, Tensor]:
+    def __call__(self, *trees: Any) -> R:
         leaves, spec = pytree.tree_flatten(trees)
         key = spec, tuple(None if x is None else (x.shape, x.dtype) for x in leaves)
         if not self._fails and key not in self._graphs:
@@ -141,17 +142,34 @@ class CapturedStep:
                 self._fails = True
         if self._fails:
             return self._function(*trees)
-        captured, names = self._graphs[key]
-        (values,) = captured(leaves)
-        assert values is not None
-        return dict(zip(names, values.clone().unbind(), strict=True))
+        captured, results = self._graphs[key]
+        return results.unpack(captured(leaves))
 
-    def _capture(self, leaves: Leaves, spec: Any) -> tuple[Captured, list[str]]:
-        names: list[str] = []
+    def _capture(self, leaves: Leaves, spec: Any) -> tuple[Captured, _Results]:
+        results = _Results()
 
         def flat(leaves: Leaves) -> Leaves:
-            stats = self._function(*pytree.tree_unflatten(list(leaves), spec))
-            names[:] = stats
-            return [torch.stack(list(stats.values()))]
+            return results.pack(self._function(*pytree.tree_unflatten(list(leaves), spec)))
 
-        return Captured(flat, leaves, self._state(), self._record), names
+        return Captured(flat, leaves, self._state(), self._record), results
+
+
+class _Results:
+    """The results of a captured step: its scalars, such as statistics, in one tensor, so that one
+    copy keeps them all from the next replay."""
+
+    def pack(self, tree: Any) -> Leaves:
+        """Returns the tensors that a graph leaves, and remembers where they belong."""
+        leaves, self._structure = pytree.tree_flatten(tree)
+        self._scalar = [x is not None and x.dim() == 0 for x in leaves]
+        pairs = list(zip(leaves, self._scalar, strict=True))
+        scalars = [x for x, is_scalar in pairs if is_scalar]
+        others = [x for x, is_scalar in pairs if not is_scalar]
+        return [torch.stack(scalars) if scalars else None, *others]
+
+    def unpack(self, packed: Leaves) -> Any:
+        """Returns the tree that ``pack`` took, in tensors of its own."""
+        first, *rest = (None if x is None else x.clone() for x in packed)
+        scalars, others = iter(() if first is None else first.unbind()), iter(rest)
+        leaves = [next(scalars if is_scalar else others) for is_scalar in self._scalar]
+        return pytree.tree_unflatten(leaves, self._structure)

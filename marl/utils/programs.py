@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from marl.utils.capture import Captured, CapturedStep, Leaves
 from marl.utils.compilation import compile_function
 
+R = TypeVar("R")
 #: A function of the tensors alone.
 Flat: TypeAlias = Callable[[Leaves], Leaves]
 #: Returns what runs in place of a flat function, for arguments of the shapes of the given ones.
@@ -34,15 +35,15 @@ def captured(function: Flat, leaves: Leaves) -> Flat:
 
 def learning_step(
     word: str,
-    function: Callable[..., dict[str, Tensor]],
-    state: Callable[[], Sequence[Tensor]],
-) -> Callable[..., dict[str, Tensor]]:
+    function: Callable[..., R],
+    state: Callable[[], Sequence[Tensor]] = tuple,
+) -> Callable[..., R]:
     """Returns a step of learning that runs as ``word`` says.
 
     Args:
         word: ``eager``, ``compiled`` or ``captured``.
-        function: takes trees of tensors, changes parameters and moments in place, and returns
-            scalars by name.
+        function: takes trees of tensors, changes parameters and moments in place, and returns a
+            tree of tensors.
         state: returns the tensors that it changes.
     """
     if word == "captured":

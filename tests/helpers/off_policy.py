@@ -57,6 +57,7 @@ class Play:
         steps: int = 8,
         teams: Mapping[str, Team] = NO_TEAMS,
         frames: int = 20_000,
+        word: str = "eager",
         **rules: Any,
     ):
         torch.manual_seed(0)
@@ -64,7 +65,7 @@ class Play:
         self.env: Game = make(envs, CPU, **rules)
         specs = resolve_teams(self.env, teams, Team(None, config, model))
         self.replay = Replay(frames, envs, CPU)
-        shape = RunShape(envs, steps, 60)
+        shape = RunShape(envs, steps, 60, word)
         self.teams: Any = build_teams(self.env, specs, shape, 0, self.replay)
         generator = torch.Generator().manual_seed(0)
         self.collector = Collector(self.env, self.teams, steps, 0, generator)

@@ -9,13 +9,22 @@ import pytest
 import torch
 from torch import Tensor
 
+from marl.algorithms import actor_critic
+from marl.algorithms.haddpg import HATD3Config
 from marl.algorithms.happo import HAPPOConfig
+from marl.algorithms.hasac import HASACConfig, MASACConfig
+from marl.algorithms.maddpg import MADDPGConfig
 from marl.algorithms.mappo import MAPPOConfig
+from marl.algorithms.qmix import QMIXConfig
+from marl.algorithms.vdn import VDNConfig
+from marl.algorithms.wqmix import OWQMIXConfig
 from marl.networks.perceptron import Perceptron
 from marl.types import Rollout, tree_map, tree_tensors
+from marl.utils import capture
 from marl.utils.capture import Captured, CapturedStep
 from tests.helpers.builders import CPU, SMALL, context, rollout_of
 from tests.helpers.graphs import fake_graph, use_fake_graphs
+from tests.helpers.off_policy import Play
 from tests.helpers.toy_envs import KINDS
 
 GRU = Perceptron(**SMALL, gru=8)
@@ -50,6 +59,66 @@ def test_captured_updates_equal_eager_ones(
     assert [{k: float(v) for k, v in s.items()} for s in stats] == [
         {k: float(v) for k, v in s.items()} for s in again
     ]
+
+
+OFF_POLICY: dict[str, Any] = {"batch_size": 16, "warmup": 64, "frames_per_update": 32}
+SEQUENCES: dict[str, Any] = {**OFF_POLICY, "sequence_length": 4, "burn_in": 0}
+TWO: dict[str, Any] = {"actor_interval": 2}
+
+
+@pytest.mark.parametrize(
+    ("config", "model", "kind"),
+    [
+        (HASACConfig(**OFF_POLICY), None, "continuous"),
+        (MASACConfig(**OFF_POLICY, **TWO), None, "identity"),
+        (MADDPGConfig(**OFF_POLICY), None, "continuous"),
+        (HATD3Config(**OFF_POLICY), None, "identity"),
+        (MASACConfig(**SEQUENCES), GRU, "identity"),
+        (QMIXConfig(**SEQUENCES), GRU, "identity"),
+        (OWQMIXConfig(**SEQUENCES), None, "identity"),
+        (VDNConfig(**OFF_POLICY), None, "identity"),
+    ],
+    ids=lambda x: type(x).__name__ if hasattr(x, "batch_size") else "",
+)
+def test_captured_updates_from_a_replay_equal_eager_ones(
+    config: Any, model: Perceptron | None, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step is captured, and none falls back."""
+    use_fake_graphs(monkeypatch)
+    monkeypatch.setattr(capture, "fall_back", lambda *words: pytest.fail(str(words)))
+    states, stats = [], []
+    for word in ("eager", "captured"):
+        play = Play(KINDS[kind], config, model or Perceptron(**SMALL), envs=4, steps=8, word=word)
+        stats.append([float(x) for _ in range(6) for x in play.iterate().values()])
+        states.append(tree_tensors(play.first.state_dict()))
+    assert stats[0] == stats[1] and play.first.updates > 2
+    steps = [x for x in vars(play.first).values() if isinstance(x, CapturedStep)]
+    assert any(step._graphs for step in steps)
+    assert all(torch.equal(x, y) for x, y in zip(*states, strict=True))
+
+
+@pytest.mark.parametrize("config", [MADDPGConfig(**OFF_POLICY), VDNConfig(**OFF_POLICY)])
+def test_one_word_compiles_learning_from_a_replay_too(config: Any) -> None:
+    play = Play(KINDS["identity"], config, envs=4, steps=8, word="compiled")
+    names = ("read", "update_critic", "update_utilities")
+    steps = [vars(play.first)[name] for name in names if name in vars(play.first)]
+    assert len(steps) == 2
+    assert all(hasattr(step, "_torchdynamo_orig_callable") for step in steps)
+
+
+def test_agents_of_a_large_team_are_captured_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose critics' first layers are computed incrementally."""
+    use_fake_graphs(monkeypatch)
+    monkeypatch.setattr(actor_critic, "LARGE_TEAM", 3)
+    config, model = HASACConfig(**OFF_POLICY), Perceptron(**SMALL)
+    states = []
+    for word in ("eager", "captured"):
+        play = Play(KINDS["identity"], config, model, envs=4, steps=8, word=word)
+        play.iterate(5)
+        states.append(tree_tensors(play.first.state_dict()))
+    assert play.first.incremental is not None
+    for x, y in zip(*states, strict=True):
+        torch.testing.assert_close(x, y)
 
 
 def test_a_capture_leaves_state_as_it_was_and_copies_what_differs() -> None:
