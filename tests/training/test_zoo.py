@@ -73,7 +73,7 @@ def test_a_policy_of_the_zoo_plays_its_record_again(name: str) -> None:
 
 def test_every_policy_of_the_zoo_acts() -> None:
     policies = dict(zoo.names())
-    assert len(policies) == 86 == len(listed())
+    assert len(policies) == 87 == len(listed())
     for name, path in policies.items():
         policy = marl.load_policy(f"zoo:{name}")
         assert {n for group in policy.groups.values() for n in group.agents}
