@@ -59,8 +59,18 @@ def published() -> str:
     return table(header, rows)
 
 
+def sampled() -> str:
+    """Returns the table of greedy and sampled play in foraging."""
+    rows = []
+    for run in read("value_decomposition", "sampled"):
+        played = [f"{mean:.2f} ± {error:.2f}" for mean, error in (run["greedy"], run["sampled"])]
+        rows.append([run["task"].removeprefix("foraging_"), run["algorithm"].upper(), *played])
+    return table(["board", "", "greedy", "sampled"], rows)
+
+
 def tables() -> dict[str, str]:
     return {
+        "sampled": sampled(),
         **{name: values(task) for task, name in TASKS.items()},
         "published": published(),
     }
