@@ -23,9 +23,11 @@ from marl.training.signals import Stop
 from marl.training.stacked_rollout import StackedCollector
 from marl.types import Metrics
 from marl.utils import distributed
+from marl.utils.capabilities import learns
 from marl.utils.capture import fall_back
 from marl.utils.device import keep_freed_memory, use_threads
 from marl.utils.programs import eager
+from marl.utils.serialization import to_plain
 
 
 class StackedRun:
@@ -46,6 +48,7 @@ class StackedRun:
     def __init__(self, runs: Sequence[Experiment]):
         self.runs, first = list(runs), runs[0]
         check(first)
+        check_alike(runs)
         with use_threads(first.settings.threads):  # on which depends what is stacked
             self.teams = {
                 name: cast(Stackable, team).stack([run.teams[name] for run in runs])
@@ -62,8 +65,9 @@ class StackedRun:
     def run(self) -> None:
         """Trains all seeds to their ends, or until a signal asks to stop.
 
+        A seed whose loss or gradient is not finite ends, and is in ``diverged``.
+
         Raises:
-            Diverged: a seed's loss or gradient is not finite; raised when the others have ended.
             UserError: as of ``Experiment.run``.
         """
         first = self.runs[0]
@@ -80,8 +84,6 @@ class StackedRun:
             for run in self._remaining():
                 with run.process.use():
                     run.conclude()
-        if self.diverged:
-            raise next(iter(self.diverged.values()))
 
     def _loop(self) -> None:
         unfinished = self.runs
@@ -166,9 +168,11 @@ def check(run: Experiment) -> None:
         )
     for name, team in run.teams.items():
         if not is_stackable(team):
+            kind = f"{type(team).__name__} with {type(team.policy).__name__}"
+            words = f"learns by {kind}" if learns(team) else "is frozen or scripted"
             raise UserError(
-                f"stacked_seeds needs algorithms that learn in a stack (mappo, ippo), and team "
-                f"{name!r} has a {type(team).__name__} with a {type(team.policy).__name__}; {alone}"
+                "stacked_seeds needs teams that learn in a stack (by mappo or ippo), and team "
+                f"{name!r} {words}; {alone}"
             )
     reasons: dict[str, Any] = {
         "a curriculum": len(run.stages) > 1,
@@ -179,3 +183,22 @@ def check(run: Experiment) -> None:
     for what, is_set in reasons.items():
         if is_set:
             raise UserError(f"stacked_seeds does not work with {what}; {alone}")
+
+
+def check_alike(runs: Sequence[Experiment]) -> None:
+    """Raises UserError where runs differ in more than their seed."""
+    configs = [to_plain(run.config()) for run in runs]
+    for config in configs:
+        config["settings"].pop("seed")
+    for run, config in zip(runs, configs, strict=True):
+        for key in (key for key in configs[0] if config.get(key) != configs[0][key]):
+            mine, other = configs[0][key], config.get(key)
+            if key == "settings":
+                key = next(name for name in mine if mine[name] != other.get(name))
+                mine, other = mine[key], other.get(key)
+            values = f": {mine} and {other}" if key != "teams" and key != "task" else ""
+            raise UserError(
+                f"the seeds of a stack differ in their seed only, and {str(runs[0].directory)!r} "
+                f"and {str(run.directory)!r} differ in {key}{values}; make them alike, or resume "
+                "each by itself"
+            )

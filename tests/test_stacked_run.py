@@ -16,9 +16,10 @@ from marl.algorithms import stacked_mappo
 from marl.algorithms.happo import HAPPOConfig
 from marl.algorithms.mappo import MAPPO, IPPOConfig, MAPPOConfig
 from marl.algorithms.qmix import QMIXConfig
+from marl.algorithms.scripted import RandomConfig
 from marl.env import pure_env
 from marl.envs.task import Task
-from marl.errors import Diverged, UserError
+from marl.errors import UserError
 from marl.experiment import Experiment, Settings
 from marl.networks.informarl import InforMARL
 from marl.networks.perceptron import Perceptron
@@ -224,8 +225,9 @@ def test_a_seed_that_diverges_ends_alone(
     policy: Any = stacked[1].teams["team"].policy
     with torch.no_grad():
         next(policy.parameters()).fill_(float("nan"))
-    with pytest.raises(Diverged):
-        StackedRun(stacked).run()
+    stack = StackedRun(stacked)
+    stack.run()
+    assert list(stack.diverged) == [stacked[1]]
     ends = [json.loads((one.directory / "state.json").read_text())["state"] for one in stacked]
     assert ends == ["finished", "diverged", "finished"]
     others = [outcome(tmp_path / str(seed)) for seed in (3, 6)]
@@ -272,9 +274,10 @@ class OwnUpdateConfig(MAPPOConfig):
 @pytest.mark.parametrize(
     ("task", "algorithm", "changes", "words"),
     [
-        (None, QMIXConfig(), {}, "'team' has a QMIX"),
-        (None, HAPPOConfig(), {}, "'team' has a HAPPO"),
-        (None, OwnUpdateConfig(), {}, "'team' has a OwnUpdate"),
+        (None, QMIXConfig(), {}, "'team' learns by QMIX"),
+        (None, HAPPOConfig(), {}, "'team' learns by HAPPO"),
+        (None, OwnUpdateConfig(), {}, "'team' learns by OwnUpdate"),
+        (None, RandomConfig(), {}, "'team' is frozen or scripted"),
         (Task("tests.helpers.toy_envs:identity"), None, {}, "stepped as tensors"),
         (None, MAPPOConfig(target_kl=0.1), {}, "target_kl"),
         (None, None, {"wandb": True}, "wandb=true"),
@@ -286,3 +289,11 @@ def test_what_cannot_be_stacked_is_told(
     with pytest.raises(UserError, match="stacked_seeds") as told:
         StackedRun(runs(tmp_path, task, algorithm, **changes))
     assert words in str(told.value) and "\n" not in str(told.value)
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_told(tmp_path: Path) -> None:
+    longer = run(tmp_path, 1, total_frames=800)
+    with pytest.raises(UserError, match="differ in total_frames: 400 and 800; make them alike"):
+        StackedRun([run(tmp_path, 0), longer])
+    with pytest.raises(UserError, match="differ in teams; make them alike"):
+        StackedRun([run(tmp_path, 2), run(tmp_path, 3, algorithm=MAPPOConfig(gamma=0.5))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from marl.cli import compose
 from marl.cli.evaluate import spread
@@ -18,8 +19,13 @@ from marl.utils.capabilities import learns
 from marl.utils.jsonl import read_json
 
 
-def print_run(experiment: Experiment) -> bool:
+def print_run(experiment: Experiment, folder: Path | None = None, ended: bool = True) -> bool:
     """Prints where a run's files go, who learns with what, and what its options cause.
+
+    Args:
+        experiment: the run; of a stack the first seed's.
+        folder: what to resume; by default the run's directory.
+        ended: False where other seeds of the stack have not ended, even if this one has.
 
     Returns:
         Whether the run is to be filmed.
@@ -30,7 +36,8 @@ def print_run(experiment: Experiment) -> bool:
         print(f"frames   {words}", flush=True)
     for name, team in experiment.specs.items():
         print(f"team     {describe(name, team, experiment.env.groups)}", flush=True)
-    print_end(experiment)
+    if ended:
+        print_end(experiment, folder)
     print_stages(experiment)
     print_replay(experiment)
     print_images(experiment)
@@ -64,7 +71,7 @@ def print_stages(experiment: Experiment) -> None:
         print(f"stage    {stages.describe(number)}", flush=True)
 
 
-def print_end(experiment: Experiment) -> None:
+def print_end(experiment: Experiment, folder: Path | None = None) -> None:
     """Prints of a run that is resumed and finished already why it is, and how to train on."""
     if not experiment.ending:
         return
@@ -73,7 +80,7 @@ def print_end(experiment: Experiment) -> None:
         change = f"total_frames={2 * settings.total_frames}"
     else:
         change = f"{setting}={'null' if setting == 'stop_at_return' else 0}"
-    on = f"train on with: marl resume {experiment.directory} {change}"
+    on = f"train on with: marl resume {folder or experiment.directory} {change}"
     print(f"finished {experiment.ending}; {on}", flush=True)
 
 

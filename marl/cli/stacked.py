@@ -17,7 +17,7 @@ from marl.errors import UserError
 from marl.experiment import Experiment
 from marl.stacked_run import StackedRun
 from marl.training import report, run_directory
-from marl.utils.files import Taken
+from marl.utils.files import Lock, Taken
 from marl.utils.jsonl import read_json
 
 
@@ -29,12 +29,17 @@ def train(config: compose.RunConfig, words: Sequence[str] = ()) -> int:
         words: its settings that were chosen for it alone.
 
     Returns:
-        The exit code: 0, or 128 + n after signal n.
+        The exit code: 0, 2 where a seed diverged, or 128 + n after signal n.
 
     Raises:
         UserError: the seeds cannot be trained in one stack, or the folder is not empty.
     """
     seeds = range(config.seed, config.seed + config.stacked_seeds)
+    if seeds[-1] >= 2**31:
+        raise UserError(
+            f"seed={config.seed} and the {len(seeds) - 1} seeds after it must be below "
+            f"{2**31:,}; take a smaller seed"
+        )
     folder = Path(config.directory or compose.default_directory(config))
     with _created(folder, numbered=not config.directory) as folder:
         runs = [compose.build(_of_seed(config, seed, folder), words) for seed in seeds]
@@ -60,17 +65,18 @@ def _created(folder: Path, numbered: bool) -> Iterator[Path]:
             f"{str(folder)!r} is not empty; choose another directory, or continue it with "
             f"'marl resume {folder}'"
         )
-    new = [parent for parent in folder.parents if not parent.exists()]
     names = (folder if n == 1 else folder.with_name(f"{folder.name}-{n}") for n in count(1))
     made = next(path for path in names if not (numbered and path.exists()))
+    new = [path for path in (made, *made.parents) if not path.exists()]
     made.mkdir(parents=True, exist_ok=True)
     try:
         yield made
     except BaseException:
-        shutil.rmtree(made)
-        for parent in new:
+        for run in made.glob("seed_*"):
+            shutil.rmtree(run, ignore_errors=True)
+        for path in new:
             with suppress(OSError):  # not empty: another run's
-                parent.rmdir()
+                path.rmdir()
         raise
 
 
@@ -97,18 +103,25 @@ def resume(folder: Path, changes: Mapping[str, Any]) -> int:
     """
     content = read_json(folder / run_directory.STACK)
     names = content.get("runs") if isinstance(content, dict) else None
-    if not names:
+    if not names or not isinstance(names, list):
         raise UserError(f"{str(folder / run_directory.STACK)!r} does not name the runs of a stack")
-    runs = [Experiment.load(folder / str(name), **changes) for name in names]
+    directories = [folder / str(name) for name in names]
+    for directory in directories:
+        if not (directory / "config.json").exists():
+            raise UserError(
+                f"{str(directory)!r} is not there: restore it, or remove its name from "
+                f"{str(folder / run_directory.STACK)!r} to go on without it"
+            )
+        Lock(directory).check()  # before loading, which takes time
+    runs = [Experiment.load(directory, **changes) for directory in directories]
     return _train(StackedRun(runs), folder)
 
 
 def _train(stack: StackedRun, folder: Path) -> int:
     """Trains, and prints how good each seed's policies are."""
-    first, runs = stack.runs[0], stack.runs
-    seeds = [run.settings.seed for run in runs]
-    print(f"stack    seeds {seeds[0]} to {seeds[-1]} in {folder}", flush=True)
-    filmed = print_run(first)
+    runs = stack.runs
+    print(f"stack    seeds {', '.join(str(run.settings.seed) for run in runs)} in {folder}")
+    filmed = print_run(runs[0], folder, ended=all(run.ending for run in runs))
     baselines = {run: _with_process(run, random_returns) for run in runs}
     stack.run()
     for run in runs:
@@ -117,16 +130,26 @@ def _train(stack: StackedRun, folder: Path) -> int:
         print(f"stopped and saved; continue with: marl resume {folder}")
         return 128 + stack.stop.signal
     for run in runs:
-        report.draw_curve(run.directory)
-        if filmed:
-            report.write_video(run.film(), run.directory / "video.mp4")
-        returns = ", ".join(
-            f"{team} {spread(x)} (random {spread(baselines[run][team])})"
-            for team, x in run.evaluations.returns.items()
-        )
-        print(f"seed {run.settings.seed:<3} {returns}  {run.directory}")
+        print(f"seed {run.settings.seed:<3} {_summary(stack, run, baselines[run], filmed)}")
     print(f"compare  marl compare {folder}")
-    return 0
+    return 2 if stack.diverged else 0
+
+
+def _summary(
+    stack: StackedRun, run: Experiment, baseline: Mapping[str, list[float]], filmed: bool
+) -> str:
+    """Draws a seed's curve, films it, and returns how good it is beside random play."""
+    if run in stack.diverged:
+        return f"diverged: {stack.diverged[run]}  {run.directory}"
+    report.draw_curve(run.directory)
+    if filmed:
+        report.write_video(run.film(), run.directory / "video.mp4")
+    returns = ", ".join(
+        f"{team} {spread(x)} (random {spread(baseline[team])})"
+        for team, x in run.evaluations.returns.items()
+    )
+    why = f"  finished {run.stop.why}" if run.stop.why else ""
+    return f"{returns}  {run.directory}{why}"
 
 
 def _with_process(run: Experiment, function: Any) -> Any:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from marl.errors import Diverged
 from marl.experiment import Experiment
 from tests.helpers.cli import called, refused
 
@@ -46,9 +49,15 @@ def test_more_frames_for_all_seeds(capsys: pytest.CaptureFixture[str], folder: P
     code, out, _ = called(capsys, "resume", "all", "total_frames=480")
     assert code == 0 and "seed 5 " in out
     assert [Experiment.load(f"all/seed_{seed}").frames for seed in (4, 5)] == [480, 480]
-    Path("all/stack.json").write_text("[]")
+    code, out, _ = called(capsys, "resume", "all")
+    assert code == 0 and "train on with: marl resume all total_frames=" in out
+    shutil.rmtree("all/seed_5")
     code, _, err = called(capsys, "resume", "all")
-    assert code == 2 and "does not name the runs" in err
+    assert code == 2 and "remove its name" in err
+    for content in ("[]", '{"runs": 3}', '{"runs": "seed_4"}'):
+        Path("all/stack.json").write_text(content)
+        code, _, err = called(capsys, "resume", "all")
+        assert code == 2 and "does not name the runs" in err
 
 
 def test_folders_by_default_name_both_ends(
@@ -62,11 +71,12 @@ def test_folders_by_default_name_both_ends(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["algorithm=vdn"], "'team' has a VDN"),
+        (["algorithm=vdn"], "'team' learns by VDN"),
         (["stacked_seeds=0"], "stacked_seeds=0 is out of range"),
         (["task=tests.helpers.toy_envs:identity"], "stepped as tensors"),
         (["algorithm.target_kl=0.1", "directory=all"], "target_kl"),
         (["execution=captured"], "needs device=cuda"),
+        (["seed=2147483647"], "and the 1 seeds after it must be below"),
     ],
 )
 def test_nothing_stays_of_what_is_refused(
@@ -81,3 +91,33 @@ def test_a_folder_in_use_is_refused(capsys: pytest.CaptureFixture[str], folder: 
     Path("all/notes.txt").touch()
     code, _, err = called(capsys, *TRAIN, "directory=all")
     assert code == 2 and "is not empty" in err and os.listdir("all") == ["notes.txt"]
+
+
+@pytest.mark.parametrize("place", ["mine", "link", "."])
+def test_a_folder_of_the_users_own_stays(
+    place: str, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    """Of a refused run nothing else does."""
+    Path("mine").mkdir()
+    Path("link").symlink_to("mine")
+    monkey = folder / "mine" if place == "." else folder
+    os.chdir(monkey)
+    code, _, err = called(capsys, *TRAIN, "algorithm.target_kl=0.1", f"directory={place}")
+    assert code == 2 and "target_kl" in err
+    assert sorted(os.listdir(folder)) == ["link", "mine"] and not os.listdir(folder / "mine")
+
+
+def test_a_seed_that_diverges_is_named(
+    capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = Experiment.advance
+
+    def diverging(run: Experiment, *parts: Any) -> None:
+        advance(run, *parts)
+        if run.settings.seed == 5 and run.iteration == 3:
+            raise Diverged("the loss is nan")
+
+    monkeypatch.setattr(Experiment, "advance", diverging)
+    code, out, _ = called(capsys, *TRAIN, "directory=all")
+    assert code == 2 and "seed 5   diverged: the loss is nan" in out
+    assert "seed 4   team " in out and Path("all/seed_4/curve.png").exists()
