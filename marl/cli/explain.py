@@ -42,7 +42,7 @@ def explain(words: Sequence[str]) -> int:
 def run_options(run: RunConfig) -> Iterator[Option]:
     """Yields every option of a run: its own, its task's, algorithm's, networks' and teams'."""
     yield from options(run.settings())
-    yield from (option for option in options(run) if option.key == "directory")
+    yield from (o for o in options(run) if o.key in ("directory", "stacked_seeds"))
     task, critic = run.task or Task(name=""), run.critic_model or run.model
     sections = {
         "task": task,

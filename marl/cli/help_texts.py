@@ -10,6 +10,7 @@ examples:
   marl train task=vmas/balance algorithm=ippo total_frames=1e6 seed=1
   marl train task=mpe2/simple_spread_v3 model=gru algorithm.actor_lr=3e-4
   marl train -m seed=0,1,2                          one run after another
+  marl train task=mpe/simple_spread algorithm=mappo stacked_seeds=8    eight in one process
   marl train task=mpe2/simple_tag_v3 teams.agent.algorithm=random
   marl train start_from=RUN algorithm.actor_lr=1e-4 begin with the weights of a run
   marl train task=my_package.my_module:my_factory   an environment of your own

@@ -121,3 +121,9 @@ def test_a_seed_that_diverges_is_named(
     code, out, _ = called(capsys, *TRAIN, "directory=all")
     assert code == 2 and "seed 5   diverged: the loss is nan" in out
     assert "seed 4   team " in out and Path("all/seed_4/curve.png").exists()
+
+
+def test_help_and_explanation_name_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "stacked_seeds=8" in called(capsys, "train", "--help")[1]
+    code, out, _ = called(capsys, "train", "--explain", "stacked_seeds")
+    assert code == 0 and "one process trains at once" in out
