@@ -292,10 +292,9 @@ class GraphEncoder(nn.Module):
             mask: the edges, ``[..., R, E, 1 or I, 1]`` bool.
             length: of the edges, ``[..., R, E, 1 or I, 1]``.
         """
+        # Edges are counted on the CPU alone, for which no host waits, and where shapes may vary.
         traced = torch.compiler.is_compiling() or is_mapping()
-        if (
-            mask.device.type == "cpu" and not traced and mask.shape[-2] == 1
-        ):  # no host waits for the CPU to count them
+        if mask.device.type == "cpu" and not traced and mask.shape[-2] == 1:
             return self._sum_of_edges(features.squeeze(-4), mask[..., 0, 0], length[..., 0, 0])
         if self.stacked is not None:
             length = length.expand(*length.shape[:-2], features.shape[-2], 1)

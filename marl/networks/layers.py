@@ -44,7 +44,7 @@ class Tanh(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
             return x.tanh()
-        if is_mapping() and torch.compiler.is_compiling():  # which leave FastTanh's gradient out
+        if is_mapping() and torch.compiler.is_compiling():  # FastTanh's backward is lost
             return 2 * torch.sigmoid(2 * x) - 1
         return FastTanh.apply(x) if torch.is_grad_enabled() else fast_tanh(x)  # type: ignore[return-value]  # a Tensor
 

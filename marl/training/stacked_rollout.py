@@ -53,14 +53,10 @@ def joined(trees: Sequence[Any], axis: int = 0) -> Any:
     return tree_map(lambda *parts: torch.cat(parts, axis), *trees)
 
 
-def parted(tree: Any, count: int, axis: int = 0) -> list[Any]:
-    """Returns as many trees of equal parts of the tensors of one."""
-
-    def part(x: Tensor, number: int) -> Tensor:
-        size = x.shape[axis] // count
-        return x.narrow(axis, number * size, size)
-
-    return [tree_map(lambda x, n=number: part(x, n), tree) for number in range(count)]
+def parted(tree: Any, count: int) -> list[Any]:
+    """Returns as many trees of equal parts, along the first axis, of the tensors of one."""
+    apart = tree_map(lambda x: x.unflatten(0, (count, -1)), tree)
+    return [tree_map(lambda x, n=number: x[n], apart) for number in range(count)]
 
 
 class StackedProgram(RolloutProgram):
